@@ -1,0 +1,67 @@
+"""What every dataset loader returns: a list of images with labels and boxes, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from suite.data.catalogue import DATASETS, DatasetInfo
+
+Split = Literal["train", "test"]
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels of the image as it is on disk: left, top (inclusive), right, bottom (exclusive)."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image of a dataset."""
+
+    id: str  # the dataset's own image id
+    path: str  # relative to Dataset.root, with forward slashes
+    label: int | None  # 0 .. classes-1 in the order of the sorted official ids; None where unlabelled
+    box: Box | None  # the official bounding box, None where the dataset gives none
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset as found on disk, checked and in a fixed order (the official list's, else sorted by path)."""
+
+    name: str
+    root: Path
+    train: tuple[Record, ...]
+    test: tuple[Record, ...]
+    classes: tuple[str, ...]  # names, position = label; empty where unlabelled
+    banner: int = 0  # rows at the bottom of every image that are not picture (FGVC-Aircraft: 20)
+    synthetic: bool = False  # drawn by `suite data synth`, not photographed
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The catalogue entry."""
+        return DATASETS[self.name]
+
+    @property
+    def subset(self) -> bool:
+        """Whether any count differs from the official release: then results are not comparable with others'."""
+        have = (len(self.train), len(self.test), len(self.classes))
+        return have != (self.info.train, self.info.test, self.info.classes)
+
+    def split(self, split: Split) -> tuple[Record, ...]:
+        """The records of one split."""
+        return self.train if split == "train" else self.test
+
+    def describe(self) -> str:
+        """One line for tables and logs, such as ``CUB subset: 600/5994 train, 528/5794 test, 20/200 classes``."""
+        i = self.info
+        kind = "synthetic" if self.synthetic else "subset" if self.subset else "complete"
+        text = f"{i.label} {kind}: {len(self.train)}/{i.train} train"
+        if i.labelled:
+            text += f", {len(self.test)}/{i.test} test, {len(self.classes)}/{i.classes} classes"
+        return text
