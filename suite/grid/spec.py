@@ -1,0 +1,105 @@
+"""A grid file: which rows, on which datasets, make up one table of results. Pure data, no numbers of training."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from suite.data.catalogue import DATASETS
+from suite.errors import UsageError, unknown
+from suite.grid.validate import validated
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+
+Stage1 = Literal["none", "coco", "imagenet"]
+
+
+class Row(BaseModel):
+    """One line of a table: a combination of objective, views and alignment, and the stages it goes through."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="unique in the grid; part of a cell's id")
+    label: str = Field(description="as printed in the table")
+    method: str = Field(description="what `--method` selects")
+    objective: str | None = Field(None, description="file in methods/; None: no pretraining at all")
+    views: str = Field("random_resized_crop", description="file in methods/views/")
+    alignment: bool = Field(False, description="add CVSA's cross-view saliency alignment, L_Align")
+    stage1: Stage1 = Field("none", description="dataset of the first stage")
+    stage2: bool = Field(True, description="pretrain on the fine-grained training split")
+    set: dict[str, Any] = Field(default_factory=dict, description="recipe fields this row overrides")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Row:
+        if self.objective is None and (self.alignment or self.stage1 != "none" or self.stage2):
+            raise ValueError(f"row '{self.name}' has no objective, so it can have no stage and no alignment")
+        if self.objective is not None and not self.stage2 and self.stage1 == "none":
+            raise ValueError(f"row '{self.name}' has an objective but no stage that would train it")
+        return self
+
+
+class GridSpec(BaseModel):
+    """A table: rows x datasets. `suite run --grid NAME` reads it from experiments/grids/NAME.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str = Field(description="first sentence of the table's caption")
+    datasets: tuple[str, ...]
+    reference_row: str = Field(description="row the deltas in parentheses refer to")
+    published: str | None = Field(
+        None, description="value of the `table` column in experiments/published/*.csv"
+    )
+    rows: tuple[Row, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GridSpec:
+        names = [row.name for row in self.rows]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"row names must be unique, but {sorted(twice)} occur more than once")
+        if self.reference_row not in names:
+            raise ValueError(f"reference_row '{self.reference_row}' is not one of the rows {names}")
+        for dataset in self.datasets:
+            if dataset not in DATASETS or not DATASETS[dataset].labelled:
+                known = [name for name, info in DATASETS.items() if info.labelled]
+                raise ValueError(str(unknown("dataset", dataset, known)))
+        return self
+
+    def row(self, name: str) -> Row:
+        """The row called `name`."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise unknown("row", name, [row.name for row in self.rows])
+
+
+def load_grid(name_or_file: str) -> GridSpec:
+    """Read a grid by the name of a shipped one or from a YAML file. Raises UsageError with the nearest match."""
+    path = Path(name_or_file)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = EXPERIMENTS / "grids" / f"{name_or_file}.yaml"
+        if not path.is_file():
+            raise unknown(
+                "grid",
+                name_or_file,
+                [p.stem for p in path.parent.glob("*.yaml")],
+                "A path must end in .yaml.",
+            )
+    if not path.is_file():
+        raise UsageError(f"grid file {path} does not exist.")
+    return validated(GridSpec, yaml.safe_load(path.read_text("utf-8")), str(path))
+
+
+def published_numbers(table: str) -> dict[tuple[str, str], float]:
+    """The paper's top-1 for one table: {(row name, dataset name): percent}. Source: see the CSV's header lines."""
+    numbers: dict[tuple[str, str], float] = {}
+    with (EXPERIMENTS / "published" / "reference_tables.csv").open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(text for text in file if not text.startswith("#")):
+            if line["table"] == table:
+                numbers[line["row"], line["dataset"]] = float(line["top1"])
+    return numbers

@@ -1,0 +1,63 @@
+"""YAML -> pydantic object, once, with errors a user can act on."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from suite.errors import UsageError, unknown
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], data: Any, where: str) -> Model:
+    """`data` as a `model`. Every problem is named with its field, what was expected and what came.
+
+    Raises:
+        UsageError: one line per problem; for an unknown field, the nearest known one.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(model, problem) for problem in error.errors()]
+        raise UsageError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _explain(model: type[BaseModel], problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        fields = _fields_at(model, problem["loc"][:-1])
+        return (
+            str(unknown(f"field in '{place}':", str(problem["loc"][-1]), fields))
+            if fields
+            else f"unknown field {place}"
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    got = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
+    return f"{place + ': ' if place else ''}{message}{got}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the (possibly nested) model at `path`; empty where that is not a plain model."""
+    current: Any = model
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(part) if hasattr(current, "model_fields") else None
+        if field is None:
+            return []
+        current = _model_in(field.annotation)
+        if current is None:
+            return []
+    return list(current.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
