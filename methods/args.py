@@ -29,3 +29,77 @@ class BackboneArgs(Args):
         description="imagenet: 7x7 stride 2 and max-pooling; small: 3x3 stride 1, no pooling, for inputs below 96 px "
         "(He et al. 2016, section 4.2)",
     )
+
+
+class ByolArgs(Args):
+    """BYOL (arXiv:2006.07733)."""
+
+    hidden_dim: int = Field(4096, ge=1, description="hidden width of projector and predictor (section 3.3)")
+    projection_dim: int = Field(
+        256, ge=1, description="output width of projector and predictor (section 3.3)"
+    )
+    tau_base: float = Field(
+        ge=0, le=1, description="target momentum at the first step; rises to 1 as a half cosine"
+    )
+
+
+class AlignmentArgs(Args):
+    """CVSA's cross-view saliency alignment. The paper leaves every point here open but the weight (1:1)."""
+
+    hidden_dim: int = Field(ge=1, description="channels inside g_conv, the convolutional projector")
+    dim: int = Field(ge=1, description="channels C of its output, and of p_conv's")
+    similarity: Literal["cosine", "raw", "sqrt"] = Field(
+        description="what enters the sigmoid: cosine x scale, plain dot product, or dot product / sqrt(C)"
+    )
+    scale: float = Field(gt=0, description="factor of the cosine; without one A stays within [.27, .73]")
+    mask: Literal["soft", "binary"] = Field(description="M as the saliency map is, or cut at one half")
+    symmetric: bool = Field(
+        description="both (query, key) directions, summed as BYOL sums its loss; or view 1 only"
+    )
+    weight: float = Field(1.0, ge=0, description="of L_Align; the paper adds the two losses without a weight")
+
+
+class PhotometryArgs(Args):
+    """Colour changes of one view, in BYOL's order: jitter, greyscale, blur, solarise (arXiv:2006.07733, appendix B)."""
+
+    brightness: float = Field(ge=0)
+    contrast: float = Field(ge=0)
+    saturation: float = Field(ge=0)
+    hue: float = Field(ge=0, le=0.5)
+    jitter_p: float = Field(ge=0, le=1)
+    gray_p: float = Field(ge=0, le=1)
+    blur_p: float = Field(ge=0, le=1)
+    blur_sigma: tuple[float, float] = Field((0.1, 2.0), description="pixels, drawn uniformly")
+    blur_kernel: float = Field(0.1, gt=0, description="kernel side as a share of the image side (23 of 224)")
+    solarize_p: float = Field(0.0, ge=0, le=1)
+
+
+class ViewArgs(Args):
+    """What every kind of view has: colour changes, one entry per view, and the flip."""
+
+    photometry: tuple[PhotometryArgs, ...] = Field(min_length=1)
+    flip_p: float = Field(0.5, ge=0, le=1)
+
+
+class RandomResizedCropArgs(ViewArgs):
+    """Random-resized crops (Szegedy et al. 2015, arXiv:1409.4842)."""
+
+    scale: float = Field(gt=0, le=1, description="smallest area of a crop, as a share of the image")
+    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="width / height, drawn log-uniformly")
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+
+class SaliencySwapArgs(ViewArgs):
+    """CVSA's Saliency Swap. Points the paper leaves open are fields."""
+
+    scale: float = Field(gt=0, le=1, description="s: smallest area of a crop, as a share of the salient box")
+    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="width / height of the crop, log-uniform")
+    canvas: Literal["square", "squash"] = Field(
+        "square",
+        description="background becomes square by a random largest square crop that keeps as much of its salient box "
+        "as fits, or by resizing the whole image",
+    )
+    mask: Literal["saliency", "rectangle"] = Field(
+        "saliency", description="M inside the pasted box: the reference's saliency, or all ones (ablation)"
+    )
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"

@@ -1,0 +1,63 @@
+"""What the training loop knows of a self-supervised objective."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from methods.backbone import Backbone
+from methods.views.batch import Views
+
+
+class Objective(nn.Module, ABC):
+    """A backbone under training, with everything its loss needs. All state lives in the state_dict.
+
+    `forward` is `loss`, so that a distributed wrapper around the module sees the call.
+    """
+
+    backbone: Backbone
+
+    @abstractmethod
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        """Scalars by name; "loss" is the one to minimise, the others are detached and logged."""
+
+    def after_step(self, progress: float) -> None:
+        """Called once after every optimiser step k = 0 .. K-1 with progress = k / K: momentum targets, queues."""
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """The same as `loss`."""
+        return self.loss(views)
+
+
+def cosine_tau(tau_base: float, progress: float) -> float:
+    """BYOL's momentum: tau_base at progress 0, rising as a half cosine to 1 (arXiv:2006.07733, section 3.2)."""
+    return 1 - (1 - tau_base) * (math.cos(math.pi * progress) + 1) / 2
+
+
+@torch.no_grad()
+def ema_update(target: nn.Module, online: nn.Module, tau: float) -> None:
+    """target <- tau * target + (1 - tau) * online, for parameters. Running statistics stay the target's own."""
+    for old, new in zip(target.parameters(), online.parameters(), strict=True):
+        old.lerp_(new.detach(), 1 - tau)
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A deep copy that gets no gradients."""
+    target = copy.deepcopy(module)
+    target.requires_grad_(False)
+    return target
+
+
+@torch.no_grad()
+def embedding_std(embeddings: Tensor) -> Tensor:
+    """How spread out [B, D] embeddings are: 1 for directions uniform on the sphere, 0 when all are the same.
+
+    The mean over dimensions of the standard deviation of L2-normalised embeddings, times sqrt(D)
+    (Chen & He 2021, arXiv:2011.10566, figure 2).
+    """
+    unit = nn.functional.normalize(embeddings.float(), dim=1)
+    return unit.std(dim=0, correction=0).mean() * math.sqrt(embeddings.shape[1])

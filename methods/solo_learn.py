@@ -1,0 +1,96 @@
+"""The one place that touches solo-learn (da Costa et al. 2022, JMLR 23): BYOL's loss and LARS.
+
+solo-learn 1.0.2 pins a torch of 2021, and its package initialiser imports Lightning code that no longer exists.
+The modules used here need neither: empty parent packages are registered, so that the initialisers are skipped.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+VERSION = "1.0.2"
+INSTALL = f"pip install --no-deps solo-learn=={VERSION}"
+
+
+class SoloLearnMissing(ImportError):
+    """solo-learn is not installed, or in a version whose losses were not compared with the papers' equations."""
+
+
+@cache
+def _module(name: str) -> ModuleType:
+    """The module ``solo.<name>``, imported without running any ``solo`` package's ``__init__``."""
+    try:
+        installed = metadata.version("solo-learn")
+    except metadata.PackageNotFoundError:
+        raise SoloLearnMissing(f"solo-learn {VERSION} is not installed. Install it with: {INSTALL}") from None
+    if installed != VERSION:
+        raise SoloLearnMissing(
+            f"expected solo-learn {VERSION}, found {installed}. Install it with: {INSTALL}"
+        )
+    root = Path(str(metadata.distribution("solo-learn").locate_file("solo")))
+    for package, folder in (("solo", root), ("solo.losses", root / "losses"), ("solo.utils", root / "utils")):
+        if package not in sys.modules:
+            shell = ModuleType(package)
+            shell.__path__ = [str(folder)]
+            sys.modules[package] = shell
+    return import_module(f"solo.{name}")
+
+
+def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """solo-learn's BYOL loss of one direction: mean over the batch of 2 - 2 cos(prediction, target).
+
+    Both [B, D]; no gradient reaches `target` (arXiv:2006.07733, equation 2).
+    """
+    function = cast("Callable[[Tensor, Tensor], Tensor]", _module("losses.byol").byol_loss_func)
+    return function(prediction, target)
+
+
+class Lars(torch.optim.SGD):
+    """SGD with momentum behind solo-learn's LARS (You et al. 2017, arXiv:1708.03888).
+
+    One-dimensional parameters (biases and all of batch normalisation) must come in a parameter group of their own
+    with weight decay 0; they are also left out of the trust ratio, as BYOL and SimCLR do.
+    A parameter whose weight or gradient norm is 0 keeps its plain gradient.
+    """
+
+    def __init__(self, params: Any, lr: float, momentum: float, eta: float) -> None:
+        super().__init__(params, lr=lr, momentum=momentum)
+        self._eta = eta
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update; the gradients are scaled in place by the trust ratios."""
+        wrapper = _module("utils.lars").LARSWrapper(_Inner(self), eta=self._eta, exclude_bias_n_norm=True)
+        return wrapper.step(closure)
+
+
+class _Inner:
+    """What solo-learn's wrapper sees of the optimiser: everything, with `step` being plain SGD's.
+
+    The wrapper cannot stand in the optimiser's place itself: it is no torch.optim.Optimizer, and Fabric and
+    state_dict hooks require one.
+    """
+
+    def __init__(self, optimizer: Lars) -> None:
+        self._optimizer = optimizer
+
+    def step(self, closure: Any = None) -> Any:
+        return torch.optim.SGD.step(self._optimizer, closure)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._optimizer, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_optimizer": self._optimizer}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)

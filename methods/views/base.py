@@ -1,0 +1,44 @@
+"""What every kind of view shares: geometry on uint8 images first, then colour on the batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Generator, Tensor
+
+from methods.args import ViewArgs
+from methods.views.batch import Crops, ImageSource, Views, normalise, to_unit
+from methods.views.geometry import flipped, uniform
+from methods.views.photometry import photometry
+
+
+class ViewMaker(ABC):
+    """Turns positions in a set of images into views. All randomness comes from the generator handed in."""
+
+    def __init__(self, args: ViewArgs, source: ImageSource, size: int) -> None:
+        self.view_args = args
+        self.source = source
+        self.size = size
+
+    @abstractmethod
+    def crops(self, indices: Tensor, rng: Generator) -> Crops:
+        """Geometry: int64 [B] -> one uint8 batch per entry of `photometry`, with masks where the view has them."""
+
+    def colours(self, crops: Crops, rng: Generator, device: torch.device) -> Views:
+        """Colour changes and normalisation, on `device`. Masks are only brought to [0, 1]: colour never touches them."""
+        images = [
+            normalise(photometry(to_unit(crop.to(device)), change, rng))
+            for crop, change in zip(crops.images, self.view_args.photometry, strict=True)
+        ]
+        masks = None if crops.masks is None else [to_unit(mask.to(device)) for mask in crops.masks]
+        return Views([image.contiguous(memory_format=torch.channels_last) for image in images], masks)
+
+    def __call__(self, indices: Tensor, rng: Generator, device: torch.device) -> Views:
+        """Geometry, then colour."""
+        return self.colours(self.crops(indices, rng), rng, device)
+
+    def _flip(self, rng: Generator, *batches: Tensor) -> list[Tensor]:
+        """Mirror image and mask of the same sample together."""
+        which = uniform(rng, (batches[0].shape[0],)) < self.view_args.flip_p
+        return [flipped(batch, which) for batch in batches]

@@ -1,0 +1,125 @@
+"""Saliency Swap, the views of CVSA (arXiv:2106.15788, figure 1): same object, another background.
+
+For each view of a reference image a crop is taken inside its salient region and pasted, resized, over the salient box
+of another training image. The two views have different backgrounds, neither is the reference itself, and the paste is
+a plain rectangle: no silhouette, no blending, the aspect ratio follows the background's box.
+
+Open in the paper and decided here: the crop's area is a share (scale, 1) of the salient box; backgrounds are drawn
+from the whole training split, not from the batch, so that no negative shares pixels with its query; the background is
+made square around its box (`canvas`); M is the reference's saliency inside the pasted box and zero outside (`mask`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from methods.args import SaliencySwapArgs
+from methods.views.base import ViewMaker
+from methods.views.batch import Crops, ImageSource
+from methods.views.geometry import random_boxes, resample, uniform
+
+
+def other_indices(indices: Tensor, total: int, how_many: int, rng: Generator) -> Tensor:
+    """For each index [B], `how_many` others: different from it and from each other, uniform. int64 [how_many, B].
+
+    Needs total > how_many. A draw from the n values not yet taken is shifted past each taken one, in rising order.
+    """
+    taken = indices[None]
+    for k in range(1, how_many + 1):
+        draw = (uniform(rng, (len(indices),)) * (total - k)).long()
+        for value in taken.sort(dim=0).values:
+            draw = draw + (draw >= value)
+        taken = torch.cat([taken, draw[None]])
+    return taken[1:]
+
+
+class SaliencySwap(ViewMaker):
+    """Views with masks; see the module's text."""
+
+    def __init__(self, args: SaliencySwapArgs, source: ImageSource, size: int) -> None:
+        super().__init__(args, source, size)
+        self.args = args
+        needed = len(args.photometry) + 1
+        if len(source) < needed:
+            raise ValueError(
+                f"saliency_swap needs at least {needed} training images, the dataset has {len(source)}"
+            )
+
+    def crops(self, indices: Tensor, rng: Generator) -> Crops:
+        """int64 [B] -> per view uint8 images [B, 3, S, S] and masks [B, 1, S, S]."""
+        images, masks = [], []
+        references = indices.tolist()
+        regions = torch.tensor([self.source.salient_box(i) for i in references])
+        pictures = [(self.source.image(i), self.source.saliency(i)) for i in references]
+        for backgrounds in other_indices(indices, len(self.source), len(self.args.photometry), rng):
+            boxes = random_boxes(regions, self.args.scale, self.args.ratio, rng).tolist()
+            shifts = uniform(rng, (len(references),)).tolist()
+            pasted = [
+                self._paste(picture, tuple(box), background, shift)
+                for picture, box, background, shift in zip(
+                    pictures, boxes, backgrounds.tolist(), shifts, strict=True
+                )
+            ]
+            image, mask = (torch.stack(part) for part in zip(*pasted, strict=True))
+            image, mask = self._flip(rng, image, mask)
+            images.append(image)
+            masks.append(mask)
+        return Crops(images, masks)
+
+    def _paste(
+        self, picture: tuple[Tensor, Tensor], box: tuple[int, int, int, int], background: int, shift: float
+    ) -> tuple[Tensor, Tensor]:
+        """One view: uint8 [3, S, S] and its mask [1, S, S].
+
+        The crop is resampled once, from the reference at full resolution straight to its final size.
+        """
+        image, saliency = picture
+        behind = self.source.image(background)
+        canvas, target = self._canvas(tuple(behind.shape[1:]), self.source.salient_box(background), shift)
+        view = resample(behind, canvas, (self.size, self.size), self.args.interpolation)
+        left, top, right, bottom = target
+        patch = (bottom - top, right - left)
+        # The background may be a page of the memory map that other views of this batch read too.
+        view = view.clone() if view.data_ptr() == behind.data_ptr() else view
+        view[:, top:bottom, left:right] = resample(image, box, patch, self.args.interpolation)
+        mask = torch.zeros(1, self.size, self.size, dtype=torch.uint8)
+        if self.args.mask == "rectangle":
+            mask[:, top:bottom, left:right] = 255
+        else:
+            # Bilinear, whatever the image uses: bicubic would overshoot the map.
+            mask[:, top:bottom, left:right] = resample(saliency, box, patch, "bilinear")
+        return view, mask
+
+    def _canvas(
+        self, shape: tuple[int, ...], salient: tuple[int, int, int, int], shift: float
+    ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+        """Which part of the background [H, W] becomes the view, and where its salient box lies in the view.
+
+        `shift` in [0, 1) places the square. The box is clipped to it and is at least one pixel wide and high.
+        """
+        height, width = shape
+        if self.args.canvas == "squash":
+            left, top, right, bottom = 0, 0, width, height
+        else:
+            side = min(height, width)
+            left = _slide(width, side, salient[0], salient[2], shift)
+            top = _slide(height, side, salient[1], salient[3], shift)
+            right, bottom = left + side, top + side
+        scale_x, scale_y = self.size / (right - left), self.size / (bottom - top)
+        x0, x1 = _span((salient[0] - left) * scale_x, (salient[2] - left) * scale_x, self.size)
+        y0, y1 = _span((salient[1] - top) * scale_y, (salient[3] - top) * scale_y, self.size)
+        return (left, top, right, bottom), (x0, y0, x1, y1)
+
+
+def _slide(length: int, side: int, low: int, high: int, shift: float) -> int:
+    """Start of a window of `side` in [0, length) that contains [low, high), or lies inside it where that is longer."""
+    first, last = sorted((max(0, high - side), min(length - side, low)))
+    first, last = max(0, first), min(length - side, last)
+    return first + int(shift * (last - first + 1))
+
+
+def _span(low: float, high: float, size: int) -> tuple[int, int]:
+    """[low, high) rounded to pixels and clipped to [0, size), at least one pixel long."""
+    start = min(max(round(low), 0), size - 1)
+    return start, min(max(round(high), start + 1), size)
