@@ -51,7 +51,7 @@ class SaliencyAlignment(nn.Module):
         predicted = self.predictor(self.projector(query)).flatten(2)  # [B, C, hw]
         with torch.no_grad():
             matched = self.target_projector(key).flatten(2)  # [B, C, h'w']
-        return match(predicted, matched, self.args).unflatten(1, query.shape[2:])
+        return match(predicted, matched, self.args).reshape(-1, *query.shape[2:])
 
     def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """L_Align of one direction.
@@ -91,4 +91,4 @@ def mask_on_grid(mask: Tensor, grid: torch.Size | tuple[int, ...], args: Alignme
     mask = mask.detach().float()
     if args.mask == "binary":
         mask = (mask >= 0.5).float()
-    return adaptive_avg_pool2d(mask, tuple(grid))[:, 0]
+    return adaptive_avg_pool2d(mask, (grid[0], grid[1]))[:, 0]

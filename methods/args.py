@@ -35,12 +35,8 @@ class ByolArgs(Args):
     """BYOL (arXiv:2006.07733)."""
 
     hidden_dim: int = Field(4096, ge=1, description="hidden width of projector and predictor (section 3.3)")
-    projection_dim: int = Field(
-        256, ge=1, description="output width of projector and predictor (section 3.3)"
-    )
-    tau_base: float = Field(
-        ge=0, le=1, description="target momentum at the first step; rises to 1 as a half cosine"
-    )
+    projection_dim: int = Field(256, ge=1, description="output width of projector and predictor (section 3.3)")
+    tau_base: float = Field(ge=0, le=1, description="target momentum at the first step; rises to 1 as a half cosine")
 
 
 class AlignmentArgs(Args):
@@ -53,9 +49,7 @@ class AlignmentArgs(Args):
     )
     scale: float = Field(gt=0, description="factor of the cosine; without one A stays within [.27, .73]")
     mask: Literal["soft", "binary"] = Field(description="M as the saliency map is, or cut at one half")
-    symmetric: bool = Field(
-        description="both (query, key) directions, summed as BYOL sums its loss; or view 1 only"
-    )
+    symmetric: bool = Field(description="both (query, key) directions, summed as BYOL sums its loss; or view 1 only")
     weight: float = Field(1.0, ge=0, description="of L_Align; the paper adds the two losses without a weight")
 
 

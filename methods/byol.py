@@ -31,9 +31,7 @@ def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 class Byol(Objective):
     """Needs two views; masks too where an alignment module is given."""
 
-    def __init__(
-        self, args: ByolArgs, backbone: Backbone, alignment: SaliencyAlignment | None = None
-    ) -> None:
+    def __init__(self, args: ByolArgs, backbone: Backbone, alignment: SaliencyAlignment | None = None) -> None:
         super().__init__()
         self.args = args
         self.backbone = backbone

@@ -30,9 +30,7 @@ OBJECTIVES: dict[str, Entry] = {
 }
 
 VIEWS: dict[str, Entry] = {
-    "random_resized_crop": Entry(
-        "methods.views.random_resized_crop:RandomResizedCrop", args.RandomResizedCropArgs
-    ),
+    "random_resized_crop": Entry("methods.views.random_resized_crop:RandomResizedCrop", args.RandomResizedCropArgs),
     "saliency_swap": Entry(
         "methods.views.saliency_swap:SaliencySwap",
         args.SaliencySwapArgs,

@@ -33,9 +33,7 @@ def _module(name: str) -> ModuleType:
     except metadata.PackageNotFoundError:
         raise SoloLearnMissing(f"solo-learn {VERSION} is not installed. Install it with: {INSTALL}") from None
     if installed != VERSION:
-        raise SoloLearnMissing(
-            f"expected solo-learn {VERSION}, found {installed}. Install it with: {INSTALL}"
-        )
+        raise SoloLearnMissing(f"expected solo-learn {VERSION}, found {installed}. Install it with: {INSTALL}")
     root = Path(str(metadata.distribution("solo-learn").locate_file("solo")))
     for package, folder in (("solo", root), ("solo.losses", root / "losses"), ("solo.utils", root / "utils")):
         if package not in sys.modules:

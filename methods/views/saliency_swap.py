@@ -42,9 +42,7 @@ class SaliencySwap(ViewMaker):
         self.args = args
         needed = len(args.photometry) + 1
         if len(source) < needed:
-            raise ValueError(
-                f"saliency_swap needs at least {needed} training images, the dataset has {len(source)}"
-            )
+            raise ValueError(f"saliency_swap needs at least {needed} training images, the dataset has {len(source)}")
 
     def crops(self, indices: Tensor, rng: Generator) -> Crops:
         """int64 [B] -> per view uint8 images [B, 3, S, S] and masks [B, 1, S, S]."""
@@ -57,9 +55,7 @@ class SaliencySwap(ViewMaker):
             shifts = uniform(rng, (len(references),)).tolist()
             pasted = [
                 self._paste(picture, tuple(box), background, shift)
-                for picture, box, background, shift in zip(
-                    pictures, boxes, backgrounds.tolist(), shifts, strict=True
-                )
+                for picture, box, background, shift in zip(pictures, boxes, backgrounds.tolist(), shifts, strict=True)
             ]
             image, mask = (torch.stack(part) for part in zip(*pasted, strict=True))
             image, mask = self._flip(rng, image, mask)
@@ -80,8 +76,6 @@ class SaliencySwap(ViewMaker):
         view = resample(behind, canvas, (self.size, self.size), self.args.interpolation)
         left, top, right, bottom = target
         patch = (bottom - top, right - left)
-        # The background may be a page of the memory map that other views of this batch read too.
-        view = view.clone() if view.data_ptr() == behind.data_ptr() else view
         view[:, top:bottom, left:right] = resample(image, box, patch, self.args.interpolation)
         mask = torch.zeros(1, self.size, self.size, dtype=torch.uint8)
         if self.args.mask == "rectangle":

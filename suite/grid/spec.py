@@ -51,9 +51,7 @@ class GridSpec(BaseModel):
     title: str = Field(description="first sentence of the table's caption")
     datasets: tuple[str, ...]
     reference_row: str = Field(description="row the deltas in parentheses refer to")
-    published: str | None = Field(
-        None, description="value of the `table` column in experiments/published/*.csv"
-    )
+    published: str | None = Field(None, description="value of the `table` column in experiments/published/*.csv")
     rows: tuple[Row, ...]
 
     @model_validator(mode="after")

@@ -1,0 +1,108 @@
+"""Jobs: one stage of training each, identified by its content. Two cells that share a stage share the job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from methods.args import BackboneArgs
+from suite.grid.recipe import FinetuneArgs, PretrainArgs, SaliencyArgs
+
+KEY_LENGTH = 20  # hex digits of the SHA-256: 80 bits, short enough to read and type
+
+# Raise a number when a change of the training code would change results; it enters every key of that kind.
+PRETRAIN_VERSION = 1
+FINETUNE_VERSION = 1
+
+
+class Spec(BaseModel):
+    """What determines a job's result, and nothing else: no path, no device, no number of workers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Block(Spec):
+    """An objective, a view or an alignment: its name, the version of its code, its arguments."""
+
+    name: str
+    version: int
+    args: dict[str, Any]
+
+
+class DataSpec(Spec):
+    """A dataset by content, decoded at a size."""
+
+    name: str
+    fingerprint: str
+    store_size: int
+
+
+class SaliencySpec(SaliencyArgs):
+    """Saliency maps by detector, its code's version and its weights."""
+
+    version: int
+    weights_sha256: str | None
+
+
+class PretrainSpec(Spec):
+    """Self-supervised pretraining on a training split."""
+
+    kind: Literal["pretrain"] = "pretrain"
+    version: int = PRETRAIN_VERSION
+    data: DataSpec
+    image_size: int
+    backbone: BackboneArgs
+    objective: Block
+    views: Block
+    alignment: Block | None
+    saliency: SaliencySpec | None
+    train: PretrainArgs
+    seed: int
+    init: str | None  # key of the job whose backbone this one starts from
+
+
+class FinetuneSpec(Spec):
+    """Supervised fine-tuning on the training split, measured on the test split."""
+
+    kind: Literal["finetune"] = "finetune"
+    version: int = FINETUNE_VERSION
+    data: DataSpec
+    image_size: int
+    backbone: BackboneArgs
+    train: FinetuneArgs
+    seed: int
+    init: str | None  # None: random initialisation
+
+
+JobSpec = PretrainSpec | FinetuneSpec
+
+
+def content_key(spec: BaseModel) -> str:
+    """First 20 hex digits of the SHA-256 of the canonical form: sorted keys, no white space, typed numbers."""
+    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A spec with a readable name and the job that has to be done before it."""
+
+    spec: JobSpec
+    name: str  # for people: "pretrain byol_cvsa cub s0"; not part of the key
+    parent: Job | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Content key; the name of the job's folder in the store."""
+        return content_key(self.spec)
+
+
+def parse_spec(data: dict[str, Any]) -> JobSpec:
+    """A spec back from its JSON form."""
+    models: dict[str, type[PretrainSpec] | type[FinetuneSpec]] = {"pretrain": PretrainSpec, "finetune": FinetuneSpec}
+    return models[data["kind"]].model_validate(data)

@@ -1,0 +1,227 @@
+"""Profiles hold the numbers; a recipe is what one cell gets of them, with the origin of every value."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+
+from methods.args import AlignmentArgs, Args, BackboneArgs
+from methods.registry import OBJECTIVES, PLANNED_OBJECTIVES, PLANNED_VIEWS, VIEWS, Entry
+from suite.errors import UsageError, unknown
+from suite.grid.spec import EXPERIMENTS, Row
+from suite.grid.validate import validated
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OptimizerArgs(Section):
+    """Optimiser of one stage."""
+
+    name: Literal["sgd", "lars"]
+    base_lr: float = Field(gt=0, description="at `reference_batch` images; scaled linearly with the batch size")
+    reference_batch: int = Field(256, ge=1, description="Goyal et al. 2017, arXiv:1706.02677")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(ge=0)
+    eta: float = Field(0.001, gt=0, description="LARS's trust coefficient (arXiv:1708.03888)")
+
+
+class StageArgs(Section):
+    """Length and optimisation of one stage. Learning rate: linear warm-up, then half a cosine to 0, per step."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2, description="of the optimiser step, over all devices")
+    warmup_epochs: float = Field(0, ge=0)
+    optimizer: OptimizerArgs
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+
+
+class PretrainArgs(StageArgs):
+    """Self-supervised pretraining."""
+
+    collapse_std: float = Field(ge=0, description="final embedding_std below which the result is marked suspicious")
+
+
+class FinetuneArgs(StageArgs):
+    """Supervised fine-tuning of the whole network with a fresh classifier."""
+
+    crop_scale: float = Field(gt=0, le=1, description="smallest area of a training crop")
+    eval_resize: float = Field(ge=1, description="short side before the central crop, over the crop's side")
+
+
+class SaliencyArgs(Section):
+    """Which maps the views read, and how a map becomes a box."""
+
+    detector: Literal["u2netp", "spectral", "boxes", "masks"]
+    threshold: float = Field(gt=0, lt=1, description="of the map's range; above it counts as salient")
+    min_side: float = Field(ge=0, lt=1, description="smaller boxes, as a share of the image's side, count as none")
+
+
+class Recipe(Section):
+    """Everything that determines a cell's numbers but the data, the seed and the code's version."""
+
+    image_size: int = Field(ge=16, description="side of the network's input, px")
+    store_size: int = Field(ge=16, description="short side of the decoded images, px; smaller ones stay as they are")
+    backbone: BackboneArgs
+    finetune: FinetuneArgs
+    objective: SerializeAsAny[Args] | None = None
+    views: SerializeAsAny[Args] | None = None
+    alignment: AlignmentArgs | None = None
+    saliency: SaliencyArgs | None = None
+    pretrain: PretrainArgs | None = None
+
+
+class SyntheticArgs(Section):
+    """Size of the drawn datasets of a profile that needs no photographs. Per set: classes, train and test per class."""
+
+    seed: int = 0
+    size: int = Field(ge=32, description="short side of the images, px")
+    cub: tuple[int, int, int]
+    nabirds: tuple[int, int, int]
+    aircraft: tuple[int, int, int]
+    cars: tuple[int, int, int]
+    coco: int = Field(ge=1, description="number of scenes")
+
+
+class Profile(Section):
+    """A scale to run a grid at: experiments/profiles/NAME.yaml."""
+
+    name: str
+    note: str = Field(description="completes the sentence 'profile NAME: ...' in captions; empty for paper")
+    seeds: tuple[int, ...] = Field(min_length=1)
+    synthetic: SyntheticArgs | None = None
+    defaults: dict[str, Any]
+    objectives: dict[str, dict[str, Any]] = Field(description="per objective: recipe fields laid over the defaults")
+    views: dict[str, dict[str, Any]] = Field(description="per kind of view: its arguments")
+
+
+def load_profile(name_or_file: str) -> Profile:
+    """Read a profile by the name of a shipped one or from a YAML file."""
+    path = Path(name_or_file)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = EXPERIMENTS / "profiles" / f"{name_or_file}.yaml"
+        if not path.is_file():
+            raise unknown("profile", name_or_file, [p.stem for p in path.parent.glob("*.yaml")])
+    if not path.is_file():
+        raise UsageError(f"profile file {path} does not exist.")
+    return validated(Profile, yaml.safe_load(path.read_text("utf-8")), str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A cell's recipe and where each of its values came from: {"pretrain.epochs": "profile small"}."""
+
+    recipe: Recipe
+    origins: Mapping[str, str]
+
+
+def unavailable(row: Row) -> str | None:
+    """Why `row` cannot run in this version, or None. A name nobody knows is an error instead."""
+    if row.objective is not None and row.objective not in OBJECTIVES:
+        if row.objective in PLANNED_OBJECTIVES:
+            return f"objective '{row.objective}' is not available yet"
+        raise unknown("objective", row.objective, OBJECTIVES)
+    if row.objective is not None and row.views not in VIEWS:
+        if row.views in PLANNED_VIEWS:
+            return f"view '{row.views}' is not available yet"
+        raise unknown("view", row.views, VIEWS)
+    return None
+
+
+def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any]) -> Resolved:
+    """Lay the layers over each other: profile, objective, view, row, `--set`. Later ones win.
+
+    `overrides` has dotted paths; those that this row has no place for are left out (see `applies`).
+
+    Raises:
+        UsageError: a value of the wrong type, or an unknown field; names the place and the nearest field.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    name = f"profile {profile.name}"
+    layers: list[tuple[str, dict[str, Any]]] = [(name, profile.defaults)]
+    if row.objective is None:
+        keep = {"image_size", "store_size", "backbone", "finetune"}
+        layers = [(name, {field: value for field, value in profile.defaults.items() if field in keep})]
+    else:
+        if row.objective not in profile.objectives:
+            raise UsageError(f"profile '{profile.name}' has no recipe for objective '{row.objective}'.")
+        if row.views not in profile.views:
+            raise UsageError(f"profile '{profile.name}' has no recipe for view '{row.views}'.")
+        layers.append((f"{name}, objective {row.objective}", profile.objectives[row.objective]))
+        layers.append((f"{name}, view {row.views}", {"views": profile.views[row.views]}))
+    layers.append((f"row {row.name}", _nested(row.set)))
+    layers.append(("--set", _nested(overrides)))
+    for origin, layer in layers:
+        _lay_over(merged, layer, origin, origins)
+
+    where = f"recipe of row '{row.name}' in profile '{profile.name}'"
+    if row.objective is not None:
+        merged["objective"] = _block(OBJECTIVES[row.objective], merged.get("objective", {}), f"{where}, objective")
+        merged["views"] = _block(VIEWS[row.views], merged.get("views", {}), f"{where}, views")
+        if not row.alignment:
+            merged.pop("alignment", None)
+        if not VIEWS[row.views].needs_saliency:
+            merged.pop("saliency", None)
+    recipe = validated(Recipe, merged, where)
+    shown = {path: origin for path, origin in origins.items() if path.partition(".")[0] in merged}
+    return Resolved(recipe, shown)
+
+
+def applies(path: str, recipe: Recipe) -> bool:
+    """Whether a recipe has a field at the dotted `path`."""
+    value: Any = recipe
+    for part in path.split("."):
+        if not isinstance(value, BaseModel) or part not in type(value).model_fields:
+            return False
+        value = getattr(value, part)
+    return True
+
+
+def field_paths(recipe: BaseModel, prefix: str = "") -> list[str]:
+    """Every dotted path of a recipe, for the nearest match of a mistyped one."""
+    paths: list[str] = []
+    for name in type(recipe).model_fields:
+        value = getattr(recipe, name)
+        paths += field_paths(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
+    return paths
+
+
+def _block(entry: Entry, data: dict[str, Any], where: str) -> Args:
+    return validated(entry.args, data, where)
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, last = path.split(".")
+        place = nested
+        for part in parents:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return nested
+
+
+def _lay_over(
+    below: dict[str, Any], above: Mapping[str, Any], origin: str, origins: dict[str, str], at: str = ""
+) -> None:
+    for name, value in above.items():
+        path = at + name
+        if isinstance(value, Mapping):
+            if not isinstance(below.get(name), dict):
+                below[name] = {}
+            _lay_over(below[name], value, origin, origins, path + ".")
+        else:
+            below[name] = copy.deepcopy(value)
+            origins[path] = origin
