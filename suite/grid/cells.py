@@ -46,11 +46,6 @@ class Cell:
         """The cell's resolved numbers."""
         return self.resolved.recipe
 
-    @property
-    def data(self) -> tuple[str, ...]:
-        """Datasets the cell reads, first stage first."""
-        return (self.dataset,) if self.row.stage1 == "none" else (self.row.stage1, self.dataset)
-
 
 @dataclass(frozen=True)
 class CellJobs:
@@ -154,11 +149,9 @@ def jobs_of(cell: Cell, fingerprints: Mapping[str, str], detectors: Mapping[str,
 
     jobs: list[Job] = []
     parent: Job | None = None
-    stages = ([row.stage1] if row.stage1 != "none" else []) + ([cell.dataset] if row.stage2 else [])
-    for stage in stages if row.objective is not None else []:
-        spec = _pretrain_spec(cell, data(stage), parent, detectors)
-        label = f"pretrain {row.name} {stage} s{cell.seed}"
-        parent = Job(spec, label, parent)
+    if row.objective is not None:
+        spec = _pretrain_spec(cell, data(cell.dataset), parent, detectors)
+        parent = Job(spec, f"pretrain {row.name} {cell.dataset} s{cell.seed}", parent)
         jobs.append(parent)
     finetune = FinetuneSpec(
         data=data(cell.dataset),

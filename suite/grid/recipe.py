@@ -127,6 +127,8 @@ class Resolved:
 
 def unavailable(row: Row) -> str | None:
     """Why `row` cannot run in this version, or None. A name nobody knows is an error instead."""
+    if row.stage1 != "none":
+        return "a first stage on another dataset is not available yet"
     if row.objective is not None and row.objective not in OBJECTIVES:
         if row.objective in PLANNED_OBJECTIVES:
             return f"objective '{row.objective}' is not available yet"

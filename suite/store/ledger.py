@@ -1,0 +1,125 @@
+"""Which cells were asked for, and their numbers: `<runs>/grids/*.json` and `<runs>/results.csv`, derived from the store."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from suite.errors import UsageError
+from suite.grid.cells import CellJobs
+from suite.store.atomic import write_json, write_text
+from suite.store.store import Store
+
+COLUMNS = (
+    "grid", "row", "method", "dataset", "stage1", "stage2", "profile", "protocol", "seed", "metric", "value", "n", "key",
+)  # fmt: skip
+
+
+def record_cells(store: Store, profile: str, overrides: dict[str, Any], planned: Sequence[CellJobs]) -> None:
+    """Remember which jobs make up each cell. A cell run again with another recipe replaces its earlier entry."""
+    for grid in dict.fromkeys(item.cell.grid for item in planned):
+        path = _grid_file(store.root, grid, profile)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            entries = {_identity(entry): entry for entry in _read(path)}
+            for item in planned:
+                if item.cell.grid == grid:
+                    entry = _entry(item, profile, overrides)
+                    entries[_identity(entry)] = entry
+            write_json(path, list(entries.values()))
+
+
+def read_cells(root: Path, grid: str | None = None, profile: str | None = None) -> list[dict[str, Any]]:
+    """Recorded cells, of one grid or all; as written by `record_cells`."""
+    found = []
+    for path in sorted((root / "grids").glob("*.json")):
+        found += [
+            entry for entry in _read(path) if grid in (None, entry["grid"]) and profile in (None, entry["profile"])
+        ]
+    return found
+
+
+def profile_of(root: Path, grid: str, profile: str | None) -> str:
+    """The profile `grid` was run with. Raises UsageError where none or several were and none is named."""
+    known = sorted({entry["profile"] for entry in read_cells(root, grid)})
+    if profile in known:
+        return str(profile)
+    if not known:
+        raise UsageError(f"nothing of grid '{grid}' was run in {root}. Run it first: suite run --grid {grid}")
+    if profile is not None:
+        raise UsageError(f"grid '{grid}' was not run with profile '{profile}' in {root}, but with: {', '.join(known)}.")
+    if len(known) > 1:
+        raise UsageError(
+            f"grid '{grid}' was run with profiles {', '.join(known)} in {root}. Choose one: --profile NAME"
+        )
+    return known[0]
+
+
+def result_lines(store: Store, entries: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """One line per finished cell and metric, in results.csv's columns."""
+    lines = []
+    for entry in entries:
+        key = entry["jobs"][-1]
+        result = store.result(key)
+        if result is None:
+            continue
+        line = {column: str(entry[column]) for column in COLUMNS if column in entry}
+        line |= {
+            "protocol": "finetune",
+            "metric": "top1",
+            "value": repr(result.metrics["top1"]),
+            "n": str(result.counts["n_test"]),
+            "key": key,
+        }
+        lines.append(line)
+    return lines
+
+
+def write_results(store: Store) -> Path:
+    """Rewrite `<runs>/results.csv` from the store."""
+    path = store.root / "results.csv"
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    with FileLock(store.root / "grids" / ".results.lock"):
+        writer.writeheader()
+        writer.writerows(result_lines(store, read_cells(store.root)))
+        write_text(path, text.getvalue())
+    return path
+
+
+def _grid_file(root: Path, grid: str, profile: str) -> Path:
+    return root / "grids" / f"{grid}--{profile}.json"
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    entries: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
+    return entries
+
+
+def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return entry["row"], entry["dataset"], entry["seed"]
+
+
+def _entry(item: CellJobs, profile: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    cell = item.cell
+    return {
+        "grid": cell.grid,
+        "row": cell.row.name,
+        "method": cell.row.method,
+        "dataset": cell.dataset,
+        "stage1": cell.row.stage1,
+        "stage2": "yes" if cell.row.stage2 else "no",
+        "profile": profile,
+        "seed": cell.seed,
+        "jobs": [job.key for job in item.jobs],
+        "set": overrides,
+        "recipe": cell.recipe.model_dump(mode="json"),
+    }

@@ -1,0 +1,185 @@
+"""The result store: one folder per job, `<runs>/<key>/`. The source of truth; everything else is derived from it.
+
+job.yaml       the job's name and spec           env.json     where and with what it ran
+metrics.jsonl  one line per epoch                log.txt      what it said
+result.json    written last: its presence means success
+failure.json   why the last attempt failed; never read as a result, gone after the next success
+checkpoint/    weights (safetensors), and state.pt while the job is not finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field
+
+from suite.errors import StoreError
+from suite.grid.jobs import Job, JobSpec, parse_spec
+from suite.store.atomic import write_json, write_text
+
+Status = Literal["done", "failed", "running", "interrupted", "new"]
+
+
+class Result(BaseModel):
+    """A finished job. Metrics are numbers a table may print; timings stand apart, they differ from run to run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    name: str
+    metrics: dict[str, float] = Field(description="final values; top1 in percent")
+    counts: dict[str, int] = Field(default_factory=dict, description="n_train, n_test, saliency fallbacks, ...")
+    files: dict[str, str] = Field(description="path below checkpoint/ -> SHA-256")
+    suspicious: list[str] = Field(default_factory=list, description="why a reader should doubt the metrics")
+    seconds: float = Field(description="wall-clock time spent training, over all attempts")
+    images_per_second: float
+
+
+class Failure(BaseModel):
+    """Why an attempt failed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    error: str
+    kind: Literal["failed", "killed"]
+    traceback: str
+
+
+class Store:
+    """Reads and writes `<runs>`. Creating one does not touch the disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, key: str) -> Path:
+        """The job's folder, whether or not it exists."""
+        return self.root / key
+
+    def checkpoint(self, key: str) -> Path:
+        """Folder of the job's weights."""
+        return self.folder(key) / "checkpoint"
+
+    def claim(self, key: str) -> FileLock:
+        """The lock a process holds while it works on a job. The system frees it when that process dies."""
+        self.folder(key).mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder(key) / ".claim")
+
+    def status(self, key: str) -> Status:
+        """State of a job as the disk tells it."""
+        folder = self.folder(key)
+        if (folder / "result.json").is_file():
+            return "done"
+        if not folder.is_dir():
+            return "new"
+        if _held(folder / ".claim"):
+            return "running"
+        if (folder / "failure.json").is_file():
+            return "failed"
+        return "interrupted" if (folder / "checkpoint" / "state.pt").is_file() else "new"
+
+    def result(self, key: str) -> Result | None:
+        """The result, or None when the job is not finished. A torn or foreign file is an error, not a result."""
+        path = self.folder(key) / "result.json"
+        if not path.is_file():
+            return None
+        try:
+            result = Result.model_validate_json(path.read_text("utf-8"))
+        except ValueError as error:
+            raise StoreError(
+                f"{path} is not a valid result ({error}). Delete {path.parent} to run the job again."
+            ) from None
+        if result.key != key:
+            raise StoreError(f"{path} belongs to job {result.key}, not {key}. Delete {path.parent} to run it again.")
+        return result
+
+    def failure(self, key: str) -> Failure | None:
+        """Why the last attempt failed, if it did."""
+        path = self.folder(key) / "failure.json"
+        return Failure.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
+
+    def spec(self, key: str) -> JobSpec:
+        """The job's spec as it was written when the job first started."""
+        return parse_spec(self._description(key)["spec"])
+
+    def name(self, key: str) -> str:
+        """The job's readable name."""
+        return str(self._description(key)["name"])
+
+    def _description(self, key: str) -> dict[str, Any]:
+        path = self.folder(key) / "job.yaml"
+        if not path.is_file():
+            raise StoreError(f"job {key} has never started in {self.root}: {path} does not exist.")
+        description: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+        return description
+
+    def begin(self, job: Job, environment: dict[str, Any]) -> None:
+        """Write what is known before training; forget an earlier failure."""
+        folder = self.folder(job.key)
+        description = {"name": job.name, "key": job.key, "spec": job.spec.model_dump(mode="json")}
+        write_text(folder / "job.yaml", yaml.safe_dump(description, sort_keys=False))
+        write_json(folder / "env.json", environment)
+        (folder / "failure.json").unlink(missing_ok=True)
+
+    def finish(self, result: Result) -> None:
+        """Record success; the training state is no longer needed."""
+        folder = self.folder(result.key)
+        write_text(folder / "result.json", result.model_dump_json(indent=2) + "\n")
+        (folder / "failure.json").unlink(missing_ok=True)
+        (folder / "checkpoint" / "state.pt").unlink(missing_ok=True)
+
+    def fail(self, key: str, failure: Failure) -> None:
+        """Record an attempt's failure. The next run tries again."""
+        write_text(self.folder(key) / "failure.json", failure.model_dump_json(indent=2) + "\n")
+
+    def weights(self, key: str, name: str) -> Path:
+        """A weight file of a finished job, its hash checked.
+
+        Raises:
+            StoreError: not finished, file missing or changed.
+        """
+        result = self.result(key)
+        if result is None:
+            raise StoreError(f"job {key} is not finished, so it has no {name}.")
+        path = self.checkpoint(key) / name
+        if name not in result.files or not path.is_file():
+            raise StoreError(f"{path} is missing. Delete {self.folder(key)} and run the grid again to make it anew.")
+        found = sha256(path)
+        if found != result.files[name]:
+            raise StoreError(
+                f"{path} has SHA-256 {found[:16]}..., but {result.files[name][:16]}... was recorded. "
+                f"Delete {self.folder(key)} and run the grid again to make it anew."
+            )
+        return path
+
+    def metrics(self, key: str) -> list[dict[str, float]]:
+        """Lines of metrics.jsonl; an unfinished last line is left out."""
+        path = self.folder(key) / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        text = path.read_text("utf-8")
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _held(path: Path) -> bool:
+    """Whether another process holds the lock `path`; never creates the file."""
+    if not path.is_file() or not os.access(path, os.W_OK):
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
