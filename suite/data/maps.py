@@ -1,0 +1,86 @@
+"""Saliency maps in the decoded store's layout: one memory-mapped uint8 file, and a salient box per image."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from suite.data.images import ImageStore, Pixels, Progress, parallel, resize
+from suite.data.record import Dataset, Record
+from suite.data.saliency import SaliencyMaps, salient_box
+from suite.grid.jobs import SaliencySpec, content_key
+from suite.store.atomic import atomic_folder, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class MapStore:
+    """Saliency of an image store's training images."""
+
+    values: Pixels  # flat, memory-mapped; image i starts at store.starts[i] / 3
+    boxes: NDArray[np.int64]  # [N_train, 4] left, top, right, bottom (exclusive)
+    fallbacks: dict[str, int]  # reason -> how many images use the whole image as their salient box
+
+
+def map_folder(store: ImageStore, saliency: SaliencySpec) -> Path:
+    """Where the maps of a detector are kept, beside the images."""
+    return store.folder.parent / f"{store.folder.name}-{saliency.detector}-{content_key(saliency)[:12]}-v{FORMAT}"
+
+
+def open_maps(store: ImageStore, saliency: SaliencySpec) -> MapStore:
+    """Map finished saliency maps, copy-on-write."""
+    folder = map_folder(store, saliency)
+    fallbacks = json.loads((folder / "fallbacks.json").read_text("utf-8"))
+    return MapStore(np.memmap(folder / "maps.u8", np.uint8, mode="c"), np.load(folder / "boxes.npy"), fallbacks)
+
+
+def build_maps(
+    store: ImageStore, dataset: Dataset, saliency: SaliencySpec, maps: SaliencyMaps, progress: Progress | None = None
+) -> MapStore:
+    """Bring a dataset's cached PNG maps into the store's sizes, unless that has been done."""
+    folder = map_folder(store, saliency)
+    if not folder.is_dir():
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                with atomic_folder(folder) as temporary:
+                    _write(store, dataset, saliency, maps, temporary, progress)
+    return open_maps(store, saliency)
+
+
+def _write(
+    store: ImageStore,
+    dataset: Dataset,
+    saliency: SaliencySpec,
+    maps: SaliencyMaps,
+    folder: Path,
+    progress: Progress | None,
+) -> None:
+    def load(item: tuple[int, Record]) -> tuple[Pixels, tuple[int, int, int, int], str | None]:
+        index, record = item
+        full = maps.map(record)
+        height, width = store.shapes[index].tolist()
+        values = resize(np.ascontiguousarray(full[: full.shape[0] - dataset.banner]), (height, width))
+        box, reason = salient_box(values, saliency.threshold, saliency.min_side)
+        return values, (int(box.x0), int(box.y0), int(box.x1), int(box.y1)), reason
+
+    boxes, fallbacks = [], Counter[str]()
+    with (folder / "maps.u8").open("wb") as file:
+        for done, (values, box, reason) in enumerate(parallel(load, list(enumerate(dataset.train))), 1):
+            file.write(np.ascontiguousarray(values).data)
+            boxes.append(box)
+            if reason is not None:
+                fallbacks[reason] += 1
+            if progress is not None:
+                progress(done, len(dataset.train))
+        file.flush()
+        os.fsync(file.fileno())
+    np.save(folder / "boxes.npy", np.array(boxes, np.int64))
+    write_json(folder / "fallbacks.json", dict(fallbacks))

@@ -1,0 +1,201 @@
+"""Runs one job in this process: claim it, map its data, train, write the result."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import subprocess
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import Timeout
+
+from suite.grid.jobs import FinetuneSpec, Job, JobSpec, PretrainSpec
+from suite.store.store import Failure, Result, Store, sha256
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["done", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are on this machine; never part of a job's identity."""
+
+    runs: Path
+    cache: Path
+
+
+@dataclass(frozen=True)
+class Device:
+    """What one worker may use."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    gpu: int = 0  # index, where the accelerator is a GPU
+    threads: int = 1
+    checkpoint_minutes: float = 5.0
+
+
+def run_job(
+    job: Job,
+    places: Places,
+    device: Device,
+    should_stop: Callable[[], bool],
+    report: Callable[[dict[str, float]], None],
+) -> tuple[Outcome, str]:
+    """Do `job` unless it is done; its parent must be. Never raises for what goes wrong in training.
+
+    Returns:
+        The outcome and, for a failure, the error in one line.
+    """
+    from suite.training.session import Interrupted
+
+    store = Store(places.runs)
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(store.claim(job.key).acquire(timeout=0.5))
+                break
+            except Timeout:  # another run works on it; its result will do
+                if should_stop():
+                    return "interrupted", ""
+        if store.result(job.key) is not None:
+            return "done", ""
+        store.begin(job, environment(device))
+        with _logging_to(store.folder(job.key) / "log.txt"):
+            try:
+                _train(job, store, places, device, should_stop, report)
+            except Interrupted:
+                log.info("stopped on request; the next run resumes here")
+                store.fail(job.key, Failure(error="stopped on request", kind="killed", traceback=""))
+                return "interrupted", ""
+            except Exception as error:  # noqa: BLE001  - whatever it is, the other jobs go on and the cause is kept
+                log.exception("failed")
+                text = f"{type(error).__name__}: {error}"
+                store.fail(job.key, Failure(error=text, kind="failed", traceback=traceback.format_exc()))
+                return "failed", text
+    return "done", ""
+
+
+def _train(
+    job: Job,
+    store: Store,
+    places: Places,
+    device: Device,
+    should_stop: Callable[[], bool],
+    report: Callable[[dict[str, float]], None],
+) -> None:
+    import torch
+    from lightning_fabric import Fabric
+
+    from suite.training.session import Engine, Session
+
+    torch.set_num_threads(device.threads)
+    gpu = device.accelerator != "cpu" and torch.cuda.is_available()
+    spec = job.spec
+    fabric = Fabric(
+        accelerator="cuda" if gpu else "cpu", devices=[device.gpu] if gpu else 1, precision=_precision(spec)
+    )
+    folder = store.folder(job.key)
+    engine = Engine(device.accelerator, device.threads, device.checkpoint_minutes)
+    session = Session(folder, engine, fabric, should_stop, report)
+    log.info("%s (%s) on %s, %d threads", job.name, job.key, fabric.device, device.threads)
+    init = None
+    if spec.init is not None:
+        init = store.weights(spec.init, "backbone.safetensors")
+    outcome, counts = _dispatch(spec, places, init, session)
+
+    files = {path.name: sha256(path) for path in sorted((folder / "checkpoint").glob("*.safetensors"))}
+    speed = outcome["images"] / outcome["seconds"] if outcome["seconds"] else 0.0
+    for reason in outcome["suspicious"]:
+        log.warning("suspicious: %s", reason)
+    log.info("done: %s", ", ".join(f"{name} {value:.4g}" for name, value in outcome["metrics"].items()))
+    store.finish(
+        Result(
+            key=job.key,
+            name=job.name,
+            metrics=outcome["metrics"],
+            counts=counts,
+            files=files,
+            suspicious=outcome["suspicious"],
+            seconds=session.seconds,
+            images_per_second=speed,
+        )
+    )
+
+
+def _dispatch(spec: JobSpec, places: Places, init: Path | None, session: Any) -> tuple[dict[str, Any], dict[str, int]]:
+    """Map the decoded data and call the loop of the job's kind. Returns its outcome and the counts to record."""
+    from suite.data.images import open_store, store_folder
+    from suite.data.maps import open_maps
+    from suite.data.source import SplitSource
+    from suite.training.finetune import finetune
+    from suite.training.pretrain import pretrain
+
+    images = open_store(store_folder(places.cache, spec.data.name, spec.data.fingerprint, spec.data.store_size))
+    counts = {"n_train": len(images.indices("train"))}
+    match spec:
+        case PretrainSpec():
+            maps = None if spec.saliency is None else open_maps(images, spec.saliency)
+            if maps is not None:
+                counts["saliency_fallbacks"] = sum(maps.fallbacks.values())
+                log.info(
+                    "saliency: %d images fall back to the whole image %s", counts["saliency_fallbacks"], maps.fallbacks
+                )
+            return pretrain(spec, SplitSource(images, "train", maps), init, session), counts
+        case FinetuneSpec():
+            train, test = SplitSource(images, "train"), SplitSource(images, "test")
+            counts["n_test"] = len(test)
+            return finetune(spec, train, test, len(images.facts.classes), init, session), counts
+
+
+def _precision(spec: JobSpec) -> Any:
+    return spec.train.precision
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("suite")
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def environment(device: Device) -> dict[str, Any]:
+    """What a reader needs to judge a number: versions, processor, threads, commit."""
+    packages = ("torch", "torchvision", "lightning-fabric", "solo-learn", "numpy", "fgssl-suite")
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "threads": device.threads,
+        "accelerator": device.accelerator,
+        "packages": versions,
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The checked-out commit of the suite, marked where files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,248 @@
+"""MLflow as a mirror of the store: everything it shows can be replayed from `<runs>`, so a dead tracker costs nothing.
+
+Only the parent process talks to MLflow. One experiment per grid; one run per job, found again by its tag `suite.key`;
+one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from suite.store.ledger import read_cells
+from suite.store.store import Result, Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+_STATUS = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "running": "RUNNING", "new": "SCHEDULED"}
+_PARAMS_PER_CALL = 100  # limits of MLflow's log_batch
+_METRICS_PER_CALL = 1000
+_PARAM_LENGTH = 500
+_SYNCED = "suite.synced_step"
+
+
+def tracking_uri(runs: Path) -> str:
+    """$MLFLOW_TRACKING_URI, else a database inside `runs`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+
+
+class Mirror:
+    """Brings an MLflow server up to date with a store. `sync` may be called as often as one likes."""
+
+    def __init__(self, store: Store, uri: str) -> None:
+        # MLflow's own default is to try for minutes; the next sync is the better retry.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        self.store, self.uri = store, uri
+        self._client: MlflowClient | None = None
+        self._runs: dict[str, Any] = {}  # suite.key or suite.cell -> MLflow run
+
+    def sync(self, grid: str | None = None) -> int:
+        """Replay what MLflow lacks, for one grid or all. Returns the number of runs created or changed.
+
+        Raises whatever the tracker raises; callers that must go on catch it.
+        """
+        with FileLock(self.store.root / "grids" / ".mlflow.lock"):
+            client = self._connect()
+            cells = read_cells(self.store.root, grid)
+            changed = 0
+            for name in dict.fromkeys(entry["grid"] for entry in cells):
+                experiment = self._experiment(client, name)
+                self._find_runs(client, experiment)
+                mine = [entry for entry in cells if entry["grid"] == name]
+                for key, entry in {key: entry for entry in mine for key in entry["jobs"]}.items():
+                    changed += self._sync_job(client, experiment, key, entry["profile"])
+                changed += sum(self._sync_cell(client, experiment, entry) for entry in mine)
+            return changed
+
+    def _connect(self) -> MlflowClient:
+        if self._client is None:
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            logging.getLogger("mlflow").setLevel(logging.WARNING)
+            from mlflow import MlflowClient
+
+            self._client = MlflowClient(tracking_uri=self.uri)
+        return self._client
+
+    def _experiment(self, client: MlflowClient, name: str) -> str:
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        # Beside a local database MLflow would put artifacts into the current folder, wherever that is.
+        local = self.uri.startswith("sqlite:")
+        location = (self.store.root / "mlflow-artifacts" / name).resolve().as_uri() if local else None
+        return str(client.create_experiment(name, artifact_location=location))
+
+    def _find_runs(self, client: MlflowClient, experiment: str) -> None:
+        token = None
+        while True:
+            page = client.search_runs([experiment], max_results=1000, page_token=token)
+            for run in page:
+                name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
+                if name is not None:
+                    self._runs[name] = run
+            token = page.token
+            if not token:
+                return
+
+    def _sync_job(self, client: MlflowClient, experiment: str, key: str, profile: str) -> int:
+        status = self.store.status(key)
+        if status == "new":
+            return 0
+        run = self._runs.get(key)
+        if run is None:
+            spec = self.store.spec(key)
+            tags = {
+                "suite.key": key,
+                "suite.kind": spec.kind,
+                "suite.dataset": spec.data.name,
+                "suite.seed": str(spec.seed),
+                "suite.profile": profile,
+                _SYNCED: "0",
+            }
+            run = client.create_run(experiment, tags=tags, run_name=self.store.name(key))
+            self._runs[key] = run
+            _log_params(client, run.info.run_id, spec.model_dump(mode="json"))
+        run_id = run.info.run_id
+        lines = [line for line in self.store.metrics(key) if line["step"] > int(run.data.tags.get(_SYNCED, "0"))]
+        wanted = _STATUS[status]
+        if not lines and run.info.status == wanted:
+            return 0
+        if lines:
+            _log_metrics(client, run_id, lines)
+            client.set_tag(run_id, _SYNCED, str(int(lines[-1]["step"])))
+        if status == "done":
+            self._log_final(client, run_id, key)
+        if (failure := self.store.failure(key)) is not None:
+            client.set_tag(run_id, "suite.error", failure.error[:500])
+        if wanted in {"FINISHED", "FAILED", "KILLED"}:
+            client.set_terminated(run_id, status=wanted)
+        elif run.info.status != wanted:
+            client.update_run(run_id, status=wanted)
+        self._runs[key] = client.get_run(run_id)
+        return 1
+
+    def _log_final(self, client: MlflowClient, run_id: str, key: str) -> None:
+        result = self.store.result(key)
+        if result is not None:
+            _log_metrics(client, run_id, [{"step": 0, **_final(result)}])
+        folder = self.store.folder(key)
+        for name in ("job.yaml", "env.json", "log.txt", "result.json", "metrics.jsonl"):
+            if (folder / name).is_file():
+                client.log_artifact(run_id, str(folder / name))
+        for path in sorted((folder / "checkpoint").glob("*.safetensors")):
+            client.log_artifact(run_id, str(path), artifact_path="checkpoint")
+
+    def _sync_cell(self, client: MlflowClient, experiment: str, entry: dict[str, Any]) -> int:
+        statuses = [self.store.status(key) for key in entry["jobs"]]
+        if all(status == "new" for status in statuses):
+            return 0
+        name = f"{entry['profile']}:{entry['row']}/{entry['dataset']}/{entry['seed']}"
+        jobs = ",".join(self._runs[key].info.run_id for key in entry["jobs"] if key in self._runs)
+        wanted = _cell_status(statuses)
+        run = self._runs.get(name)
+        if run is not None and run.data.tags.get("suite.jobs") == jobs and run.info.status == wanted:
+            return 0
+        if run is None:
+            tags = {"suite.cell": name, "suite.kind": "cell"}
+            tags |= {f"suite.{field}": str(entry[field]) for field in ("row", "method", "dataset", "seed", "profile")}
+            run = client.create_run(
+                experiment, tags=tags, run_name=f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
+            )
+            _log_params(client, run.info.run_id, entry["recipe"])
+        run_id = run.info.run_id
+        client.set_tag(run_id, "suite.jobs", jobs)
+        client.set_tag(run_id, "suite.job_keys", ",".join(entry["jobs"]))
+        result = self.store.result(entry["jobs"][-1])
+        if result is not None:
+            _log_metrics(client, run_id, [{"step": 0, **_final(result)}])
+            client.log_dict(run_id, entry, "cell.json")
+        if wanted in {"FINISHED", "FAILED", "KILLED"}:
+            client.set_terminated(run_id, status=wanted)
+        elif run.info.status != wanted:
+            client.update_run(run_id, status=wanted)
+        self._runs[name] = client.get_run(run_id)
+        return 1
+
+
+class BackgroundMirror:
+    """Keeps MLflow up to date while jobs run. A tracker that is down is reported once and never stops anything."""
+
+    def __init__(self, store: Store, uri: str, grid: str, every: float = 10.0) -> None:
+        self.mirror, self.grid, self.every = Mirror(store, uri), grid, every
+        self._stop = threading.Event()
+        self._warned = False
+        self._thread = threading.Thread(target=self._loop, name="suite-mlflow", daemon=True)
+
+    def __enter__(self) -> BackgroundMirror:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sync()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self.every):
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            self.mirror.sync(self.grid)
+        except Exception as error:  # noqa: BLE001  - the tracker may fail in any way; training must not
+            if not self._warned:
+                self._warned = True
+                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                log.warning(
+                    "MLflow at %s cannot be reached (%s). Training goes on; `suite sync` catches up.",
+                    self.mirror.uri,
+                    reason,
+                )
+
+
+def _cell_status(statuses: list[str]) -> str:
+    for status in ("failed", "running", "interrupted"):
+        if status in statuses:
+            return _STATUS[status]
+    return "FINISHED" if all(status == "done" for status in statuses) else "RUNNING"
+
+
+def _final(result: Result) -> dict[str, float]:
+    values = {f"final.{name}": value for name, value in result.metrics.items()}
+    return {**values, "seconds": result.seconds, "images_per_second_mean": result.images_per_second}
+
+
+def _log_metrics(client: MlflowClient, run_id: str, lines: list[dict[str, float]]) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(name, value, now, int(line["step"])) for line in lines for name, value in line.items() if name != "step"
+    ]
+    for start in range(0, len(metrics), _METRICS_PER_CALL):
+        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL])
+
+
+def _log_params(client: MlflowClient, run_id: str, values: dict[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    params = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in _flat(values)]
+    for start in range(0, len(params), _PARAMS_PER_CALL):
+        client.log_batch(run_id, params=params[start : start + _PARAMS_PER_CALL])
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+    return pairs

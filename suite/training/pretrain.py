@@ -1,0 +1,125 @@
+"""Self-supervised pretraining: one straight loop over steps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, cast
+
+import torch
+
+from methods.args import AlignmentArgs
+from methods.backbone import Backbone, parameter_count
+from methods.objective import Objective
+from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
+from methods.views.base import ViewMaker
+from methods.views.batch import ImageSource
+from suite.grid.jobs import Block, PretrainSpec
+from suite.training.checkpoint import hand_over, load_weights, save_weights
+from suite.training.optimizers import build_optimizer, set_lr
+from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
+from suite.training.session import Means, Session, check_finite
+
+log = logging.getLogger(__name__)
+
+
+def build_objective(spec: PretrainSpec) -> Objective:
+    """Backbone, objective and, where the row has it, alignment, with random weights of the current torch seed."""
+    backbone = Backbone(spec.backbone)
+    parts: dict[str, Any] = {}
+    if spec.alignment is not None:
+        parts["alignment"] = ALIGNMENT.load()(AlignmentArgs(**spec.alignment.args), backbone.dim)
+    entry = OBJECTIVES[spec.objective.name]
+    return cast(Objective, entry.load()(_args(entry, spec.objective), backbone, **parts))
+
+
+def build_views(spec: PretrainSpec, source: ImageSource) -> ViewMaker:
+    """The row's views over the training images."""
+    entry = VIEWS[spec.views.name]
+    return cast(ViewMaker, entry.load()(_args(entry, spec.views), source, spec.image_size))
+
+
+def _args(entry: Entry, block: Block) -> Any:
+    return entry.args(**block.args)
+
+
+def pretrain(spec: PretrainSpec, source: ImageSource, init: Any, session: Session) -> dict[str, Any]:
+    """Train, and leave `checkpoint/backbone.safetensors`.
+
+    Args:
+        spec: the job.
+        source: training images, with saliency maps where the views need them.
+        init: weights file of the stage before, or None.
+        session: folder, device and reporting.
+
+    Returns:
+        metrics (last epoch's means), suspicious (reasons), images (seen in this attempt), seconds (likewise).
+    """
+    fabric, train = session.fabric, spec.train
+    torch.manual_seed(derived_seed(spec.seed, "init"))
+    objective = build_objective(spec)
+    if init is not None:
+        log.info("backbone from %s: %s", spec.init, hand_over(objective.backbone, load_weights(init), str(spec.init)))
+    objective = objective.to(memory_format=torch.channels_last)
+    batches = Batches(len(source), train.batch_size, train.epochs, derived_seed(spec.seed, "pretrain"))
+    warmup = round(train.warmup_epochs * batches.per_epoch)
+    lr = effective_lr(train.optimizer, train.batch_size)
+    optimizer = build_optimizer(train.optimizer, objective, lr)
+    views = build_views(spec, source)
+    log.info(
+        "%d images, %d steps of %d, base lr %g, effective lr %g, warm-up %d steps, %.2f M trainable parameters",
+        len(source), batches.total, train.batch_size, train.optimizer.base_lr, lr, warmup, parameter_count(objective) / 1e6,
+    )  # fmt: skip
+
+    model, optimizer = fabric.setup(objective, optimizer)
+    model.train()
+    means, start = Means(), 0
+    if (state := session.resume()) is not None:
+        objective.load_state_dict(state["objective"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["torch_rng"])
+        means.restore(state["means"])
+        start = int(state["step"])
+
+    began, line = time.monotonic(), {}
+    for step in range(start, batches.total):
+        rng = generator(spec.seed, "views", step)
+        batch = views(batches.indices(step), rng, fabric.device)
+        rate = lr * lr_factor(step, batches.total, warmup)
+        set_lr(optimizer, rate)
+
+        scalars = model(batch)
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(scalars["loss"])
+        check_finite(scalars["loss"], step, rate)
+        optimizer.step()
+        objective.after_step(step / batches.total)
+
+        means.add(scalars)
+        done = step + 1
+        if done % batches.per_epoch == 0:
+            line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **means.take()}
+            speed = (done - start) * train.batch_size / (time.monotonic() - began)
+            session.write_metrics({**line, "images_per_second": speed})
+        if done < batches.total:
+            session.checkpoint_if_asked(
+                lambda done=done: {  # type: ignore[misc]
+                    "step": done,
+                    "objective": objective.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "means": means.state(),
+                }
+            )
+
+    save_weights(session.folder / "checkpoint" / "backbone.safetensors", objective.backbone)
+    suspicious = []
+    if line and line.get("embedding_std", 1.0) < train.collapse_std:
+        suspicious.append(
+            f"pretraining collapsed: standard deviation of embeddings {line['embedding_std']:.3f} < {train.collapse_std}"
+        )
+    return {
+        "metrics": {name: value for name, value in line.items() if name not in {"epoch", "step", "lr"}},
+        "suspicious": suspicious,
+        "images": (batches.total - start) * train.batch_size,
+        "seconds": time.monotonic() - began,
+    }

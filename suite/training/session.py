@@ -1,0 +1,138 @@
+"""What both training loops are handed and how they report: one object per running job."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from suite.errors import TrainingError
+from suite.training.checkpoint import load_state, save_state
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; the job's state is saved."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to run, without influence on what is computed (beyond rounding): none of it enters a job's key."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 1
+    checkpoint_minutes: float = 5.0
+
+
+@dataclass
+class Session:
+    """A job's folder, its device, and the way to the outside."""
+
+    folder: Path
+    engine: Engine
+    fabric: Fabric
+    should_stop: Callable[[], bool] = lambda: False
+    report: Callable[[dict[str, float]], None] = lambda _: None
+    seconds_before: float = 0.0  # spent by earlier attempts
+    _started: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of this job, earlier attempts included."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "checkpoint" / "state.pt"
+
+    def resume(self) -> dict[str, Any] | None:
+        """The state an earlier attempt left, its metrics cut back to that point; None for a fresh start."""
+        state = load_state(self._state_file)
+        lines = self._lines()
+        step = 0 if state is None else int(state["step"])
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        if len(kept) < len(lines):
+            (self.folder / "metrics.jsonl").write_text("".join(kept), "utf-8")
+        if state is not None:
+            self.seconds_before = float(state["seconds"])
+            log.info("resuming at step %d", step)
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the training state, random state of torch included."""
+        save_state(self._state_file, {**state, "seconds": self.seconds, "torch_rng": torch.get_rng_state()})
+        self._saved = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for another checkpoint."""
+        return time.monotonic() - self._saved > 60 * self.engine.checkpoint_minutes
+
+    def checkpoint_if_asked(self, state: Callable[[], dict[str, Any]]) -> None:
+        """After each step: save when due; save and leave when the run is to stop."""
+        stop = self.should_stop()
+        if stop or self.due():
+            self.save(state())
+        if stop:
+            raise Interrupted
+
+    def write_metrics(self, line: dict[str, float]) -> None:
+        """Append one epoch's metrics and pass them on."""
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.report(line)
+
+    def _lines(self) -> list[str]:
+        path = self.folder / "metrics.jsonl"
+        text = path.read_text("utf-8") if path.is_file() else ""
+        return text[: text.rfind("\n") + 1].splitlines(keepends=True)
+
+
+class Means:
+    """Running means of an epoch's scalars, kept on the device so that no step waits for it; part of the state."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, scalars: dict[str, Tensor]) -> None:
+        """Add one step's values."""
+        self._count += 1
+        for name, value in scalars.items():
+            value = value.detach().double()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call; starts anew."""
+        means = {name: float(value) / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Back from the checkpoint."""
+        self._sums, self._count = dict(state["sums"]), int(state["count"])
+
+
+def check_finite(loss: Tensor, step: int, lr: float) -> None:
+    """Stop a job whose loss is NaN or infinite, saying what to try."""
+    if not bool(torch.isfinite(loss)):
+        raise TrainingError(
+            f"the loss became {float(loss)} at step {step} (learning rate {lr:.4g}). Lower the learning rate "
+            "(--set pretrain.optimizer.base_lr=... or finetune.optimizer.base_lr=...) or lengthen the warm-up."
+        )
