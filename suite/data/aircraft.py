@@ -37,10 +37,11 @@ def parse(root: Path) -> Dataset:
     boxes = read_boxes(data / "images_box.txt")
     entries = [entry for file in train_files for entry in read_split(file, "train", names, boxes)]
     entries += read_split(data / "images_variant_test.txt", "test", names, boxes)
-    if boxes:
-        check_same_ids({e.id for e in entries}, boxes, data / "images_variant_*.txt", data / "images_box.txt")
     check_no_empty_class({e.class_id for e in entries}, dict(enumerate(names)), data / "variants.txt")
-    return assemble("aircraft", root, entries, dict(enumerate(names)), banner=BANNER)
+    dataset = assemble("aircraft", root, entries, dict(enumerate(names)), banner=BANNER)
+    if boxes:
+        check_same_ids({e.id for e in entries}, "the images_variant lists", boxes, data / "images_box.txt")
+    return dataset
 
 
 def read_variants(file: Path) -> list[str]:

@@ -6,6 +6,7 @@ have the same file names, so image ids carry the folder: `cars_train/00001`.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,14 @@ def read_split(file: Path, split: Split, folder: str, names: Mapping[int, str]) 
 def load_mat(file: Path, variable: str) -> Any:
     """A variable of a MATLAB file; DataError if the file is missing, is no .mat file, or lacks the variable."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
+    foreign = (MatReadError, ValueError, TypeError, NotImplementedError, OSError, KeyError, zlib.error)
     try:
         return loadmat(str(file), squeeze_me=True)[variable]
     except FileNotFoundError as e:
         raise DataError(f"missing list {file}. {obtain('cars')}") from e
-    except (ValueError, TypeError, NotImplementedError, OSError, KeyError) as e:  # what scipy raises for other files
+    except foreign as e:  # what scipy raises for files of another kind
         raise DataError(f"{file}: expected a MATLAB file with '{variable}', got something else ({e!r})") from e
 
 

@@ -55,7 +55,7 @@ def read_entries(root: Path, name: str, names: Mapping[int, str]) -> list[Entry]
     splits = read_table(split_file, name, "<1 for train, 0 for test>", parse_split)
     boxes = read_table(box_file, name, "<x> <y> <width> <height>", parse_xywh)
     for file, table in ((labels_file, labels), (split_file, splits), (box_file, boxes)):
-        check_same_ids(images.keys(), table, images_file, file)
+        check_same_ids(images.keys(), images_file.name, table, file)
     unknown = next((i for i in images if labels[i] not in names), None)
     if unknown is not None:
         check_known_class(

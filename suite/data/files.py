@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from pathlib import Path
@@ -90,17 +91,21 @@ def decode(path: Path) -> npt.NDArray[np.uint8]:
     Grey is repeated, 16 bits become 8 (v / 257, rounded), CMYK is converted (Pillow handles Adobe's inverted values),
     and transparency is laid over white. Raises DataError for anything that is not a whole image.
     """
+    data = b""
     try:
-        with Image.open(path) as image:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{path} has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: it does not belong "
                     f"to a dataset of photographs. Replace it by a smaller copy."
                 )
             image.load()
+            if image.format == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+                raise OSError("JPEG without an end")  # a tail of zeros, which the decoder can take for grey
             return to_rgb(image, path)
     except DAMAGED as e:
-        raise DataError(f"cannot decode {path}: {cause(path, e)}. Fetch the file again, then retry.") from e
+        raise DataError(f"cannot decode {path}: {cause(data, e)}. Fetch the file again, then retry.") from e
 
 
 def to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
@@ -126,13 +131,11 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def cause(path: Path, error: BaseException) -> str:
-    """What is wrong with a file that does not decode, in words a user can act on."""
-    try:
-        with path.open("rb") as f:
-            head = f.read(256).lstrip()
-    except OSError as e:
-        return f"the file cannot be read ({e.strerror})"
+def cause(data: bytes, error: BaseException) -> str:
+    """What is wrong with a file of this content, in words a user can act on."""
+    head = data[:256].lstrip()
+    if isinstance(error, OSError) and error.strerror:
+        return f"the file cannot be read ({error.strerror})"
     if not head:
         return "the file is empty (0 bytes), as an interrupted copy leaves it"
     if head.startswith(b"version https://git-lfs"):

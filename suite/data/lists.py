@@ -109,20 +109,20 @@ def parse_split(text: str) -> Split:
     return "train" if text == "1" else "test"
 
 
-def check_same_ids(images: Collection[str], other: Mapping[str, object], images_file: Path, file: Path) -> None:
-    """DataError unless `other` (from `file`) has exactly the ids of `images` (from `images_file`)."""
+def check_same_ids(images: Collection[str], listed_in: str, other: Mapping[str, object], file: Path) -> None:
+    """DataError unless `other` (from `file`) has exactly the ids of `images`."""
     if images == other.keys():
         return
     lacking = [i for i in images if i not in other]
     extra = [i for i in other if i not in images]
     if lacking:
         raise DataError(
-            f"{file}: no entry for {len(lacking)} of the {len(images)} images in {images_file.name}, such as "
-            f"{some(lacking)} ({images_file.name} {line_of(images_file, lacking[0])}). They must be of one release."
+            f"{file}: no entry for {len(lacking)} of the {len(images)} images in {listed_in}, such as {some(lacking)}. "
+            f"The lists must be of one release."
         )
     raise DataError(
-        f"{file}: {line_of(file, extra[0])} has the unknown image id '{extra[0]}' ({len(extra)} such ids): "
-        f"it is not in {images_file.name}. Both lists must be of one release."
+        f"{file}: {line_of(file, extra[0])} has the unknown image id '{extra[0]}' ({len(extra)} such ids): it is not "
+        f"in {listed_in}. The lists must be of one release."
     )
 
 
