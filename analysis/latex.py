@@ -111,12 +111,13 @@ def _cell(cell: Cell | None) -> Latex:
     if cell is None:
         return Latex(r"\multicolumn{3}{c}{--}")
     mean = rf"\textbf{{{cell.mean:.2f}}}" if cell.is_best else f"{cell.mean:.2f}"
-    dagger = r"$^{\dagger}$" if cell.suspicious else ""
+    # left of the number, where it moves no digit of the column
+    dagger = r"\llap{$^{\dagger}$}" if cell.suspicious else ""
     spread = "" if cell.std is None else rf"\spread{{{cell.std:.2f}}}"
     delta = ""
     if cell.delta is not None:  # sign and colour are those of the unrounded difference
         delta = rf"\{'loss' if cell.delta < 0 else 'gain'}{{{cell.delta:+.2f}}}"
-    return Latex(f"{mean}{dagger} & {spread} & {delta}")
+    return Latex(f"{dagger}{mean} & {spread} & {delta}")
 
 
 def _stage2(row: Row) -> Latex:
