@@ -146,7 +146,7 @@ class OfficialMasks:
         places = mask_places(record, dataset)
         file = next((p for p in places if p.is_file()), None)
         if file is None:
-            looked = " or ".join(str(p) for p in places) or "no place known for this dataset"
+            looked = " and ".join(str(p) for p in places)
             raise DataError(f"no segmentation mask for '{record.path}': looked for {looked}. Use another detector.")
         mask = decode(file)[..., 0]
         height, width = image.shape[0] + dataset.banner, image.shape[1]
@@ -167,6 +167,6 @@ def mask_places(record: Record, dataset: Dataset) -> list[Path]:
     if folder.startswith("cars_"):
         return [dataset.root / folder.partition("/")[0].replace("cars_", "segmentations_") / file]
     if "images" not in folder.split("/"):
-        return []
+        return [dataset.root / "segmentations" / file]
     below = f"{folder}/".replace("images/", "segmentations/", 1) + file
     return [dataset.root / below, dataset.root.parent / below]
