@@ -11,6 +11,7 @@ from pathlib import Path
 
 from suite.data.record import Dataset, Record
 from suite.errors import DataError
+from suite.store.atomic import write_json
 
 
 def fingerprint(dataset: Dataset, cache: Path) -> str:
@@ -73,11 +74,3 @@ def read_store(file: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-def write_json(file: Path, content: object) -> None:
-    """Write JSON so that a reader, or a kill in the middle, sees the old file or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1))
-    temporary.replace(file)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -25,10 +23,11 @@ from PIL import Image, PngImagePlugin
 
 from suite.data.detectors import Detector, Identity
 from suite.data.files import decode
-from suite.data.fingerprint import content_hashes, write_json
+from suite.data.fingerprint import content_hashes
 from suite.data.geometry import MIN_SIDE, REASONS, THRESHOLD, Reason, overlap, salient_box
 from suite.data.record import Box, Dataset, Record
 from suite.errors import DataError
+from suite.store.atomic import atomic_file, write_json
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -152,12 +151,9 @@ def compute_one(maps: SaliencyMaps, detector: Detector, record: Record, image_sh
     text = PngImagePlugin.PngInfo()
     text.add_text("image_sha256", image_sha256)
     text.add_text("fallback", reason or "none")
-    file = maps.file(record)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     full = np.pad(picture, ((0, dataset.banner), (0, 0)))
-    Image.fromarray(full).save(temporary, format="PNG", pnginfo=text)
-    temporary.replace(file)
+    with atomic_file(maps.file(record)) as file:
+        Image.fromarray(full).save(file, format="PNG", pnginfo=text)
 
 
 def read_header(file: Path) -> tuple[str, str] | None:
