@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,9 @@ class Mirror:
                 experiment = self._experiment(client, name)
                 self._find_runs(client, experiment)
                 mine = [entry for entry in cells if entry["grid"] == name]
-                for key, entry in {key: entry for entry in mine for key in entry["jobs"]}.items():
-                    changed += self._sync_job(client, experiment, key, entry["profile"])
+                profiles = {key: cell["profile"] for cell in mine for key in cell["jobs"]}
+                for key, profile in profiles.items():
+                    changed += self._sync_job(client, experiment, key, profile)
                 changed += sum(self._sync_cell(client, experiment, entry) for entry in mine)
             return changed
 
@@ -210,7 +212,7 @@ class BackgroundMirror:
                 )
 
 
-def _cell_status(statuses: list[str]) -> str:
+def _cell_status(statuses: Sequence[str]) -> str:
     for status in ("failed", "running", "interrupted"):
         if status in statuses:
             return _STATUS[status]

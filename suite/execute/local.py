@@ -83,7 +83,7 @@ class _Worker:
         self.process: BaseProcess = _CONTEXT.Process(
             target=_serve, args=(theirs, stop, executor.places, device), name=f"suite-worker-{index}", daemon=True
         )
-        with _thread_environment(device.threads):
+        with _ThreadEnvironment(device.threads):
             self.process.start()
         theirs.close()
 
@@ -209,7 +209,7 @@ class _Run:
         self.pool[index] = _Worker(self.executor, index, self.stop)
 
 
-class _thread_environment:  # noqa: N801  - reads as a statement
+class _ThreadEnvironment:
     """Numerical libraries read their thread count when they load, before any code of ours runs in the child."""
 
     def __init__(self, threads: int) -> None:

@@ -74,7 +74,7 @@ def run_job(
                 log.info("stopped on request; the next run resumes here")
                 store.fail(job.key, Failure(error="stopped on request", kind="killed", traceback=""))
                 return "interrupted", ""
-            except Exception as error:  # noqa: BLE001  - whatever it is, the other jobs go on and the cause is kept
+            except Exception as error:  # whatever it is, the other jobs go on and the cause is kept
                 log.exception("failed")
                 text = f"{type(error).__name__}: {error}"
                 store.fail(job.key, Failure(error=text, kind="failed", traceback=traceback.format_exc()))

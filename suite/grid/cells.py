@@ -134,7 +134,7 @@ def _check_overrides(overrides: Mapping[str, Any], recipes: list[Recipe]) -> Non
             raise unknown("field in --set:", path, known)
 
 
-def jobs_of(cell: Cell, fingerprints: Mapping[str, str], detectors: Mapping[str, tuple[int, str | None]]) -> CellJobs:
+def jobs_of(cell: Cell, fingerprints: Mapping[str, str], detectors: Mapping[str, tuple[str, str | None]]) -> CellJobs:
     """The stages of a cell.
 
     Args:
@@ -166,7 +166,7 @@ def jobs_of(cell: Cell, fingerprints: Mapping[str, str], detectors: Mapping[str,
 
 
 def _pretrain_spec(
-    cell: Cell, data: DataSpec, parent: Job | None, detectors: Mapping[str, tuple[int, str | None]]
+    cell: Cell, data: DataSpec, parent: Job | None, detectors: Mapping[str, tuple[str, str | None]]
 ) -> PretrainSpec:
     recipe, row = cell.recipe, cell.row
     if row.objective is None or recipe.objective is None or recipe.views is None or recipe.pretrain is None:

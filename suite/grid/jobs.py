@@ -45,7 +45,7 @@ class DataSpec(Spec):
 class SaliencySpec(SaliencyArgs):
     """Saliency maps by detector, its code's version and its weights."""
 
-    version: int
+    version: str
     weights_sha256: str | None
 
 

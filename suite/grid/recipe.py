@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from methods.args import AlignmentArgs, Args, BackboneArgs
 from methods.registry import OBJECTIVES, PLANNED_OBJECTIVES, PLANNED_VIEWS, VIEWS, Entry
+from suite.data.synthetic.spec import SyntheticSpec
 from suite.errors import UsageError, unknown
 from suite.grid.spec import EXPERIMENTS, Row
 from suite.grid.validate import validated
@@ -81,25 +82,13 @@ class Recipe(Section):
     pretrain: PretrainArgs | None = None
 
 
-class SyntheticArgs(Section):
-    """Size of the drawn datasets of a profile that needs no photographs. Per set: classes, train and test per class."""
-
-    seed: int = 0
-    size: int = Field(ge=32, description="short side of the images, px")
-    cub: tuple[int, int, int]
-    nabirds: tuple[int, int, int]
-    aircraft: tuple[int, int, int]
-    cars: tuple[int, int, int]
-    coco: int = Field(ge=1, description="number of scenes")
-
-
 class Profile(Section):
     """A scale to run a grid at: experiments/profiles/NAME.yaml."""
 
     name: str
     note: str = Field(description="completes the sentence 'profile NAME: ...' in captions; empty for paper")
     seeds: tuple[int, ...] = Field(min_length=1)
-    synthetic: SyntheticArgs | None = None
+    synthetic: SyntheticSpec | None = Field(None, description="draw the data instead of reading photographs")
     defaults: dict[str, Any]
     objectives: dict[str, dict[str, Any]] = Field(description="per objective: recipe fields laid over the defaults")
     views: dict[str, dict[str, Any]] = Field(description="per kind of view: its arguments")

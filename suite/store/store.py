@@ -79,9 +79,9 @@ class Store:
             return "new"
         if _held(folder / ".claim"):
             return "running"
-        if (folder / "failure.json").is_file():
-            return "failed"
-        return "interrupted" if (folder / "checkpoint" / "state.pt").is_file() else "new"
+        if (failure := self.failure(key)) is not None:
+            return "failed" if failure.kind == "failed" else "interrupted"
+        return "interrupted" if (folder / "job.yaml").is_file() else "new"
 
     def result(self, key: str) -> Result | None:
         """The result, or None when the job is not finished. A torn or foreign file is an error, not a result."""

@@ -1,0 +1,117 @@
+"""`suite report`: everything a grid's finished cells give, written into one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.latex import to_latex
+from analysis.results import ResultLine
+from analysis.table_text import to_csv, to_text
+from analysis.tables import accuracy_table
+from suite.data.images import facts_of
+from suite.grid.jobs import FinetuneSpec, PretrainSpec
+from suite.grid.recipe import load_profile
+from suite.grid.spec import GridSpec, load_grid, published_numbers
+from suite.store.atomic import write_text
+from suite.store.ledger import profile_of, read_cells, result_lines
+from suite.store.store import Store
+from suite.workspace import Workspace
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Written:
+    """A grid's report: what to print, and the files."""
+
+    table: Table
+    files: list[Path]
+
+
+def write_report(workspace: Workspace, grid_name: str, profile: str | None, out: Path, images: int) -> Written:
+    """Write `<grid>.tex` and `.csv` and, with `images` > 0, one Grad-CAM figure per dataset, into `out`.
+
+    Raises:
+        UsageError: the grid was not run here, or with several profiles and none is chosen.
+    """
+    grid = load_grid(grid_name)
+    profile = profile_of(workspace.runs, grid.name, profile)
+    entries = read_cells(workspace.runs, grid.name, profile)
+    store = workspace.store
+    lines = [ResultLine.parse(line) for line in result_lines(store, entries)]
+    asked = {entry["dataset"] for entry in entries}
+    table = accuracy_table(
+        grid,
+        lines,
+        rows=[row.name for row in grid.rows if row.name in {entry["row"] for entry in entries}],
+        datasets=[name for name in grid.datasets if name in asked],
+        published={} if grid.published is None else published_numbers(grid.published),
+        remarks=remarks(workspace, entries, profile),
+        suspicious=_suspicious(store, entries),
+        profile=profile,
+    )
+    files = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"]
+    write_text(files[0], to_latex(table))
+    write_text(files[1], to_csv(table))
+    if images:
+        files += _figures(workspace, grid, entries, out, images)
+    return Written(to_text(table), files)
+
+
+def remarks(workspace: Workspace, entries: Sequence[dict[str, Any]], profile: str) -> list[str]:
+    """What a reader of the numbers must know about data, saliency and recipe."""
+    store = workspace.store
+    started = [key for entry in entries for key in entry["jobs"] if store.status(key) != "new"]
+    specs = [store.spec(key) for key in dict.fromkeys(started)]
+    found = []
+    note = load_profile(profile).note if profile in {"paper", "small", "demo"} else ""
+    if note:
+        found.append(f"Scale: {note}")
+    data = {spec.data.name: spec.data for spec in specs if isinstance(spec, FinetuneSpec)}
+    for name, spec in data.items():
+        facts = facts_of(workspace.cache, name, spec.fingerprint, spec.store_size)
+        if facts["synthetic"]:
+            found.append(f"{facts['describe']} (images drawn by program, no photographs)")
+        elif facts["subset"]:
+            found.append(f"{facts['describe']} (a subset of the official data)")
+    detectors = {spec.saliency.detector for spec in specs if isinstance(spec, PretrainSpec) and spec.saliency}
+    for detector in sorted(detectors):
+        oracle = detector in {"boxes", "masks"}
+        found.append(f"Saliency: {detector}" + (", an oracle from annotations" if oracle else ""))
+    changed = {f"{name}={value}" for entry in entries for name, value in entry["set"].items()}
+    if changed:
+        found.append(f"Changed with --set in some cells: {', '.join(sorted(changed))}")
+    return found
+
+
+def _suspicious(store: Store, entries: Sequence[dict[str, Any]]) -> set[tuple[str, str]]:
+    marked = set()
+    for entry in entries:
+        results = [store.result(key) for key in entry["jobs"]]
+        if any(result is not None and result.suspicious for result in results):
+            marked.add((entry["row"], entry["dataset"]))
+    return marked
+
+
+def _figures(
+    workspace: Workspace, grid: GridSpec, entries: Sequence[dict[str, Any]], out: Path, images: int
+) -> list[Path]:
+    """One Grad-CAM figure per dataset, of the first seed's fine-tuned networks."""
+    from analysis.cam_figure import gradcam_figure
+
+    files: list[Path] = []
+    for dataset in grid.datasets:
+        finished = [
+            entry
+            for entry in entries
+            if entry["dataset"] == dataset and workspace.store.result(entry["jobs"][-1]) is not None
+        ]
+        first = min((entry["seed"] for entry in finished), default=None)
+        chosen = [entry for entry in finished if entry["seed"] == first]
+        if chosen:
+            files += gradcam_figure(workspace, grid, chosen, out / f"{grid.name}_gradcam_{dataset}", images)
+    return files

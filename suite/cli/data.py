@@ -1,0 +1,98 @@
+"""`suite data`: drawn datasets, saliency maps, and a look at what the views make of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from suite.cli import options
+
+app = typer.Typer(no_args_is_help=True, help="Draw datasets, compute saliency, look at views.")
+
+Dataset = Annotated[str, typer.Argument(help="cub, nabirds, aircraft, cars, coco or imagenet")]
+
+
+@app.command("synth")
+def synth(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="data root to write [default: the demo's own place]")
+    ] = None,
+    profile: options.ProfileName = "demo",
+    runs: options.Runs = None,
+) -> None:
+    """Draw the synthetic datasets of a profile, in the official layouts."""
+    from suite.data.prepare import draw_synthetic
+    from suite.data.synthetic.write import write_synthetic
+    from suite.errors import UsageError
+    from suite.grid.recipe import load_profile
+    from suite.workspace import Workspace
+
+    spec = load_profile(profile).synthetic
+    if spec is None:
+        raise UsageError(f"profile '{profile}' reads photographs and draws nothing; try --profile demo.")
+    if out is None:
+        out = draw_synthetic(spec, Workspace.of(None, runs).cache)
+    else:
+        write_synthetic(out, spec)
+    print(out)
+
+
+@app.command("saliency")
+def saliency(
+    dataset: Dataset,
+    detector: Annotated[str, typer.Option("--detector", help="u2netp, spectral, boxes or masks")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="u2netp.onnx; else looked for or downloaded")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="train, test or all")] = "all",
+    data: options.Data = None,
+    runs: options.Runs = None,
+) -> None:
+    """Compute saliency maps once; a run finds them in its cache. Prints their agreement with the official boxes."""
+    import os
+
+    from suite.data.detectors import make_detector
+    from suite.data.find import load_dataset
+    from suite.data.saliency import box_quality, compute_saliency
+    from suite.errors import unknown
+    from suite.execute.run import ProgressLine
+    from suite.workspace import Workspace
+
+    workspace = Workspace.of(data, runs)
+    found = load_dataset(dataset, workspace.data)
+    splits = {"train": found.train, "test": found.test, "all": (*found.train, *found.test)}
+    if split not in splits:
+        raise unknown("split", split, splits)
+    made = make_detector(detector, workspace.data, workspace.cache, weights)
+    line = ProgressLine()
+    maps = compute_saliency(
+        found, splits[split], made, workspace.cache, os.cpu_count() or 1,
+        progress=lambda done, total: line(f"saliency {dataset}", done, total),
+    )  # fmt: skip
+    print(maps.folder)
+    if any(record.box is not None for record in splits[split]):
+        quality = box_quality(found, maps)
+        print(", ".join(f"{name} {value:.3f}" for name, value in quality.items()), file=sys.stderr)
+
+
+@app.command("preview")
+def preview(
+    dataset: Dataset,
+    view: Annotated[str, typer.Option("--view", help="name of a view, such as saliency_swap")],
+    out: Annotated[Path, typer.Option("--out", help="PNG to write")] = Path("preview.png"),
+    profile: options.ProfileName = "paper",
+    images: Annotated[int, typer.Option("--images", min=1, help="how many images")] = 8,
+    seed: Annotated[int, typer.Option("--seed", help="which images and which random numbers")] = 0,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    set_: options.Set = None,
+) -> None:
+    """Write a contact sheet: each image, its views before and after the colour changes, masks outlined."""
+    from analysis.preview import preview_sheet
+
+    from suite.workspace import Workspace
+
+    print(preview_sheet(Workspace.of(data, runs), dataset, view, profile, set_ or [], images, seed, out))

@@ -1,0 +1,104 @@
+"""Everything between a selection of cells and training: load, check, fingerprint, saliency, decoded stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from suite.data.detectors import DETECTORS, make_detector
+from suite.data.find import fingerprint, load_dataset
+from suite.data.record import Dataset
+from suite.data.saliency import SaliencyMaps, compute_saliency
+from suite.data.synthetic.spec import SyntheticSpec
+from suite.errors import DataError
+from suite.grid.jobs import Job, PretrainSpec, SaliencySpec, content_key
+
+Progress = Callable[[str, int, int], None]  # what, done, total
+
+DETECTOR_IDENTITIES = {name: (info.version, info.weights_sha256) for name, info in DETECTORS.items()}
+
+
+def synthetic_root(spec: SyntheticSpec, cache: Path) -> Path:
+    """Where the drawn datasets of a spec are, whether or not they have been drawn."""
+    from suite.data.synthetic.write import VERSION
+
+    return cache / "synthetic" / f"{content_key(spec)[:12]}-v{VERSION}"
+
+
+def draw_synthetic(spec: SyntheticSpec, cache: Path) -> Path:
+    """Draw the datasets of a spec unless that has been done. Returns the data root."""
+    from filelock import FileLock
+
+    from suite.data.synthetic.write import write_synthetic
+
+    root = synthetic_root(spec, cache)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{root}.lock"):
+        write_synthetic(root, spec)
+    return root
+
+
+def load_all(names: Iterable[str], data_root: Path) -> dict[str, Dataset]:
+    """Load and check datasets. Raises one DataError that lists every dataset that is missing or wrong."""
+    datasets, problems = {}, []
+    for name in dict.fromkeys(names):
+        try:
+            datasets[name] = load_dataset(name, data_root)
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems))
+    return datasets
+
+
+def fingerprints(datasets: Mapping[str, Dataset], cache: Path) -> dict[str, str]:
+    """Content hash per dataset."""
+    return {name: fingerprint(dataset, cache) for name, dataset in datasets.items()}
+
+
+def prepare(
+    jobs: Iterable[Job], datasets: Mapping[str, Dataset], data_root: Path, cache: Path, progress: Progress
+) -> None:
+    """Decode what the jobs read and compute the saliency maps they need, each only once.
+
+    Raises:
+        DataError: an image that cannot be decoded, or weights or maps that are missing; before any training.
+    """
+    from suite.data.images import build_store
+    from suite.data.maps import build_maps
+
+    jobs = list(jobs)
+    saliency_needs = {
+        (job.spec.data, job.spec.saliency): None
+        for job in jobs
+        if isinstance(job.spec, PretrainSpec) and job.spec.saliency is not None
+    }
+    maps = {}
+    for data, saliency in saliency_needs:
+        dataset = datasets[data.name]
+        if (dataset.name, saliency.detector) not in maps:
+            maps[dataset.name, saliency.detector] = saliency_maps(dataset, saliency, data_root, cache, progress)
+    for data in {job.spec.data: None for job in jobs}:
+        dataset = datasets[data.name]
+        store = build_store(dataset, data.fingerprint, data.store_size, cache, _named(progress, f"decode {data.name}"))
+        for needed, saliency in saliency_needs:
+            if needed == data:
+                found = maps[dataset.name, saliency.detector]
+                build_maps(store, dataset, saliency, found, _named(progress, f"saliency store {data.name}"))
+
+
+def saliency_maps(
+    dataset: Dataset, saliency: SaliencySpec, data_root: Path, cache: Path, progress: Progress | None = None
+) -> SaliencyMaps:
+    """Maps of the training images, computed where they are missing. Test images are never needed for training."""
+    maps = SaliencyMaps.of(dataset, DETECTORS[saliency.detector], cache)
+    if not maps.missing(dataset.train):
+        return maps
+    detector = make_detector(saliency.detector, data_root, cache)
+    named = None if progress is None else _named(progress, f"saliency {dataset.name}")
+    return compute_saliency(dataset, dataset.train, detector, cache, os.cpu_count() or 1, progress=named)
+
+
+def _named(progress: Progress, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(what, done, total)

@@ -1,0 +1,135 @@
+"""One place on disk where grids are run: resolves names and folders, and turns a selection into a plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from suite.errors import DataError
+from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
+from suite.grid.recipe import Profile
+from suite.grid.spec import GridSpec
+from suite.store.store import Status, Store
+
+if TYPE_CHECKING:
+    from suite.data.record import Dataset
+    from suite.grid.jobs import Job
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The data root and the runs folder. Derived files (decoded images, saliency, drawn data) go to the cache."""
+
+    data: Path
+    runs: Path
+
+    @classmethod
+    def of(cls, data: Path | None, runs: Path | None) -> Workspace:
+        """Command line first, then $SUITE_DATA and $SUITE_RUNS, then ./data and ./runs."""
+        return cls(
+            data or Path(os.environ.get("SUITE_DATA") or "data"),
+            runs or Path(os.environ.get("SUITE_RUNS") or "runs"),
+        )
+
+    @property
+    def cache(self) -> Path:
+        """$SUITE_CACHE, else a folder inside `runs`; may be deleted, at the price of computing it again."""
+        return Path(os.environ.get("SUITE_CACHE") or self.runs / "cache")
+
+    @property
+    def store(self) -> Store:
+        """The results."""
+        return Store(self.runs)
+
+    def data_root(self, profile: Profile, draw: bool) -> Path:
+        """Where a profile's datasets are. A profile with drawn data uses its own, drawn now if `draw` allows it."""
+        if profile.synthetic is None:
+            return self.data
+        from suite.data.prepare import draw_synthetic, synthetic_root
+
+        return draw_synthetic(profile.synthetic, self.cache) if draw else synthetic_root(profile.synthetic, self.cache)
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job and why it has to run, or that it need not."""
+
+    job: Job
+    status: Status
+    reason: str
+
+
+@dataclass
+class Plan:
+    """The cells of a selection, their jobs, and the datasets behind them. `missing` says what cannot be planned."""
+
+    workspace: Workspace
+    profile: Profile
+    cells: list[Cell]
+    data_root: Path
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)  # dataset -> why it cannot be used
+
+    @cached_property
+    def cell_jobs(self) -> list[CellJobs]:
+        """Jobs per cell, for every cell whose dataset is there. Equal jobs are one object."""
+        from suite.data.prepare import DETECTOR_IDENTITIES, fingerprints
+
+        prints = fingerprints(self.datasets, self.workspace.cache)
+        ready = [cell for cell in self.cells if cell.dataset in prints]
+        return [jobs_of(cell, prints, DETECTOR_IDENTITIES) for cell in ready]
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """Every distinct job, parents before children."""
+        return list({job.key: job for item in self.cell_jobs for job in item.jobs}.values())
+
+    @cached_property
+    def pending(self) -> list[Job]:
+        """Jobs without a result."""
+        return [job for job in self.jobs if self.workspace.store.result(job.key) is None]
+
+    def explain(self) -> list[PlannedJob]:
+        """Every job with its state and the reason for it."""
+        return [PlannedJob(job, *self._state(job)) for job in self.jobs]
+
+    def _state(self, job: Job) -> tuple[Status, str]:
+        store = self.workspace.store
+        status = store.status(job.key)
+        if status == "failed" and (failure := store.failure(job.key)) is not None:
+            return status, f"failed before: {failure.error}"
+        reasons = {
+            "done": "cached",
+            "running": "another run works on it",
+            "interrupted": "interrupted; resumes from its checkpoint",
+            "new": "never run with this content",
+        }
+        return status, reasons[status]
+
+
+def make_plan(workspace: Workspace, grid: GridSpec, profile: Profile, selection: Selection, draw: bool = False) -> Plan:
+    """Resolve a selection. With `draw`, drawn data are made; datasets that are missing or wrong are noted in the plan."""
+    plan = Plan(workspace, profile, cells(grid, profile, selection), workspace.data_root(profile, draw))
+    from suite.data.find import load_dataset
+
+    for name in dict.fromkeys(cell.dataset for cell in plan.cells):
+        try:
+            plan.datasets[name] = load_dataset(name, plan.data_root)
+        except DataError as error:
+            plan.missing[name] = str(error)
+    return plan
+
+
+def refuse_missing(plan: Plan) -> None:
+    """Raise one DataError that says what is missing for every dataset."""
+    if plan.missing:
+        raise DataError("\n".join(plan.missing.values()))
+
+
+def describe_data(plan: Plan) -> Sequence[str]:
+    """One line per dataset in use."""
+    return [dataset.describe() for dataset in plan.datasets.values()]
