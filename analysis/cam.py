@@ -41,7 +41,7 @@ def grad_cam(model: Classifier, images: Tensor, labels: Tensor | None = None, *,
         raise ValueError(f"expected images [N, 3, H, W] and labels [N], got {tuple(images.shape)} and {shape}")
     layer: nn.Module = model.backbone.layer4[-1]
     # An outer no_grad, inference_mode or autocast would take away the gradients or their precision.
-    device = images.device.type
+    device = next(model.parameters()).device.type
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False), _restored(model):
         maps = torch.zeros(len(images), *images.shape[2:])
         # Parameters need no gradient: the graph starts at the features, so frozen layers make no difference.
