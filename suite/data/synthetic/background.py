@@ -31,8 +31,9 @@ def octaves(size: Size, rng: np.random.Generator) -> Floats:
 
 
 def _near(colour: Colour, rng: np.random.Generator, spread: int = 30) -> Colour:
-    lighter = rng.integers(-spread, spread + 1)  # mostly brightness: independent channels look like confetti
-    r, g, b = (int(np.clip(c + lighter + rng.integers(-spread, spread + 1) // 3, 0, 255)) for c in colour)
+    lighter = int(rng.integers(-spread, spread + 1))  # mostly brightness: independent channels look like confetti
+    shifts = rng.integers(-spread, spread + 1, 3)
+    r, g, b = (min(max(c + lighter + int(d) // 3, 0), 255) for c, d in zip(colour, shifts, strict=True))
     return r, g, b
 
 

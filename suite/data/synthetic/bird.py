@@ -29,8 +29,8 @@ _BODY: list[Point] = [
     (0.74, -0.26),
 ]  # fmt: skip
 _WING: list[Point] = [
-    (0.38, 0.02), (0.20, -0.20), (-0.18, -0.17), (-0.55, 0.03), (-0.98, 0.24), (-0.58, 0.28), (-0.15, 0.35),
-    (0.22, 0.28),
+    (0.38, 0.02), (0.20, -0.20), (-0.18, -0.17), (-0.55, 0.03), (-0.94, 0.24), (-0.92, 0.30), (-0.58, 0.30),
+    (-0.15, 0.35), (0.22, 0.28),
 ]  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def draw_bird(canvas: Canvas, parts: Parts, rng: np.random.Generator) -> None:
 
     _tail(canvas, parts["tail"], wing)
     for foot in (0.02, 0.22):
-        canvas.stroke([(foot, 0.42), (foot + 0.03, 0.72)], 0.05, (70, 56, 50))
-        canvas.stroke([(foot - 0.06, 0.74), (foot + 0.14, 0.72)], 0.06, (70, 56, 50))
+        canvas.stroke([(foot, 0.42), (foot + 0.03, 0.72)], 0.065, (70, 56, 50))
+        canvas.stroke([(foot - 0.06, 0.74), (foot + 0.14, 0.72)], 0.065, (70, 56, 50))
     _crest(canvas, parts["crest"], tint(body, 0.72))
     _beak(canvas, parts["beak"], beak)
     canvas.blob(_BODY, body)
@@ -76,9 +76,9 @@ def _tail(canvas: Canvas, kind: str, colour: Colour) -> None:
     root: list[Point] = [(-0.5, 0.0), (-0.52, 0.32)]
     tips: dict[str, list[Point]] = {
         "square": [(-1.08, 0.46), (-1.14, 0.22)],
-        "forked": [(-1.16, 0.62), (-0.80, 0.33), (-1.18, 0.16)],
+        "forked": [(-1.11, 0.66), (-1.16, 0.60), (-0.80, 0.33), (-1.18, 0.22), (-1.17, 0.14)],
         "fan": [(-0.88, 0.66), (-1.06, 0.56), (-1.14, 0.36), (-1.12, 0.14), (-0.98, 0.0)],
-        "needle": [(-0.78, 0.34), (-1.18, 0.42), (-0.8, 0.20)],
+        "needle": [(-0.78, 0.35), (-1.17, 0.43), (-1.17, 0.36), (-0.8, 0.19)],
     }
     canvas.polygon([*root, *tips[kind]], colour)
     for x, y in tips[kind]:
@@ -87,7 +87,7 @@ def _tail(canvas: Canvas, kind: str, colour: Colour) -> None:
 
 def _crest(canvas: Canvas, kind: str, colour: Colour) -> None:
     if kind == "horned":
-        canvas.polygon([(0.62, -0.66), (0.26, -0.5), (-0.02, -0.78)], colour)
+        canvas.polygon([(0.62, -0.66), (0.26, -0.5), (-0.02, -0.74), (0.0, -0.80)], colour)
     elif kind == "fan":
         tips: list[Point] = [(0.72, -0.6), (0.74, -0.84), (0.60, -0.78), (0.50, -0.92), (0.40, -0.8), (0.24, -0.86)]
         canvas.polygon([*tips, (0.24, -0.6)], colour)
@@ -95,13 +95,22 @@ def _crest(canvas: Canvas, kind: str, colour: Colour) -> None:
 
 def _beak(canvas: Canvas, kind: str, colour: Colour) -> None:
     if kind == "cone":
-        canvas.polygon([(0.70, -0.58), (1.0, -0.38), (0.70, -0.26)], colour)
+        canvas.polygon([(0.70, -0.58), (0.99, -0.40), (0.98, -0.35), (0.70, -0.26)], colour)
         canvas.stroke([(0.72, -0.41), (0.97, -0.38)], 0.025, tint(colour, 0.55), inside=True)
     elif kind == "needle":
-        canvas.polygon([(0.70, -0.50), (1.10, -0.42), (1.10, -0.39), (0.70, -0.34)], colour)
+        canvas.polygon([(0.70, -0.50), (1.10, -0.44), (1.10, -0.38), (0.70, -0.34)], colour)
     else:
         canvas.polygon(
-            [(0.70, -0.56), (0.90, -0.52), (1.04, -0.38), (1.02, -0.12), (0.94, -0.28), (0.84, -0.34), (0.7, -0.3)],
+            [
+                (0.70, -0.56),
+                (0.90, -0.52),
+                (1.04, -0.38),
+                (1.03, -0.13),
+                (0.97, -0.13),
+                (0.94, -0.28),
+                (0.84, -0.34),
+                (0.7, -0.3),
+            ],
             colour,
         )
 

@@ -22,10 +22,10 @@ Floats: TypeAlias = NDArray[np.float32]
 class Canvas:
     """One object's layer: colours and silhouette. `to_pixels` [3, 3] maps body units to pixels of the image.
 
-    `fine`: samples per pixel and axis; at 4 even parts of two pixels keep smooth edges.
+    `fine`: samples per pixel and axis; at 3 even parts of two pixels keep smooth edges.
     """
 
-    def __init__(self, size: tuple[int, int], to_pixels: NDArray[np.float64], fine: int = 4) -> None:
+    def __init__(self, size: tuple[int, int], to_pixels: NDArray[np.float64], fine: int = 3) -> None:
         self._fine = fine
         self._map = np.diag([fine, fine, 1.0]) @ to_pixels
         samples = (size[0] * fine, size[1] * fine)
@@ -34,10 +34,10 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._colour)
         self._draw_cover = ImageDraw.Draw(self._cover)
 
-    def polygon(self, points: Sequence[Point], colour: Colour, inside: bool = False) -> None:
+    def polygon(self, points: Sequence[Point] | NDArray[np.float64], colour: Colour, inside: bool = False) -> None:
         """A filled polygon. With `inside` it colours only what is drawn before or after: the silhouette stays."""
-        p = np.c_[np.asarray(points, dtype=np.float64), np.ones(len(points))] @ self._map.T
-        flat = [(float(x), float(y)) for x, y in p[:, :2] / p[:, 2:]]
+        p = np.asarray(points, dtype=np.float64) @ self._map[:, :2].T + self._map[:, 2]
+        flat = (p[:, :2] / p[:, 2:]).ravel().tolist()
         self._draw.polygon(flat, fill=colour)
         if not inside:
             self._draw_cover.polygon(flat, fill=255)
@@ -53,16 +53,15 @@ class Canvas:
         t = np.linspace(0.0, 2 * math.pi, 28, endpoint=False)
         c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         x, y = rx * np.cos(t), ry * np.sin(t)
-        outline = zip(centre[0] + c * x - s * y, centre[1] + s * x + c * y, strict=True)
-        self.polygon([(float(a), float(b)) for a, b in outline], colour, inside)
+        self.polygon(np.stack([centre[0] + c * x - s * y, centre[1] + s * x + c * y], axis=1), colour, inside)
 
     def stroke(self, points: Sequence[Point], width: float, colour: Colour, inside: bool = False) -> None:
         """A line of constant width (body units) with butt ends."""
         p = np.asarray(points, dtype=np.float64)
-        step = np.gradient(p, axis=0)
-        normal = np.c_[-step[:, 1], step[:, 0]] / np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-9)[:, None]
-        edge = np.r_[p + normal * width / 2, (p - normal * width / 2)[::-1]]
-        self.polygon([(float(x), float(y)) for x, y in edge], colour, inside)
+        step = np.diff(p, axis=0)
+        step = np.concatenate([step[:1], (step[1:] + step[:-1]) / 2, step[-1:]])
+        normal = step[:, ::-1] * (-1, 1) / np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-9)[:, None]
+        self.polygon(np.concatenate([p + normal * width / 2, (p - normal * width / 2)[::-1]]), colour, inside)
 
     def finish(self) -> tuple[Floats, Floats]:
         """Colour times cover [H, W, 3] in 0..255 and cover [H, W] in 0..1, at the image's resolution."""
@@ -73,14 +72,15 @@ class Canvas:
         return np.asarray(colour, dtype=np.float32), share
 
 
-def spline(points: Sequence[Point], steps: int = 6) -> list[Point]:
+def spline(points: Sequence[Point], steps: int = 6) -> NDArray[np.float64]:
     """A closed Catmull-Rom curve through `points`, `steps` segments between neighbours."""
     p = np.asarray(points, dtype=np.float64)
     before, after, beyond = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
     t = (np.arange(steps) / steps)[None, :, None]
     a, b, c, d = (q[:, None, :] for q in (before, p, after, beyond))
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-    return [(float(x), float(y)) for x, y in curve.reshape(-1, 2)]
+    outline: NDArray[np.float64] = curve.reshape(-1, 2)
+    return outline
 
 
 def tint(colour: Colour, factor: float) -> Colour:

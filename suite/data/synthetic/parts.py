@@ -1,4 +1,4 @@
-"""Which parts make which class: classes chosen so that any two differ in several small parts."""
+"""Which parts make which class: distinct classes, each with a sibling that differs in two small parts only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 Parts: TypeAlias = Mapping[str, str]  # part name -> its form
 
 MAX_CLASSES = 40
+_SIBLING = 2  # parts in which siblings differ
 
 
 def classes(table: Mapping[str, tuple[str, ...]], count: int, skip: int = 0) -> list[dict[str, str]]:
@@ -20,24 +21,30 @@ def classes(table: Mapping[str, tuple[str, ...]], count: int, skip: int = 0) -> 
     Two sets of one kind take different stretches of the list, so that they share parts but no class.
     """
     forms = tuple(table.items())
-    chosen = _spread(tuple(len(options) for _, options in forms), skip + count)[skip:]
+    chosen = _choose(tuple(len(options) for _, options in forms), skip + count)[skip:]
     return [{name: options[i] for (name, options), i in zip(forms, row, strict=True)} for row in chosen]
 
 
 @lru_cache(maxsize=8)
-def _spread(sizes: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
-    """Greedy farthest-point choice in Hamming distance; ties prefer forms used least, so no form gives a class away."""
+def _choose(sizes: tuple[int, ...], count: int) -> tuple[tuple[int, ...], ...]:
+    """Greedy: every second class as far as possible (Hamming distance) from all before, the next its sibling.
+
+    Ties prefer the forms used least, so that no single part gives a class away.
+    """
     every = np.array(list(itertools.product(*map(range, sizes))), dtype=np.int64)
-    order = np.random.default_rng(2024).permutation(len(every))
-    every = every[order]
-    picked = [0]
-    nearest = (every != every[0]).sum(axis=1)
-    used = [np.bincount(every[[0], part], minlength=size) for part, size in enumerate(sizes)]
+    every = np.random.default_rng(2024).permutation(every)
+    used = [np.zeros(size) for size in sizes]
+    picked: list[int] = []
+    nearest = np.full(len(every), len(sizes))
     while len(picked) < count:
-        crowding = sum(use[every[:, part]] / (len(picked) / len(use)) for part, use in enumerate(used))
-        best = int(np.argmax(nearest - 0.2 * np.asarray(crowding)))
+        crowding = np.sum([use[every[:, part]] * len(use) for part, use in enumerate(used)], axis=0)
+        score = nearest - 0.2 * crowding / max(len(picked), 1)
+        if len(picked) % 2:
+            distance = (every != every[picked[-1]]).sum(axis=1)
+            score = np.where((distance == _SIBLING) & (nearest == _SIBLING), score, -np.inf)
+        best = int(np.argmax(score))
         picked.append(best)
         nearest = np.minimum(nearest, (every != every[best]).sum(axis=1))
         for part, use in enumerate(used):
             use[every[best, part]] += 1
-    return [tuple(int(v) for v in every[i]) for i in picked]
+    return tuple(tuple(int(v) for v in every[i]) for i in picked)

@@ -72,11 +72,14 @@ def _draw(actors: Sequence[Actor], aspect: tuple[float, float], short_side: int,
     scene = draw_background(actors[0].kind, size, setting)
     cover = np.zeros((size[1], size[0]), dtype=np.float32)
     azimuth = light.uniform(-math.pi, 0)  # from above, left to right
+    poses: list[NDArray[np.float64]] = []
+    for k, actor in enumerate(actors):  # first what stands in the scene: a branch must not cross another body
+        pose = streams[2 + 2 * k]
+        poses.append(_pose(KINDS[actor.kind], actor.frame, size, pose))
+        _props(scene, actor.kind, poses[k], size, pose)
     for k, actor in enumerate(actors):
         pose, paint = streams[2 + 2 * k : 4 + 2 * k]
-        to_pixels = _pose(KINDS[actor.kind], actor.frame, size, pose)
-        _props(scene, actor.kind, to_pixels, size, pose)
-        canvas = Canvas(size, to_pixels)
+        canvas = Canvas(size, poses[k])
         KINDS[actor.kind].draw(canvas, actor.parts, paint)
         colour, alpha = canvas.finish()
         relief = _relief(alpha, azimuth, size) * (1 + 0.1 * octaves(size, pose))

@@ -110,5 +110,5 @@ def _banner(width: int, item: Item) -> NDArray[np.uint8]:
     """[banner, W, 3]: the light strip with dark print below every Aircraft picture."""
     strip = Image.new("RGB", (width, item.banner), (238, 238, 232))
     draw = ImageDraw.Draw(strip)
-    draw.text((3, item.banner // 2 - 6), "drawn by program", fill=(40, 40, 48))
+    draw.text((3, item.banner // 2 - 6), "synthetic", fill=(40, 40, 48))
     return np.asarray(strip)
