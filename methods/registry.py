@@ -18,6 +18,7 @@ class Entry:
     version: int = 1
     needs_saliency: bool = False  # reads saliency maps of the training images
     gives_masks: bool = False  # its views carry a mask, which the alignment needs
+    needs_train_size: bool = False  # takes `train_images`, the number of training images: queues depend on it
 
     def load(self) -> Any:
         """Import and return the class; this is where torch gets loaded."""

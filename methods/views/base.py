@@ -31,8 +31,12 @@ class ViewMaker(ABC):
             normalise(photometry(to_unit(crop.to(device)), change, rng))
             for crop, change in zip(crops.images, self.view_args.photometry, strict=True)
         ]
-        masks = None if crops.masks is None else [to_unit(mask.to(device)) for mask in crops.masks]
-        return Views([image.contiguous(memory_format=torch.channels_last) for image in images], masks)
+        return Views(
+            [image.contiguous(memory_format=torch.channels_last) for image in images],
+            None if crops.masks is None else [to_unit(mask.to(device)) for mask in crops.masks],
+            None if crops.boxes is None else [boxes.to(device) for boxes in crops.boxes],
+            None if crops.labels is None else crops.labels.to(device),
+        )
 
     def __call__(self, indices: Tensor, rng: Generator, device: torch.device) -> Views:
         """Geometry, then colour."""

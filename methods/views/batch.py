@@ -35,6 +35,8 @@ class Crops:
 
     images: list[Tensor]  # per view, uint8 [B, 3, S, S]
     masks: list[Tensor] | None = None  # per view, uint8 [B, 1, S, S]
+    boxes: list[Tensor] | None = None  # per view, float32 [B, 4], left, top, right, bottom in pixels of the view
+    labels: Tensor | None = None  # int64 [B'], where the pretext task has labels
 
 
 @dataclass(slots=True)
@@ -43,6 +45,8 @@ class Views:
 
     images: list[Tensor]  # per view, float32 [B, 3, S, S], normalised
     masks: list[Tensor] | None = None  # per view, float32 [B, 1, S, S] in [0, 1]
+    boxes: list[Tensor] | None = None  # as in Crops
+    labels: Tensor | None = None  # as in Crops
 
 
 def normalise(images: Tensor) -> Tensor:

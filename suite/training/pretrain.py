@@ -23,13 +23,15 @@ from suite.training.session import Means, Session, check_finite
 log = logging.getLogger(__name__)
 
 
-def build_objective(spec: PretrainSpec) -> Objective:
+def build_objective(spec: PretrainSpec, train_images: int) -> Objective:
     """Backbone, objective and, where the row has it, alignment, with random weights of the current torch seed."""
     backbone = Backbone(spec.backbone)
     parts: dict[str, Any] = {}
     if spec.alignment is not None:
         parts["alignment"] = ALIGNMENT.load()(AlignmentArgs(**spec.alignment.args), backbone.dim)
     entry = OBJECTIVES[spec.objective.name]
+    if entry.needs_train_size:
+        parts["train_images"] = train_images
     return cast(Objective, entry.load()(_args(entry, spec.objective), backbone, **parts))
 
 
@@ -57,7 +59,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Any, session: Sessio
     """
     fabric, train = session.fabric, spec.train
     torch.manual_seed(derived_seed(spec.seed, "init"))
-    objective = build_objective(spec)
+    objective = build_objective(spec, len(source))
     if init is not None:
         log.info("backbone from %s: %s", spec.init, hand_over(objective.backbone, load_weights(init), str(spec.init)))
     objective = objective.to(memory_format=torch.channels_last)
