@@ -42,7 +42,7 @@ def preview_sheet(
     pictures, masks, titles = [], [], []
     for row, index in enumerate(indices.tolist()):
         pictures.append(maker.source.image(index).permute(1, 2, 0).numpy())
-        masks.append(maker.source.saliency(index)[0].numpy() if crops.masks is not None else None)
+        masks.append(maker.source.saliency(index)[0].numpy() if VIEWS[view].needs_saliency else None)
         titles.append(f"image {index}")
         for number, (crop, change) in enumerate(zip(crops.images, maker.view_args.photometry, strict=True), 1):
             coloured = photometry(to_unit(crop[row : row + 1]), change, rng)[0]
