@@ -83,9 +83,18 @@ JobSpec = PretrainSpec | FinetuneSpec
 
 
 def content_key(spec: BaseModel) -> str:
-    """First 20 hex digits of the SHA-256 of the canonical form: sorted keys, no white space, typed numbers."""
-    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """First 20 hex digits of the SHA-256 of the canonical form: sorted keys, no white space, 1.0 written as 1."""
+    values = _canonical(spec.model_dump(mode="json"))
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _canonical(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_canonical(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+"""Shared fixtures: a tiny drawn data root, and profiles small enough for seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from suite.data.synthetic.spec import Counts, SyntheticSpec
+from suite.data.synthetic.write import write_synthetic
+from suite.grid.spec import EXPERIMENTS
+
+COUNTS = Counts(classes=3, train=8, test=4)
+SPEC = SyntheticSpec(short_side=40, sets=("cub", "cars"), cub=COUNTS, cars=COUNTS)
+METHODS = ["--method", "random", "--method", "byol", "--method", "byol_cvsa"]
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with three classes of birds and cars."""
+    root = tmp_path_factory.mktemp("drawn") / "data"
+    write_synthetic(root, SPEC, workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo recipe on photographs of a given root, at 32 px, two epochs, batches of eight."""
+    profile: dict[str, Any] = yaml.safe_load((EXPERIMENTS / "profiles" / "demo.yaml").read_text("utf-8"))
+    profile |= {"name": "tiny", "note": "for tests", "synthetic": None}
+    defaults = profile["defaults"]
+    defaults |= {"image_size": 32, "store_size": 40}
+    defaults["backbone"]["width"] = 8
+    defaults["alignment"] |= {"hidden_dim": 16, "dim": 16}
+    for stage in ("pretrain", "finetune"):
+        defaults[stage] |= {"epochs": 2, "batch_size": 8}
+    profile["objectives"]["byol"]["objective"] |= {"hidden_dim": 16, "projection_dim": 16}
+    path = tmp_path_factory.mktemp("profiles") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(profile), "utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests name their own folders; a user's settings must not leak in."""
+    for name in ("SUITE_RUNS", "SUITE_CACHE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
