@@ -8,6 +8,7 @@ same on every device.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -19,23 +20,46 @@ from methods.views.geometry import uniform
 _GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as torchvision
 
 
-def photometry(images: Tensor, args: PhotometryArgs, rng: Generator) -> Tensor:
-    """float32 [B, 3, H, W] in [0, 1] -> the same shape and range, changed image by image."""
-    batch = images.shape[0]
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What was drawn for each image of a batch; an image changes where its `chance` is below the probability."""
+
+    amounts: Tensor  # float64 [B, 4]: factors of brightness, contrast and saturation, shift of hue
+    order: Tensor  # int64 [B, 4]: which part of the jitter comes first, second, ...
+    chance: Tensor  # float64 [B, 4]: of jitter, greyscale, blur, solarisation
+    sigma: Tensor  # float64 [B]: of the blur, pixels
+
+    def with_colour_of(self, other: Parameters) -> Parameters:
+        """These parameters with the jitter and greyscale of `other`; blur and solarisation stay."""
+        chance = torch.cat([other.chance[:, :2], self.chance[:, 2:]], dim=1)
+        return Parameters(other.amounts, other.order, chance, self.sigma)
+
+
+def draw(batch: int, args: PhotometryArgs, rng: Generator) -> Parameters:
+    """Parameters for `batch` images, all of them always, so that the amount drawn depends on nothing else."""
     strengths = (args.brightness, args.contrast, args.saturation)
-    factors = torch.stack([uniform(rng, (batch,), max(0.0, 1 - s), 1 + s) for s in strengths], dim=1)
+    factors = [uniform(rng, (batch,), max(0.0, 1 - s), 1 + s) for s in strengths]
     hue = uniform(rng, (batch,), -args.hue, args.hue)
     order = uniform(rng, (batch, 4)).argsort(dim=1)
     chance = uniform(rng, (batch, 4))
     sigma = uniform(rng, (batch,), *args.blur_sigma)
+    return Parameters(torch.stack([*factors, hue], dim=1), order, chance, sigma)
 
+
+def photometry(images: Tensor, args: PhotometryArgs, rng: Generator) -> Tensor:
+    """float32 [B, 3, H, W] in [0, 1] -> the same shape and range, changed image by image."""
+    return apply(images, args, draw(images.shape[0], args, rng))
+
+
+def apply(images: Tensor, args: PhotometryArgs, drawn: Parameters) -> Tensor:
+    """`photometry` with parameters drawn before."""
     images = images.clone()
-    jittered = chance[:, 0] < args.jitter_p
+    jittered = drawn.chance[:, 0] < args.jitter_p
     parts: list[Callable[[Tensor, Tensor], Tensor]] = [brightness, contrast, saturation, shift_hue]
-    amounts = torch.cat([factors, hue[:, None]], dim=1).to(images.dtype)
+    amounts = drawn.amounts.to(images.dtype)
     for turn in range(4):
         for part, change in enumerate(parts):
-            rows = (jittered & (order[:, turn] == part)).nonzero()[:, 0].to(images.device)
+            rows = (jittered & (drawn.order[:, turn] == part)).nonzero()[:, 0].to(images.device)
             if len(rows):
                 images[rows] = change(images[rows], amounts[rows.cpu(), part].to(images.device))
     for column, probability, change in (
@@ -43,10 +67,10 @@ def photometry(images: Tensor, args: PhotometryArgs, rng: Generator) -> Tensor:
         (2, args.blur_p, lambda x, s: blur(x, s, args.blur_kernel)),
         (3, args.solarize_p, lambda x, _: solarize(x)),
     ):
-        rows = (chance[:, column] < probability).nonzero()[:, 0]
+        rows = (drawn.chance[:, column] < probability).nonzero()[:, 0]
         if len(rows):
             here = rows.to(images.device)
-            images[here] = change(images[here], sigma[rows].to(images))
+            images[here] = change(images[here], drawn.sigma[rows].to(images))
     return images
 
 

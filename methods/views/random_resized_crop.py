@@ -21,16 +21,15 @@ class RandomResizedCrop(ViewMaker):
     def crops(self, indices: Tensor, rng: Generator) -> Crops:
         """int64 [B] -> uint8 [B, 3, S, S] per view."""
         images = [self.source.image(i) for i in indices.tolist()]
-        whole = torch.tensor([[0, 0, image.shape[2], image.shape[1]] for image in images])
         views = []
         for _ in self.args.photometry:
-            boxes = random_boxes(whole, self.args.scale, self.args.ratio, rng).tolist()
-            square = (self.size, self.size)
-            batch = torch.stack(
-                [
-                    resample(image, tuple(box), square, self.args.interpolation)
-                    for image, box in zip(images, boxes, strict=True)
-                ]
-            )
-            views += self._flip(rng, batch)
+            views += self._flip(rng, random_crops(images, self.args, self.size, rng))
         return Crops(views)
+
+
+def random_crops(images: list[Tensor], args: RandomResizedCropArgs, size: int, rng: Generator) -> Tensor:
+    """One box of each uint8 [3, H, W] image, resized: uint8 [B, 3, size, size]."""
+    whole = torch.tensor([[0, 0, image.shape[2], image.shape[1]] for image in images])
+    boxes = random_boxes(whole, args.scale, args.ratio, rng).tolist()
+    pairs = zip(images, boxes, strict=True)
+    return torch.stack([resample(image, tuple(box), (size, size), args.interpolation) for image, box in pairs])
