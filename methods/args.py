@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Args(BaseModel):
@@ -37,6 +37,41 @@ class ByolArgs(Args):
     hidden_dim: int = Field(4096, ge=1, description="hidden width of projector and predictor (section 3.3)")
     projection_dim: int = Field(256, ge=1, description="output width of projector and predictor (section 3.3)")
     tau_base: float = Field(ge=0, le=1, description="target momentum at the first step; rises to 1 as a half cosine")
+
+
+class SimclrArgs(Args):
+    """SimCLR (arXiv:2002.05709)."""
+
+    hidden_dim: int = Field(ge=1, description="hidden width of the projector; the paper's is the feature's, 2048")
+    projection_dim: int = Field(128, ge=1, description="output width of the projector (section 2.1)")
+    temperature: float = Field(gt=0, description="of NT-Xent (section 2.1, equation 1)")
+
+
+class KeyQueueArgs(Args):
+    """What methods with a momentum encoder and a queue of keys have in common (MoCo, arXiv:1911.05722)."""
+
+    hidden_dim: int = Field(ge=1, description="hidden width of a projection head; the paper's is the feature's, 2048")
+    projection_dim: int = Field(128, ge=1, description="output width of a projection head (section 3.3)")
+    temperature: float = Field(gt=0, description="of InfoNCE (equation 1)")
+    momentum: float = Field(ge=0, le=1, description="m of the key encoder, constant (equation 2)")
+    queue_size: int = Field(ge=1, description="K, keys in a queue; never more than half of the training images")
+    bn_splits: int = Field(
+        ge=1,
+        description="groups with batch statistics of their own, in place of the devices of shuffle-BN (section 3.3): "
+        "keys are grouped at random, queries as they come; 1 normalises over the whole batch",
+    )
+
+
+class MocoV2Args(KeyQueueArgs):
+    """MoCo v2 (arXiv:2003.04297)."""
+
+
+class LoocArgs(KeyQueueArgs):
+    """LooC (arXiv:2008.05659)."""
+
+    augmentations: int = Field(
+        ge=1, description="n, as many as the views share one by one; there are n + 1 embedding spaces"
+    )
 
 
 class AlignmentArgs(Args):
@@ -81,6 +116,24 @@ class RandomResizedCropArgs(ViewArgs):
     scale: float = Field(gt=0, le=1, description="smallest area of a crop, as a share of the image")
     ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="width / height, drawn log-uniformly")
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+
+class SharedAugmentationArgs(RandomResizedCropArgs):
+    """LooC's views: query, k_0, and one key for each augmentation that it shares with the query."""
+
+    photometry: tuple[PhotometryArgs] = Field(description="one entry, the same distribution for every view")
+    shared: tuple[Literal["rotation", "colour"], ...] = Field(
+        min_length=1,
+        description="the n augmentations, in the order of k_1 .. k_n. rotation: by 0, 90, 180 or 270 degrees, absent "
+        "from all views where not listed; colour: jitter and greyscale. All others are drawn anew for every view",
+    )
+
+    @field_validator("shared")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"expected each augmentation once, found {', '.join(value)}")
+        return value
 
 
 class SaliencySwapArgs(ViewArgs):

@@ -1,4 +1,4 @@
-"""The one place that touches solo-learn (da Costa et al. 2022, JMLR 23): BYOL's loss and LARS.
+"""The one place that touches solo-learn (da Costa et al. 2022, JMLR 23): losses and LARS.
 
 solo-learn 1.0.2 pins a torch of 2021, and its package initialiser imports Lightning code that no longer exists.
 The modules used here need neither: empty parent packages are registered, so that the initialisers are skipped.
@@ -50,6 +50,29 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """
     function = cast("Callable[[Tensor, Tensor], Tensor]", _module("losses.byol").byol_loss_func)
     return function(prediction, target)
+
+
+def simclr_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """solo-learn's NT-Xent: mean over the 2N anchors of two views' projections [N, D] (arXiv:2002.05709, equation 1).
+
+    It normalises them, in single precision at least, since logits reach 1 / temperature. The negatives are those of
+    the batch handed in; nothing is gathered from other devices.
+    """
+    function = cast("Callable[[Tensor, Tensor, float], Tensor]", _module("losses.simclr").simclr_loss_func)
+    precise = torch.promote_types(first.dtype, torch.float32)
+    with torch.autocast(first.device.type, enabled=False):
+        return function(first.to(precise), second.to(precise), temperature)
+
+
+def moco_loss(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """solo-learn's InfoNCE of one direction: mean over the batch (arXiv:1911.05722, equation 1).
+
+    query and key are [B, D], queue is [D, K], all of unit length and at least single precision: nothing is normalised,
+    nor detached. The key of another query in the batch is no negative.
+    """
+    function = cast("Callable[[Tensor, Tensor, Tensor, float], Tensor]", _module("losses.moco").moco_loss_func)
+    with torch.autocast(query.device.type, enabled=False):
+        return function(query, key, queue, temperature)
 
 
 class Lars(torch.optim.SGD):

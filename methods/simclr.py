@@ -1,0 +1,46 @@
+"""SimCLR (Chen et al. 2020, arXiv:2002.05709): the other view of an image against all other images of the batch.
+
+Loss, equation 1: NT-Xent over the 2N views of a batch, each once the anchor, its other view the positive, the 2N - 2
+views of other images the negatives; itself it is neither. The loss is solo-learn's. It needs the whole batch at once:
+accumulating gradients over parts would leave out negatives.
+Differs from the paper in the batch alone (4,096 there), and in statistics taken over one device.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from methods.args import SimclrArgs
+from methods.backbone import Backbone
+from methods.objective import Objective, embedding_std
+from methods.solo_learn import simclr_loss
+from methods.views.batch import Views
+
+
+def _projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Linear - BN - ReLU - linear - BN, as google-research/simclr, whose last BN scales and does not shift."""
+    last = nn.BatchNorm1d(outputs)
+    last.bias.requires_grad_(False)  # stays 0
+    return nn.Sequential(
+        nn.Linear(inputs, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, outputs, bias=False),
+        last,
+    )
+
+
+class Simclr(Objective):
+    """Needs two views."""
+
+    def __init__(self, args: SimclrArgs, backbone: Backbone) -> None:
+        super().__init__()
+        self.args = args
+        self.backbone = backbone
+        self.projector = _projector(backbone.dim, args.hidden_dim, args.projection_dim)
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        """NT-Xent of two views [B, 3, S, S]."""
+        first, second = (self.projector(self.backbone.pooled(view)) for view in views.images)  # [B, D] each
+        contrastive = simclr_loss(first, second, self.args.temperature)
+        return {"loss": contrastive, "embedding_std": embedding_std(first)}
