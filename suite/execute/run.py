@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from suite.data.prepare import prepare
+from suite.errors import UsageError
 from suite.execute.local import LocalExecutor, Summary
 from suite.execute.worker import Device, Places
 from suite.grid.jobs import Job
@@ -83,13 +85,22 @@ def run_plan(plan: Plan, overrides: dict[str, Any], workers: int | None, fail_fa
     if pending:
         prepare(pending, plan.datasets, plan.data_root, workspace.cache, ProgressLine())
         places = Places(workspace.runs, workspace.cache)
-        executor = LocalExecutor(places, workers, Device())
+        executor = LocalExecutor(places, workers, Device(checkpoint_minutes=checkpoint_minutes()))
         grid = plan.cells[0].grid
         with BackgroundMirror(store, tracking_uri(workspace.runs), grid):
             summary = executor.run(pending, Announcer(len(pending)), fail_fast)
     results = write_results(store)
     cached = len(plan.jobs) - len(pending)
     return RunOutcome(plan, len(summary.done), cached, summary, time.monotonic() - began, str(results))
+
+
+def checkpoint_minutes() -> float:
+    """Minutes between checkpoints: $SUITE_CHECKPOINT_MINUTES, else 5."""
+    text = os.environ.get("SUITE_CHECKPOINT_MINUTES", "5")
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"SUITE_CHECKPOINT_MINUTES expects a number of minutes, got '{text}'.") from None
 
 
 class ProgressLine:

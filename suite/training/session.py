@@ -133,6 +133,6 @@ def check_finite(loss: Tensor, step: int, lr: float) -> None:
     """Stop a job whose loss is NaN or infinite, saying what to try."""
     if not bool(torch.isfinite(loss)):
         raise TrainingError(
-            f"the loss became {float(loss)} at step {step} (learning rate {lr:.4g}). Lower the learning rate "
+            f"the loss became {loss.item()} at step {step} (learning rate {lr:.4g}). Lower the learning rate "
             "(--set pretrain.optimizer.base_lr=... or finetune.optimizer.base_lr=...) or lengthen the warm-up."
         )

@@ -1,0 +1,212 @@
+"""Interrupted and straight runs end in the same bits; hand-over is strict; what is not finite stops a job."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from suite.cli.select import Chosen
+from suite.data.prepare import prepare
+from suite.errors import TrainingError
+from suite.execute.worker import Device, Places, run_job
+from suite.grid.jobs import Job
+from suite.store.store import Store
+from suite.training.checkpoint import hand_over, load_state, save_state
+from suite.workspace import Workspace
+
+CPU = Device(accelerator="cpu", threads=1)
+
+
+class Runs:
+    """A runs folder with the data prepared and the jobs of one cell."""
+
+    def __init__(self, root: Path, drawn: Path, profile: Path, cell: str, *overrides: str) -> None:
+        plan = Chosen("paper_table1", str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(draw=False)
+        prepare(plan.jobs, plan.datasets, drawn, root / "cache", lambda *_: None)
+        self.jobs: list[Job] = plan.jobs
+        self.places = Places(root, Workspace.of(drawn, root).cache)
+        self.store = Store(root)
+
+    def run(self, job: Job, stop_after: int | None = None, device: Device = CPU) -> tuple[str, str]:
+        polls = 0
+
+        def should_stop() -> bool:
+            nonlocal polls
+            polls += 1
+            return stop_after is not None and polls > stop_after
+
+        return run_job(job, self.places, device, should_stop, lambda _: None)
+
+    def tensors(self, job: Job) -> dict[str, torch.Tensor]:
+        (path,) = self.store.checkpoint(job.key).glob("*.safetensors")
+        return load_file(path)
+
+
+def assert_same(a: Runs, b: Runs, job: Job) -> None:
+    left, right = a.store.result(job.key), b.store.result(job.key)
+    assert left is not None
+    assert right is not None
+    assert left.metrics == right.metrics
+    assert left.files == right.files  # SHA-256 of the weights: every bit
+    curves = [
+        [{k: v for k, v in line.items() if k != "images_per_second"} for line in runs.store.metrics(job.key)]
+        for runs in (a, b)
+    ]
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("cell", ["byol_cvsa/cub", "random/cub"])
+@pytest.mark.parametrize("stops", [[0], [1, 0, 1]])
+def test_stopping_and_resuming_changes_no_bit(
+    cell: str, stops: list[int], tmp_path: Path, drawn: Path, tiny_profile: Path
+) -> None:
+    straight = Runs(tmp_path / "straight", drawn, tiny_profile, cell)
+    broken = Runs(tmp_path / "broken", drawn, tiny_profile, cell)
+    for job in straight.jobs:
+        assert straight.run(job) == ("done", "")
+        for stop in stops:
+            assert broken.run(job, stop_after=stop)[0] == "interrupted"
+            assert broken.store.status(job.key) == "interrupted"
+            assert (broken.store.checkpoint(job.key) / "state.pt").is_file()
+        assert broken.run(job) == ("done", "")
+        assert_same(straight, broken, job)
+        assert not (broken.store.checkpoint(job.key) / "state.pt").exists()
+
+
+def test_lars_resumes_bit_identically(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    change = "pretrain.optimizer.name=lars"
+    straight = Runs(tmp_path / "straight", drawn, tiny_profile, "byol/cub", change)
+    broken = Runs(tmp_path / "broken", drawn, tiny_profile, "byol/cub", change)
+    job = straight.jobs[0]
+    assert straight.run(job)[0] == "done"
+    assert broken.run(job, stop_after=2)[0] == "interrupted"
+    assert broken.run(job)[0] == "done"
+    assert_same(straight, broken, job)
+
+
+def run_command(drawn: Path, runs: Path, profile: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-c", "from suite.cli import main; main()", "run", "--grid", "paper_table1", "--profile", str(profile),
+        "--data", str(drawn), "--runs", str(runs), "--only", "byol_cvsa/cub", "--workers", "1", *more,
+    ]  # fmt: skip
+
+
+def test_kill_9_in_the_middle_of_pretraining(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    """The whole product: SIGKILL the parent while its worker trains, run the same command again, compare every bit."""
+    more = ["--set", "pretrain.epochs=40"]
+    environment = {**os.environ, "SUITE_CHECKPOINT_MINUTES": "0.005"}
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    subprocess.run(run_command(drawn, straight, tiny_profile, *more), check=True, env=environment, capture_output=True)
+
+    process = subprocess.Popen(run_command(drawn, killed, tiny_profile, *more), env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(killed.glob("*/checkpoint/state.pt")):
+        assert process.poll() is None, "finished before a checkpoint was seen"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)  # the orphaned worker notices and leaves
+    assert not list(killed.glob("*/result.json"))
+
+    subprocess.run(run_command(drawn, killed, tiny_profile, *more), check=True, env=environment, capture_output=True)
+    keys = sorted(path.parent.name for path in straight.glob("*/result.json"))
+    assert len(keys) == 2
+    for key in keys:
+        a, b = Store(straight).result(key), Store(killed).result(key)
+        assert a is not None
+        assert b is not None
+        assert (a.metrics, a.files) == (b.metrics, b.files)
+    assert any("resuming at step" in path.read_text() for path in killed.glob("*/log.txt"))
+    assert (straight / "results.csv").read_text() == (killed / "results.csv").read_text()
+
+
+def test_a_torn_checkpoint_starts_the_job_afresh(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    straight = Runs(tmp_path / "straight", drawn, tiny_profile, "random/cub")
+    torn = Runs(tmp_path / "torn", drawn, tiny_profile, "random/cub")
+    job = straight.jobs[0]
+    straight.run(job)
+    torn.run(job, stop_after=1)
+    state = torn.store.checkpoint(job.key) / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    assert torn.run(job)[0] == "done"
+    assert_same(straight, torn, job)
+    assert "cannot be read" in (torn.store.folder(job.key) / "log.txt").read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_the_job_with_a_reason(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    runs = Runs(tmp_path, drawn, tiny_profile, "random/cub", "finetune.optimizer.base_lr=1e30")
+    outcome, error = runs.run(runs.jobs[0])
+    assert outcome == "failed"
+    assert "the loss became" in error
+    assert "Lower the learning rate" in error
+    failure = runs.store.failure(runs.jobs[0].key)
+    assert failure is not None
+    assert "Traceback" in failure.traceback
+    assert runs.store.result(runs.jobs[0].key) is None
+
+
+def test_changed_weights_of_a_finished_stage_are_noticed(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    runs = Runs(tmp_path, drawn, tiny_profile, "byol/cub")
+    runs.run(runs.jobs[0])
+    weights = runs.store.checkpoint(runs.jobs[0].key) / "backbone.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    outcome, error = runs.run(runs.jobs[1])
+    assert outcome == "failed"
+    assert "SHA-256" in error
+
+
+def test_hand_over_is_logged_with_its_count(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    runs = Runs(tmp_path, drawn, tiny_profile, "byol/cub")
+    for job in runs.jobs:
+        runs.run(job)
+    weights = runs.tensors(runs.jobs[0])
+    log = (runs.store.folder(runs.jobs[1].key) / "log.txt").read_text()
+    assert f"backbone from {runs.jobs[0].key}: {len(weights)}/{len(weights)} tensors" in log
+
+
+def module() -> torch.nn.Module:
+    return torch.nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": None}, "missing weight"),
+        ({"extra": torch.zeros(1)}, "unexpected extra"),
+        ({"bias": torch.zeros(5)}, r"bias is \(5,\), expected \(2,\)"),
+    ],
+)
+def test_hand_over_refuses_what_does_not_fit(change: dict[str, Any], message: str) -> None:
+    target = module()
+    before = {name: t.clone() for name, t in target.state_dict().items()}
+    tensors = {name: t for name, t in {**module().state_dict(), **change}.items() if t is not None}
+    with pytest.raises(TrainingError, match=message):
+        hand_over(target, tensors, "abc")
+    assert all(torch.equal(t, before[name]) for name, t in target.state_dict().items())
+
+
+def test_the_old_state_stays_until_the_new_one_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, {"step": 1})
+    with pytest.raises(AttributeError):
+        save_state(path, {"step": 2, "bad": lambda: None})  # cannot be pickled
+    assert load_state(path) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_only_finished_epochs_are_in_the_metrics(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    runs = Runs(tmp_path, drawn, tiny_profile, "random/cub")
+    runs.run(runs.jobs[0])
+    lines = (runs.store.folder(runs.jobs[0].key) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
