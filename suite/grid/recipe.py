@@ -90,7 +90,10 @@ class Profile(Section):
     seeds: tuple[int, ...] = Field(min_length=1)
     synthetic: SyntheticSpec | None = Field(None, description="draw the data instead of reading photographs")
     defaults: dict[str, Any]
-    objectives: dict[str, dict[str, Any]] = Field(description="per objective: recipe fields laid over the defaults")
+    objectives: dict[str, dict[str, Any]] = Field(
+        description="per objective: recipe fields laid over the defaults; under `views`, per kind of view, what this "
+        "objective lays over that kind's arguments"
+    )
     views: dict[str, dict[str, Any]] = Field(description="per kind of view: its arguments")
 
 
@@ -130,7 +133,7 @@ def unavailable(row: Row) -> str | None:
 
 
 def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any]) -> Resolved:
-    """Lay the layers over each other: profile, objective, view, row, `--set`. Later ones win.
+    """Lay the layers over each other: profile, objective, view, objective for this view, row, `--set`; later ones win.
 
     `overrides` has dotted paths; those that this row has no place for are left out (see `applies`).
 
@@ -149,8 +152,16 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any]) -> Resolve
             raise UsageError(f"profile '{profile.name}' has no recipe for objective '{row.objective}'.")
         if row.views not in profile.views:
             raise UsageError(f"profile '{profile.name}' has no recipe for view '{row.views}'.")
-        layers.append((f"{name}, objective {row.objective}", profile.objectives[row.objective]))
+        own = dict(profile.objectives[row.objective])
+        own_views = own.pop("views", {})
+        for kind in own_views:
+            if kind not in profile.views:
+                raise unknown(
+                    f"view under objective '{row.objective}' in profile '{profile.name}'", kind, profile.views
+                )
+        layers.append((f"{name}, objective {row.objective}", own))
         layers.append((f"{name}, view {row.views}", {"views": profile.views[row.views]}))
+        layers.append((f"{name}, objective {row.objective}", {"views": own_views.get(row.views, {})}))
     layers.append((f"row {row.name}", _nested(row.set)))
     layers.append(("--set", _nested(overrides)))
     for origin, layer in layers:
