@@ -1,0 +1,214 @@
+"""The product as a user runs it, on tiny drawn data: run, run again, plan, status, MLflow, report, and mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GRID = ["--grid", "paper_table1"]
+METHODS = ["--method", "random", "--method", "byol", "--method", "byol_cvsa"]
+
+
+def suite(*arguments: str | Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-c", "from suite.cli import main; main()", *map(str, arguments)],
+        capture_output=True, text=True, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, drawn: Path, tiny_profile: Path) -> tuple[Path, dict[str, Any]]:
+    """Three rows on two datasets, trained by two workers."""
+    runs = tmp_path_factory.mktemp("finished")
+    done = suite("run", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--workers", "2", "--json")
+    return runs, json.loads(done.stdout)
+
+
+def where(drawn: Path, profile: Path, runs: Path) -> list[str | Path]:
+    return ["--profile", profile, "--data", drawn, "--runs", runs, "--dataset", "cub", "--dataset", "cars"]
+
+
+def read(runs: Path) -> list[dict[str, str]]:
+    with (runs / "results.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_cell_has_a_number(finished: tuple[Path, dict[str, Any]]) -> None:
+    runs, outcome = finished
+    assert (outcome["cells"], outcome["trained"], outcome["cached"], outcome["holes"]) == (6, 10, 0, {})
+    lines = read(runs)
+    assert list(lines[0]) == "grid,row,method,dataset,stage1,stage2,profile,protocol,seed,metric,value,n,key".split(",")
+    assert {(line["row"], line["dataset"]) for line in lines} == {
+        (row, data) for row in ("random", "byol", "byol_cvsa") for data in ("cub", "cars")
+    }
+    for line in lines:
+        assert (line["protocol"], line["metric"], line["n"], line["profile"]) == ("finetune", "top1", "12", "tiny")
+        hits = float(line["value"]) * 12 / 100
+        assert hits == pytest.approx(round(hits))  # correct / N, nothing averaged over batches
+        assert (runs / line["key"] / "result.json").is_file()
+        assert line["stage2"] == ("no" if line["row"] == "random" else "yes")
+
+
+def test_a_job_folder_holds_what_a_reader_needs(finished: tuple[Path, dict[str, Any]]) -> None:
+    runs, _ = finished
+    for line in read(runs):
+        folder = runs / line["key"]
+        names = {path.name for path in folder.iterdir()}
+        assert {"job.yaml", "env.json", "metrics.jsonl", "result.json", "log.txt", "checkpoint"} <= names
+        assert (folder / "checkpoint" / "model.safetensors").is_file()
+        assert not (folder / "failure.json").exists()
+
+
+def test_running_again_trains_nothing(
+    finished: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path
+) -> None:
+    runs, _ = finished
+    before = (runs / "results.csv").read_bytes()
+    stamps = {path: path.stat().st_mtime_ns for path in runs.glob("*/result.json")}
+    again = json.loads(suite("run", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--json").stdout)
+    assert (again["trained"], again["cached"]) == (0, 10)
+    assert (runs / "results.csv").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in runs.glob("*/result.json")} == stamps
+
+
+def test_plan_and_status_show_the_jobs(finished: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path) -> None:
+    runs, _ = finished
+    plan = suite("plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--json", "--seeds", "0,1")
+    jobs = json.loads(plan.stdout)["jobs"]
+    assert [sum(job["status"] == state for job in jobs) for state in ("done", "new")] == [10, 10]
+    assert "10 done" in suite("status", "--runs", runs).stdout
+    resolved = suite("plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--resolved", "--set", "views.scale=0.3")
+    assert "scale: 0.3  # --set" in resolved.stdout
+
+
+def test_mlflow_holds_jobs_and_cells(finished: tuple[Path, dict[str, Any]]) -> None:
+    from mlflow import MlflowClient
+
+    runs, _ = finished
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("paper_table1")
+    assert experiment is not None
+    everything = client.search_runs([experiment.experiment_id], max_results=100)
+    cells = [run for run in everything if "suite.cell" in run.data.tags]
+    jobs = {run.info.run_id: run for run in everything if "suite.key" in run.data.tags}
+    assert (len(cells), len(jobs)) == (6, 10)
+    assert {run.info.status for run in everything} == {"FINISHED"}
+    for cell in cells:
+        named = cell.data.tags["suite.jobs"].split(",")
+        assert set(named) <= jobs.keys()
+        last = jobs[named[-1]]
+        assert cell.data.metrics["final.top1"] == last.data.metrics["final.top1"]
+        value = next(line["value"] for line in read(runs) if line["key"] == last.data.tags["suite.key"])
+        assert cell.data.metrics["final.top1"] == pytest.approx(float(value))
+    pretraining = next(run for run in jobs.values() if run.data.tags["suite.kind"] == "pretrain")
+    history = client.get_metric_history(pretraining.info.run_id, "loss")
+    assert [point.step for point in history] == [3, 6]
+    assert pretraining.data.params["backbone.width"] == "8"
+    artifacts = {item.path for item in client.list_artifacts(pretraining.info.run_id)}
+    assert {"job.yaml", "env.json", "checkpoint"} <= artifacts
+    stored = {item.path for item in client.list_artifacts(pretraining.info.run_id, "checkpoint")}
+    assert stored == {"checkpoint/backbone.safetensors"}
+
+
+def test_sync_makes_a_new_tracker_complete_and_repeats_nothing(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    runs, _ = finished
+    uri = f"sqlite:///{tmp_path / 'other.db'}"
+    first = suite("sync", "--runs", runs, MLFLOW_TRACKING_URI=uri).stdout
+    assert first.startswith("16 MLflow runs")
+    assert suite("sync", "--runs", runs, MLFLOW_TRACKING_URI=uri).stdout.startswith("0 MLflow runs")
+
+
+def test_training_goes_on_when_the_tracker_is_down(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    command = ["run", *GRID, *where(drawn, tiny_profile, tmp_path), "--only", "random/cub"]
+    done = suite(*command, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert "Training goes on" in done.stderr
+    assert len(read(tmp_path)) == 1
+
+
+def test_report_writes_table_and_figures(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    runs, _ = finished
+    done = suite("report", *GRID, "--runs", runs, "--out", tmp_path, "--images", "2")
+    assert "BYOL+CVSA" in done.stdout
+    names = {path.name for path in tmp_path.iterdir()}
+    figures = {f"paper_table1_gradcam_{data}.{kind}" for data in ("cub", "cars") for kind in ("pdf", "png", "json")}
+    assert names == {"paper_table1.tex", "paper_table1.csv"} | figures
+    text = (tmp_path / "paper_table1.tex").read_text()
+    for needed in ("drawn by program", "oracle", "Profile tiny"):
+        assert needed in " ".join(text.split())
+    record = json.loads((tmp_path / "paper_table1_gradcam_cub.json").read_text())
+    assert len(record["images"]) == 2
+    assert list(record["networks"]) == ["random", "byol", "byol_cvsa"]
+    again = tmp_path / "again"
+    suite("report", *GRID, "--runs", runs, "--out", again, "--images", "2")
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (again / name).read_bytes(), name
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-extra)")
+def test_the_table_compiles_on_its_own(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    runs, _ = finished
+    suite("report", *GRID, "--runs", runs, "--out", tmp_path, "--no-figures")
+    subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper_table1.tex"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    assert (tmp_path / "paper_table1.pdf").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--grid", "paper_tabel1"], "did you mean 'paper_table1'"),
+        ([*GRID, "--profile", "dmeo"], "did you mean 'demo'"),
+        ([*GRID, "--method", "byol_csva"], "did you mean 'byol_cvsa'"),
+        ([*GRID, "--method", "byol", "--set", "pretrain.epoch=1"], "did you mean 'pretrain.epochs'"),
+        ([*GRID, "--method", "byol", "--set", "epochs"], "expects FIELD=VALUE"),
+        ([*GRID, "--method", "byol", "--seeds", "0,x"], "whole numbers"),
+        ([*GRID, "--method", "byol"], "CUB_200_2011"),
+    ],
+)
+def test_mistakes_exit_with_2_and_start_nothing(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = suite("run", *arguments, "--data", tmp_path / "nothing", "--runs", tmp_path / "runs", expect=2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "runs").glob("*/job.yaml"))
+
+
+def test_a_truncated_photograph_stops_the_run_before_training(
+    tmp_path: Path, drawn: Path, tiny_profile: Path
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(drawn, copy)
+    victim = sorted((copy / "CUB_200_2011" / "images").glob("*/*.jpg"))[3]
+    victim.write_bytes(victim.read_bytes()[:-200])
+    command = ["run", *GRID, *where(copy, tiny_profile, tmp_path / "runs"), "--only", "random/cub"]
+    done = suite(*command, expect=2)
+    assert victim.name in done.stderr
+    assert not list((tmp_path / "runs").glob("*/job.yaml"))
+
+
+def test_one_failed_cell_leaves_the_others_and_is_named(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    command = ["run", *GRID, *METHODS, *where(drawn, tiny_profile, tmp_path)]
+    done = suite(*command, "--dataset", "cub", "--set", "pretrain.optimizer.base_lr=1e30", expect=1)
+    assert {line["row"] for line in read(tmp_path)} == {"random"}
+    assert "no number for byol/cub/0: TrainingError: the loss became" in done.stdout
+    healthy = suite(*command)  # a failure is never cached, and another recipe is another job
+    assert "10 jobs" in healthy.stdout or "trained" in healthy.stdout
+    assert len(read(tmp_path)) == 6
+
+
+def test_report_without_results_says_what_to_type(tmp_path: Path) -> None:
+    assert "suite run --grid paper_table1" in suite("report", *GRID, "--runs", tmp_path, expect=2).stderr
