@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Args(BaseModel):
@@ -74,6 +74,27 @@ class LoocArgs(KeyQueueArgs):
     )
 
 
+class RotPredArgs(Args):
+    """Rot-Pred (arXiv:1803.07728)."""
+
+    init_std: float = Field(0.01, gt=0, description="of the classifier's normal initialisation (mmselfsup)")
+
+
+class RelLocArgs(Args):
+    """Rel-Loc (arXiv:1505.05192), in the form of openmixup and mmselfsup."""
+
+    hidden_dim: int = Field(ge=1, description="hidden width of the head; 4096 there, for two features of 2048")
+    dropout: float = Field(0.5, ge=0, lt=1, description="before the last layer (mmselfsup)")
+    hidden_std: float = Field(0.01, gt=0, description="normal initialisation of the hidden layer (mmselfsup)")
+    head_std: float = Field(0.005, gt=0, description="normal initialisation of the last layer (mmselfsup)")
+
+
+class InsLocArgs(KeyQueueArgs):
+    """InsLoc (arXiv:2102.08318), C4 form."""
+
+    roi_side: int = Field(ge=1, description="side of RoIAlign's output; as the map of layer3, 14 at 224 px")
+
+
 class AlignmentArgs(Args):
     """CVSA's cross-view saliency alignment. The paper leaves every point here open but the weight (1:1)."""
 
@@ -134,6 +155,76 @@ class SharedAugmentationArgs(RandomResizedCropArgs):
         if len(set(value)) < len(value):
             raise ValueError(f"expected each augmentation once, found {', '.join(value)}")
         return value
+
+
+class RotationsArgs(RandomResizedCropArgs):
+    """All four rotations of a random-resized crop (arXiv:1803.07728)."""
+
+    photometry: tuple[PhotometryArgs] = Field(description="one entry; the published recipe changes no colours")
+
+
+class PatchesArgs(ViewArgs):
+    """Patches on a 3 x 3 grid (arXiv:1505.05192). Lengths in pixels, whatever the network's input size."""
+
+    photometry: tuple[PhotometryArgs] = Field(description="one entry, drawn once per image for all of its patches")
+    flip_p: float = Field(0.0, ge=0, le=1, description="of the image before it is cut; the published recipe has none")
+    resize: float = Field(ge=1, description="short side of the image over the side of the grid's square")
+    grid_side: int = Field(ge=3, description="side of the square of 3 x 3 cells, px")
+    patch_side: int = Field(ge=1, description="px; what a cell is larger by is the room for the jitter")
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PatchesArgs:
+        if self.grid_side % 3 or self.patch_side > self.grid_side // 3:
+            raise ValueError(
+                f"expected grid_side, a multiple of 3, to hold 3 x 3 patches, found {self.grid_side} and patch_side "
+                f"{self.patch_side}"
+            )
+        if self.photometry[0].blur_p > 0:
+            raise ValueError("expected blur_p 0: patches are changed side by side, and a blur would mix them")
+        return self
+
+
+class DiloArgs(RandomResizedCropArgs):
+    """DiLo's views (arXiv:2004.04954): crops of images that may have lost their background."""
+
+    composite_p: float = Field(ge=0, le=1, description="of a grey background, per view")
+    blur_p: float = Field(ge=0, le=1, description="of a blurred saliency map, among those with a grey background")
+    blur_sigma: float = Field(gt=0, description="of that blur, as a share of the image's short side")
+
+
+class BoxAugmentationArgs(Args):
+    """InsLoc's anchors in place of the query's box. Defaults are the official code's, for 256 px and a stride of 16."""
+
+    grid: int = Field(16, ge=1, description="anchors' places per side of the view; their distance is the stride")
+    scales: tuple[float, ...] = Field((2.0, 4.0, 8.0, 16.0), min_length=1, description="sides of square anchors, in strides")
+    ratios: tuple[float, ...] = Field((0.5, 0.75, 1.0, 1.5, 2.0), min_length=1, description="height / width")
+    iou: float = Field(0.5, ge=0, lt=1, description="overlap with the true box that an anchor has to pass")
+    fallback: int = Field(4000, ge=1, description="where none passes: how many of the best are kept, of 5120")
+    nms: float = Field(0.7, ge=0, le=1, description="overlap above which the one with the lower random score goes")
+
+
+class InstanceCompositionArgs(ViewArgs):
+    """InsLoc's views (arXiv:2102.08318): a crop pasted into another image, with its box."""
+
+    scale: float = Field(gt=0, le=1, description="smallest area of a crop, as a share of the image")
+    ratio: tuple[float, float] = Field((0.5, 2.0), description="width / height of the crop, drawn log-uniformly")
+    paste: tuple[float, float] = Field(
+        (128 / 256, 255 / 256), description="width and height the crop is fitted to, as shares of the view's side"
+    )
+    augment_boxes: tuple[bool, ...] = Field((True, False), description="per view; the query's box, not the key's")
+    anchors: BoxAugmentationArgs = BoxAugmentationArgs()
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InstanceCompositionArgs:
+        if len(self.augment_boxes) != len(self.photometry):
+            raise ValueError(
+                f"expected one augment_boxes per view, found {len(self.augment_boxes)} for {len(self.photometry)} views"
+            )
+        if not 0 < self.paste[0] <= self.paste[1] < 1:
+            raise ValueError(f"expected paste to rise within (0, 1), found {self.paste}")
+        return self
 
 
 class SaliencySwapArgs(ViewArgs):

@@ -1,0 +1,108 @@
+"""InsLoc's views: the image, cropped, pasted at random into two other images (Yang et al. 2021, arXiv:2102.08318).
+
+For each view a crop of the image is scaled down, keeping its proportions, until it fits a random size, and pasted as a
+plain rectangle at a random place of a background: an image drawn from the whole training set, perhaps the same one,
+squeezed to the view's size. Its place is the view's box. In the query's view the box is then replaced by an anchor
+that overlaps it, "box augmentation": the query pools somewhat off the object and has to match all the same.
+
+Sizes are the official code's in shares of its 256 px. As there, a crop's longer side is fitted to the larger of the
+two numbers drawn, whichever way it lies; a paste never touches the right and bottom edges; an anchor may stick out of
+the view. Different from there: crops and backgrounds are resampled with antialiasing, and colour changes come after
+the flip, which is the same.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+from torchvision.ops import box_iou, nms
+
+from methods.args import BoxAugmentationArgs, InstanceCompositionArgs
+from methods.views.base import ViewMaker
+from methods.views.batch import Crops, ImageSource
+from methods.views.geometry import flipped, random_boxes, resample, uniform
+
+
+class InstanceComposition(ViewMaker):
+    """Views with the boxes to pool from; see the module's text."""
+
+    def __init__(self, args: InstanceCompositionArgs, source: ImageSource, size: int) -> None:
+        super().__init__(args, source, size)
+        self.args = args
+        self._anchors = anchors(args.anchors, size)
+
+    def crops(self, indices: Tensor, rng: Generator) -> Crops:
+        """int64 [B] -> per view uint8 images [B, 3, S, S] and boxes [B, 4], augmented where the recipe says so."""
+        count = len(indices)
+        images = [self.source.image(i) for i in indices.tolist()]
+        whole = torch.tensor([[0, 0, image.shape[2], image.shape[1]] for image in images])
+        views, all_boxes = [], []
+        for augmented in self.args.augment_boxes:
+            backgrounds = (uniform(rng, (count,)) * len(self.source)).long().tolist()
+            cuts = random_boxes(whole, self.args.scale, self.args.ratio, rng)
+            boxes = self._places(cuts, rng)
+            places = zip(images, cuts.tolist(), boxes.tolist(), backgrounds, strict=True)
+            view = torch.stack([self._paste(image, tuple(cut), tuple(box), at) for image, cut, box, at in places])
+            which = uniform(rng, (count,)) < self.args.flip_p
+            boxes = torch.where(which[:, None], mirrored(boxes, self.size), boxes).float()
+            views.append(flipped(view, which))
+            all_boxes.append(augment(boxes, self._anchors, self.args.anchors, rng) if augmented else boxes)
+        return Crops(views, boxes=all_boxes)
+
+    def _places(self, cuts: Tensor, rng: Generator) -> Tensor:
+        """Where crops of the given boxes [B, 4] go in the view: int64 [B, 4], at least one pixel wide and high."""
+        low, high = self.args.paste
+        target = uniform(rng, (len(cuts), 2), low * self.size, high * self.size).long()  # [B, 2]
+        sides = cuts[:, 2:] - cuts[:, :2]  # [B, 2] width, height
+        factor = (target.sort(dim=1).values / sides.sort(dim=1).values).min(dim=1, keepdim=True).values
+        sides = (sides * factor + 0.5).long().clamp(min=1)
+        start = (uniform(rng, (len(cuts), 2)) * (self.size - sides)).long()
+        return torch.cat([start, start + sides], dim=1)
+
+    def _paste(
+        self, image: Tensor, cut: tuple[int, int, int, int], place: tuple[int, int, int, int], background: int
+    ) -> Tensor:
+        """One view, uint8 [3, S, S]."""
+        behind = self.source.image(background)
+        whole = (0, 0, behind.shape[2], behind.shape[1])
+        view = resample(behind, whole, (self.size, self.size), self.args.interpolation)
+        left, top, right, bottom = place
+        view[:, top:bottom, left:right] = resample(image, cut, (bottom - top, right - left), self.args.interpolation)
+        return view
+
+
+def mirrored(boxes: Tensor, size: int) -> Tensor:
+    """Boxes [B, 4] after a left-right flip of their views."""
+    left, top, right, bottom = boxes.unbind(dim=1)
+    return torch.stack([size - right, top, size - left, bottom], dim=1)
+
+
+def anchors(args: BoxAugmentationArgs, size: int) -> Tensor:
+    """float32 [grid * grid * scales * ratios, 4]: boxes of all sizes around every point of a grid that starts at 0."""
+    stride = size / args.grid
+    points = torch.arange(args.grid) * stride
+    y, x = torch.meshgrid(points, points, indexing="ij")
+    centres = torch.stack([x, y], dim=-1).view(-1, 1, 2)
+    sides = torch.tensor([(scale / ratio**0.5, scale * ratio**0.5) for ratio in args.ratios for scale in args.scales])
+    half = stride * sides / 2  # [scales * ratios, 2] width, height
+    return torch.cat([centres - half, centres + half], dim=-1).flatten(0, 1).float()
+
+
+def augment(boxes: Tensor, candidates: Tensor, args: BoxAugmentationArgs, rng: Generator) -> Tensor:
+    """For each box [B, 4] a random anchor that overlaps it: float32 [B, 4].
+
+    Anchors with an IoU above `iou`, or where there is none the best `fallback`, are thinned by non-maximum suppression
+    with random scores, and one of those left is drawn. The thinning is not idle: drawn from all of them, an anchor
+    would be likely to lie in the crowd around the box, while those left are spread out.
+    """
+    overlap = box_iou(boxes, candidates)  # [B, anchors]
+    scores = torch.rand(overlap.shape, generator=rng)
+    pick = uniform(rng, (len(boxes),)).tolist()
+    chosen = []
+    for row in range(len(boxes)):
+        near = (overlap[row] > args.iou).nonzero()[:, 0]
+        if len(near) == 0:
+            near = overlap[row].topk(min(args.fallback, len(candidates))).indices
+        left = near[nms(candidates[near], scores[row, near], args.nms)]
+        chosen.append(left[int(pick[row] * len(left))])
+    return candidates[torch.stack(chosen)]

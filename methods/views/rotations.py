@@ -1,0 +1,28 @@
+"""All four rotations of a random-resized crop, the view of Rot-Pred (arXiv:1803.07728)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from methods.args import RotationsArgs
+from methods.views.batch import Crops, ImageSource
+from methods.views.random_resized_crop import RandomResizedCrop
+
+
+class Rotations(RandomResizedCrop):
+    """Cut and flipped as RandomResizedCrop does, then turned by 0, 90, 180 and 270 degrees, counter-clockwise.
+
+    Turning moves pixels and interpolates nothing: interpolation would tell 0 degrees from the others. No other
+    rotation is applied anywhere. The published recipe has no colour changes; where a recipe sets some, each of the
+    four images draws its own.
+    """
+
+    def __init__(self, args: RotationsArgs, source: ImageSource, size: int) -> None:
+        super().__init__(args, source, size)
+
+    def crops(self, indices: Tensor, rng: Generator) -> Crops:
+        """int64 [B] -> one view uint8 [4B, 3, S, S], the four of an image in a row, with labels 0..3 [4B]."""
+        (upright,) = super().crops(indices, rng).images
+        turned = torch.stack([torch.rot90(upright, turns, dims=(2, 3)) for turns in range(4)], dim=1)
+        return Crops([turned.flatten(0, 1)], labels=torch.arange(4).repeat(len(indices)))
