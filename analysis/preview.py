@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.utils import make_grid
 
 from methods.registry import VIEWS
-from methods.views.batch import to_unit
-from methods.views.photometry import photometry
+from methods.views.batch import Crops, denormalised
 from suite.data.images import build_store
 from suite.data.maps import build_maps
 from suite.data.prepare import DETECTOR_IDENTITIES, fingerprints, load_all, saliency_maps
@@ -39,20 +43,41 @@ def preview_sheet(
     rng = torch.Generator().manual_seed(seed)
     indices = torch.randperm(len(maker.source), generator=rng)[:images]
     crops = maker.crops(indices, rng)
+    coloured = [denormalised(batch) for batch in maker.colours(crops, rng, torch.device("cpu")).images]
     pictures, masks, titles = [], [], []
     for row, index in enumerate(indices.tolist()):
         pictures.append(maker.source.image(index).permute(1, 2, 0).numpy())
         masks.append(maker.source.saliency(index)[0].numpy() if VIEWS[view].needs_saliency else None)
         titles.append(f"image {index}")
-        for number, (crop, change) in enumerate(zip(crops.images, maker.view_args.photometry, strict=True), 1):
-            coloured = photometry(to_unit(crop[row : row + 1]), change, rng)[0]
-            for label, picture in (("", crop[row]), (" coloured", (coloured * 255).round().to(torch.uint8))):
-                pictures.append(picture.permute(1, 2, 0).numpy())
-                masks.append(None if crops.masks is None else crops.masks[number - 1][row, 0].numpy())
-                titles.append(f"view {number}{label}")
+        for number, (plain, changed) in enumerate(zip(crops.images, coloured, strict=True)):
+            for label, batch in (("", plain), (" coloured", changed)):
+                each = len(batch) // len(indices)  # a view may have several pictures per image
+                pictures.append(_mosaic(batch[row * each : (row + 1) * each]))
+                masks.append(_outline(crops, number, row))
+                titles.append(f"view {number + 1}{label}")
     columns = 1 + 2 * len(crops.images)
     contact_sheet(pictures, masks=masks, titles=titles, columns=columns).save(out)
     return out
+
+
+def _mosaic(pictures: Tensor) -> NDArray[np.uint8]:
+    """uint8 [n, 3, S, S] -> [H, W, 3]: the pictures row by row, as near to a square as they go, white between them."""
+    if len(pictures) == 1:
+        return pictures[0].permute(1, 2, 0).numpy()
+    grid = make_grid(pictures, nrow=math.ceil(math.sqrt(len(pictures))), padding=2, pad_value=255)
+    return cast("NDArray[np.uint8]", grid.permute(1, 2, 0).numpy())
+
+
+def _outline(crops: Crops, view: int, row: int) -> NDArray[np.uint8] | None:
+    """What to outline in a view: its mask or its box, uint8 [S, S]; None where it has neither."""
+    if crops.masks is not None:
+        return cast("NDArray[np.uint8]", crops.masks[view][row, 0].numpy())
+    if crops.boxes is None:
+        return None
+    left, top, right, bottom = (max(0, round(v)) for v in crops.boxes[view][row].tolist())
+    inside = np.zeros(crops.images[view].shape[-2:], np.uint8)
+    inside[top:bottom, left:right] = 255
+    return inside
 
 
 def _recipe(profile: Profile, view: str, overrides: list[str]) -> Recipe:

@@ -197,7 +197,9 @@ class BoxAugmentationArgs(Args):
     """InsLoc's anchors in place of the query's box. Defaults are the official code's, for 256 px and a stride of 16."""
 
     grid: int = Field(16, ge=1, description="anchors' places per side of the view; their distance is the stride")
-    scales: tuple[float, ...] = Field((2.0, 4.0, 8.0, 16.0), min_length=1, description="sides of square anchors, in strides")
+    scales: tuple[float, ...] = Field(
+        (2.0, 4.0, 8.0, 16.0), min_length=1, description="sides of square anchors, in strides"
+    )
     ratios: tuple[float, ...] = Field((0.5, 0.75, 1.0, 1.5, 2.0), min_length=1, description="height / width")
     iou: float = Field(0.5, ge=0, lt=1, description="overlap with the true box that an anchor has to pass")
     fallback: int = Field(4000, ge=1, description="where none passes: how many of the best are kept, of 5120")

@@ -56,6 +56,13 @@ def normalise(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
+def denormalised(images: Tensor) -> Tensor:
+    """The inverse of `normalise`, for looking at: uint8."""
+    mean = images.new_tensor(_MEAN).view(1, 3, 1, 1)
+    std = images.new_tensor(_STD).view(1, 3, 1, 1)
+    return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def to_unit(images: Tensor) -> Tensor:
     """uint8 [B, C, H, W] -> float32 in [0, 1]."""
     return images.to(torch.float32) / 255
