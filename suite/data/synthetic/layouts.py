@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.io import savemat
 
 from suite.data.synthetic.names import aircraft_family, bird_family
 from suite.data.synthetic.sets import Item, SetPlan, nabirds_class_id
@@ -123,6 +122,8 @@ def _cars(folder: Path, plan: SetPlan, rows: Rows) -> None:
 
 def _mat(path: Path, content: dict[str, object]) -> None:
     """A MATLAB 5 file without the date of writing, so that equal specs give equal bytes."""
+    from scipy.io import savemat  # here: the processes that only draw need not load it
+
     savemat(path, content)
     raw = path.read_bytes()
     path.write_bytes(b"MATLAB 5.0 MAT-file, drawn by program".ljust(_MAT_HEADER) + raw[_MAT_HEADER:])

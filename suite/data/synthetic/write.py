@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
 import shutil
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,7 @@ def write_synthetic(root: Path, spec: SyntheticSpec | None = None, workers: int 
     unfinished = root.parent / f".{root.name}.drawing-{os.getpid()}"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        for one in plans:
-            _write_set(unfinished / one.folder, one, workers or os.cpu_count() or 1)
+        _write_sets(unfinished, plans, workers or os.cpu_count() or 1)
         (unfinished / MANIFEST).write_text(manifest, encoding="utf-8", newline="\n")
         if root.exists():
             root.rmdir()  # empty, as _holds has made sure
@@ -82,16 +81,19 @@ def _manifest(spec: SyntheticSpec, plans: list[SetPlan]) -> str:
     return json.dumps({**content, "spec": spec.model_dump(mode="json")}, indent=2, sort_keys=True) + "\n"
 
 
-def _write_set(folder: Path, one: SetPlan, workers: int) -> None:
-    for parent in {folder / path for item in one.items for path in (Path(item.image).parent, Path(item.mask).parent)}:
+def _write_sets(root: Path, plans: list[SetPlan], workers: int) -> None:
+    tasks = [(root / one.folder, item) for one in plans for item in one.items]
+    for parent in {(folder / path).parent for folder, item in tasks for path in (item.image, item.mask)}:
         parent.mkdir(parents=True, exist_ok=True)
-    if workers == 1 or len(one.items) < _FEW:
-        drawn = [_write_picture(folder, item) for item in one.items]
+    if workers == 1 or len(tasks) < _FEW:
+        drawn = [_write_picture(*task) for task in tasks]
     else:
         # spawn: the caller may hold threads (torch's, a database's) that do not survive a fork.
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            drawn = list(pool.map(partial(_write_picture, folder), one.items, chunksize=32))
-    annotate(folder, one, drawn)
+            drawn = list(pool.map(_write_picture, *zip(*tasks, strict=True), chunksize=32))
+    rest = iter(drawn)
+    for one in plans:
+        annotate(root / one.folder, one, list(itertools.islice(rest, len(one.items))))
 
 
 def _write_picture(folder: Path, item: Item) -> Drawn:
