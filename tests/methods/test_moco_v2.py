@@ -50,7 +50,7 @@ def embed(backbone: nn.Module, head: nn.Module, images: Tensor) -> Tensor:
     first, _, second = head.children()
     assert isinstance(first, nn.Linear)
     assert isinstance(second, nn.Linear)
-    hidden = (backbone(images).mean((2, 3)) @ first.weight.T + first.bias).relu()
+    hidden: Tensor = (backbone(images).mean((2, 3)) @ first.weight.T + first.bias).relu()
     z = hidden @ second.weight.T + second.bias
     return z / z.pow(2).sum(1, keepdim=True).sqrt()
 
