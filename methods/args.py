@@ -24,10 +24,10 @@ class BackboneArgs(Args):
         description="resnet10: one basic block per stage; the other two are torchvision's"
     )
     width: int = Field(64, ge=8, description="channels of the first stage; 64 is the published network")
-    stem: Literal["imagenet", "small"] = Field(
+    stem: Literal["imagenet", "half", "small"] = Field(
         "imagenet",
-        description="imagenet: 7x7 stride 2 and max-pooling; small: 3x3 stride 1, no pooling, for inputs below 96 px "
-        "(He et al. 2016, section 4.2)",
+        description="imagenet: 7x7 stride 2 and max-pooling; half: 3x3 stride 2, no pooling; small: 3x3 stride 1, no "
+        "pooling (He et al. 2016, section 4.2). The last two are for inputs below 128 and 64 px",
     )
 
 

@@ -23,8 +23,8 @@ _LAYERS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
 class Backbone(ResNet):
     """A ResNet without its classifier.
 
-    ``forward``: images [B, 3, H, W] -> feature map [B, dim, H/s, W/s], with s = 32 for the imagenet stem and 8 for
-    the small one. ``pooled`` averages that map to [B, dim].
+    ``forward``: images [B, 3, H, W] -> feature map [B, dim, H/s, W/s], with s = 32 for the imagenet stem, 16 for the
+    half and 8 for the small one. ``pooled`` averages that map to [B, dim].
     """
 
     def __init__(self, args: BackboneArgs) -> None:
@@ -40,8 +40,9 @@ class Backbone(ResNet):
                 planes = args.width * 2**stage
                 layer = self._make_layer(block, planes, depth, stride=1 if stage == 0 else 2)
                 setattr(self, f"layer{stage + 1}", layer)
-        if args.stem == "small":
-            self.conv1 = nn.Conv2d(3, args.width, kernel_size=3, stride=1, padding=1, bias=False)
+        if args.stem != "imagenet":
+            stride = 2 if args.stem == "half" else 1
+            self.conv1 = nn.Conv2d(3, args.width, kernel_size=3, stride=stride, padding=1, bias=False)
             self.maxpool = cast(nn.MaxPool2d, nn.Identity())
         del self.fc
         self.dim = args.width * 8 * block.expansion
