@@ -64,8 +64,7 @@ class InsLoc(Objective):
 def region_features(backbone: Backbone, images: Tensor, boxes: Tensor, side: int) -> Tensor:
     """Images [B, 3, S, S] and one box of each, [B, 4] in its pixels -> [B, dim].
 
-    The scale from pixels to layer3's map is that map's true size over the image's: 1/16 for the imagenet stem, 1/4 for
-    the small one.
+    The scale from pixels to layer3's map is that map's true size over the image's: 1/16 with the imagenet stem.
     """
     x = backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(images))))
     x = backbone.layer3(backbone.layer2(backbone.layer1(x)))  # [B, C, h, w]

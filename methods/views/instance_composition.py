@@ -53,7 +53,7 @@ class InstanceComposition(ViewMaker):
         """Where crops of the given boxes [B, 4] go in the view: int64 [B, 4], at least one pixel wide and high."""
         low, high = self.args.paste
         target = uniform(rng, (len(cuts), 2), low * self.size, high * self.size).long()  # [B, 2]
-        sides = cuts[:, 2:] - cuts[:, :2]  # [B, 2] width, height
+        sides = (cuts[:, 2:] - cuts[:, :2]).double()  # [B, 2] width, height
         factor = (target.sort(dim=1).values / sides.sort(dim=1).values).min(dim=1, keepdim=True).values
         sides = (sides * factor + 0.5).long().clamp(min=1)
         start = (uniform(rng, (len(cuts), 2)) * (self.size - sides)).long()
