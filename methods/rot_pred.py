@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from methods.args import RotPredArgs
 from methods.backbone import Backbone
-from methods.objective import Objective
+from methods.objective import Objective, embedding_std
 from methods.views.batch import Views
 
 ROTATIONS = 4  # 0, 90, 180, 270 degrees
@@ -35,8 +35,8 @@ class RotPred(Objective):
         if views.labels is None:
             raise ValueError("Rot-Pred needs a view with labels, such as rotations")
         (images,) = views.images
-        logits = self.head(self.backbone.pooled(images))  # [4B, 4]
-        return labelled(logits, views.labels)
+        features = self.backbone.pooled(images)  # [4B, dim]
+        return {**labelled(self.head(features), views.labels), "embedding_std": embedding_std(features.detach())}
 
 
 def labelled(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from methods.args import BackboneArgs, PhotometryArgs, RandomResizedCropArgs, RotationsArgs, RotPredArgs
 from methods.backbone import Backbone
+from methods.objective import embedding_std
 from methods.rot_pred import RotPred
 from methods.views.batch import Views
 from methods.views.random_resized_crop import RandomResizedCrop
@@ -111,9 +112,12 @@ def test_loss_and_gradients_equal_the_papers_equation() -> None:
     assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-9
 
 
-def test_accuracy_in_percent() -> None:
+def test_accuracy_in_percent_and_spread_of_features() -> None:
     net, v = model(), batch()
     assert v.labels is not None
+    assert net.loss(v)["embedding_std"].item() == pytest.approx(
+        embedding_std(net.backbone.pooled(v.images[0])).item(), abs=1e-6
+    )
     with torch.no_grad():
         hits = [int(net.head(net.backbone.pooled(v.images[0]))[row].argmax()) == row % 4 for row in range(12)]
     assert net.loss(v)["pretext_top1"].item() == pytest.approx(100 * sum(hits) / 12, abs=1e-4)
