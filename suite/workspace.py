@@ -112,7 +112,7 @@ class Plan:
 
 
 def make_plan(workspace: Workspace, grid: GridSpec, profile: Profile, selection: Selection, draw: bool = False) -> Plan:
-    """Resolve a selection. With `draw`, drawn data are made; datasets that are missing or wrong are noted in the plan."""
+    """Resolve a selection; with `draw`, drawn data are made. Datasets that are missing or wrong are noted."""
     plan = Plan(workspace, profile, cells(grid, profile, selection), workspace.data_root(profile, draw))
     from suite.data.find import load_dataset
 

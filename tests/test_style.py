@@ -52,6 +52,6 @@ def test_only_the_adapter_touches_solo_learn() -> None:
         path.relative_to(ROOT).as_posix()
         for folder in ("methods", "suite", "analysis")
         for path in (ROOT / folder).rglob("*.py")
-        if "import_module(f\"solo" in path.read_text("utf-8") or "from solo" in path.read_text("utf-8")
+        if 'import_module(f"solo' in path.read_text("utf-8") or "from solo" in path.read_text("utf-8")
     ]
     assert users == ["methods/solo_learn.py"]

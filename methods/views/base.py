@@ -26,7 +26,7 @@ class ViewMaker(ABC):
         """Geometry: int64 [B] -> one uint8 batch per entry of `photometry`, with masks where the view has them."""
 
     def colours(self, crops: Crops, rng: Generator, device: torch.device) -> Views:
-        """Colour changes and normalisation, on `device`. Masks are only brought to [0, 1]: colour never touches them."""
+        """Colour changes and normalisation, on `device`. Masks are only brought to [0, 1]: no colour touches them."""
         images = [
             normalise(photometry(to_unit(crop.to(device)), change, rng))
             for crop, change in zip(crops.images, self.view_args.photometry, strict=True)

@@ -12,7 +12,7 @@ from methods.views.geometry import random_boxes, resample
 
 
 class RandomResizedCrop(ViewMaker):
-    """Each view: a box of `scale` to 1 of the image's area (arXiv:1409.4842), resized to a square, flipped at random."""
+    """Each view: a box of `scale` to 1 of the image's area (arXiv:1409.4842), resized to a square, maybe flipped."""
 
     def __init__(self, args: RandomResizedCropArgs, source: ImageSource, size: int) -> None:
         super().__init__(args, source, size)

@@ -92,7 +92,6 @@ def preview(
 ) -> None:
     """Write a contact sheet: each image, its views before and after the colour changes, masks outlined."""
     from analysis.preview import preview_sheet
-
     from suite.workspace import Workspace
 
     print(preview_sheet(Workspace.of(data, runs), dataset, view, profile, set_ or [], images, seed, out))

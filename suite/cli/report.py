@@ -19,9 +19,9 @@ def report(
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="draw the Grad-CAM figures")] = True,
 ) -> None:
     """Write the LaTeX and CSV table of each grid and its Grad-CAM figures, and print the table."""
-    from analysis.report import write_report
     from rich.console import Console
 
+    from analysis.report import write_report
     from suite.workspace import Workspace
 
     workspace = Workspace.of(None, runs)

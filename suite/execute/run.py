@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ class RunOutcome:
         return "\n".join(lines)
 
 
-def run_plan(plan: Plan, overrides: dict[str, Any], workers: int | None, fail_fast: bool) -> RunOutcome:
+def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail_fast: bool) -> RunOutcome:
     """Run a plan to its end.
 
     Raises:
@@ -79,7 +80,7 @@ def run_plan(plan: Plan, overrides: dict[str, Any], workers: int | None, fail_fa
     began = time.monotonic()
     refuse_missing(plan)
     workspace, store = plan.workspace, plan.workspace.store
-    record_cells(store, plan.profile.name, overrides, plan.cell_jobs)
+    record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs)
     pending = plan.pending
     summary = Summary([], {}, False)
     if pending:

@@ -1,4 +1,4 @@
-"""Which cells were asked for, and their numbers: `<runs>/grids/*.json` and `<runs>/results.csv`, derived from the store."""
+"""Which cells were asked for (`<runs>/grids/*.json`) and their numbers (`<runs>/results.csv`), from the store."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from suite.store.atomic import write_json, write_text
 from suite.store.store import Store
 
 COLUMNS = (
-    "grid", "row", "method", "dataset", "stage1", "stage2", "profile", "protocol", "seed", "metric", "value", "n", "key",
-)  # fmt: skip
+    *("grid", "row", "method", "dataset", "stage1", "stage2", "profile"),  # the cell
+    *("protocol", "seed", "metric", "value", "n", "key"),  # the number
+)
 
 
 def record_cells(store: Store, profile: str, overrides: dict[str, Any], planned: Sequence[CellJobs]) -> None:
@@ -58,7 +59,7 @@ def profile_of(root: Path, grid: str, profile: str | None) -> str:
         raise UsageError(
             f"grid '{grid}' was run with profiles {', '.join(known)} in {root}. Choose one: --profile NAME"
         )
-    return known[0]
+    return str(known[0])
 
 
 def result_lines(store: Store, entries: Iterable[dict[str, Any]]) -> list[dict[str, str]]:

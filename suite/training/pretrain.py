@@ -70,7 +70,8 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Any, session: Sessio
     views = build_views(spec, source)
     log.info(
         "%d images, %d steps of %d, base lr %g, effective lr %g, warm-up %d steps, %.2f M trainable parameters",
-        len(source), batches.total, train.batch_size, train.optimizer.base_lr, lr, warmup, parameter_count(objective) / 1e6,
+        len(source), batches.total, train.batch_size, train.optimizer.base_lr, lr, warmup,
+        parameter_count(objective) / 1e6,
     )  # fmt: skip
 
     model, optimizer = fabric.setup(objective, optimizer)
@@ -116,9 +117,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Any, session: Sessio
     save_weights(session.folder / "checkpoint" / "backbone.safetensors", objective.backbone)
     suspicious = []
     if line and line.get("embedding_std", 1.0) < train.collapse_std:
-        suspicious.append(
-            f"pretraining collapsed: standard deviation of embeddings {line['embedding_std']:.3f} < {train.collapse_std}"
-        )
+        suspicious.append(f"pretraining collapsed: embedding_std {line['embedding_std']:.3f} < {train.collapse_std}")
     return {
         "metrics": {name: value for name, value in line.items() if name not in {"epoch", "step", "lr"}},
         "suspicious": suspicious,

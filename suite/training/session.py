@@ -110,8 +110,8 @@ class Means:
     def add(self, scalars: dict[str, Tensor]) -> None:
         """Add one step's values."""
         self._count += 1
-        for name, value in scalars.items():
-            value = value.detach().double()
+        for name, scalar in scalars.items():
+            value = scalar.detach().double()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def take(self) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Time of `suite --help`, and of planning a grid of 10,000 cells, beside a bare `python -c pass`.
 
-    python tests/benchmarks/bench_cli.py [--cells 10000]
+python tests/benchmarks/bench_cli.py [--cells 10000]
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def test_every_cell_has_a_number(finished: tuple[Path, dict[str, Any]]) -> None:
     runs, outcome = finished
     assert (outcome["cells"], outcome["trained"], outcome["cached"], outcome["holes"]) == (6, 10, 0, {})
     lines = read(runs)
-    assert list(lines[0]) == "grid,row,method,dataset,stage1,stage2,profile,protocol,seed,metric,value,n,key".split(",")
+    assert ",".join(lines[0]) == "grid,row,method,dataset,stage1,stage2,profile,protocol,seed,metric,value,n,key"
     assert {(line["row"], line["dataset"]) for line in lines} == {
         (row, data) for row in ("random", "byol", "byol_cvsa") for data in ("cub", "cars")
     }
@@ -70,9 +70,7 @@ def test_a_job_folder_holds_what_a_reader_needs(finished: tuple[Path, dict[str, 
         assert not (folder / "failure.json").exists()
 
 
-def test_running_again_trains_nothing(
-    finished: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path
-) -> None:
+def test_running_again_trains_nothing(finished: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path) -> None:
     runs, _ = finished
     before = (runs / "results.csv").read_bytes()
     stamps = {path: path.stat().st_mtime_ns for path in runs.glob("*/result.json")}
@@ -88,7 +86,9 @@ def test_plan_and_status_show_the_jobs(finished: tuple[Path, dict[str, Any]], dr
     jobs = json.loads(plan.stdout)["jobs"]
     assert [sum(job["status"] == state for job in jobs) for state in ("done", "new")] == [10, 10]
     assert "10 done" in suite("status", "--runs", runs).stdout
-    resolved = suite("plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--resolved", "--set", "views.scale=0.3")
+    resolved = suite(
+        "plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--resolved", "--set", "views.scale=0.3"
+    )
     assert "scale: 0.3  # --set" in resolved.stdout
 
 
@@ -187,9 +187,7 @@ def test_mistakes_exit_with_2_and_start_nothing(arguments: list[str], message: s
     assert not list((tmp_path / "runs").glob("*/job.yaml"))
 
 
-def test_a_truncated_photograph_stops_the_run_before_training(
-    tmp_path: Path, drawn: Path, tiny_profile: Path
-) -> None:
+def test_a_truncated_photograph_stops_the_run_before_training(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     copy = tmp_path / "data"
     shutil.copytree(drawn, copy)
     victim = sorted((copy / "CUB_200_2011" / "images").glob("*/*.jpg"))[3]

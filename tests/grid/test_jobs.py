@@ -28,7 +28,7 @@ def demo_cells(**selection: Any) -> list[Cell]:
 
 
 def jobs(cell: Cell) -> CellJobs:
-    return jobs_of(cell, {name: "f" * 64 for name in GRID.datasets}, DETECTORS)
+    return jobs_of(cell, dict.fromkeys(GRID.datasets, "f" * 64), DETECTORS)
 
 
 def test_a_cell_is_pretraining_then_fine_tuning_and_random_only_the_latter() -> None:

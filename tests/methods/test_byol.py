@@ -135,9 +135,7 @@ def test_attention_is_the_maximum_over_key_positions() -> None:
     assert torch.allclose(ours.double(), reference_attention(query, key, 8.0), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("similarity", "expected"), [("raw", 4.0), ("sqrt", 4.0 / math.sqrt(4)), ("cosine", 8.0)]
-)
+@pytest.mark.parametrize(("similarity", "expected"), [("raw", 4.0), ("sqrt", 4.0 / math.sqrt(4)), ("cosine", 8.0)])
 def test_similarities(similarity: str, expected: float) -> None:
     ones = torch.ones(1, 4, 1)
     a = match(ones, ones, align_args(similarity=similarity))

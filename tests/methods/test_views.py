@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 from methods.args import PhotometryArgs, RandomResizedCropArgs, SaliencySwapArgs
 from methods.views import photometry as colour
-from methods.views.geometry import flipped, random_boxes
+from methods.views.geometry import random_boxes
 from methods.views.random_resized_crop import RandomResizedCrop
 from methods.views.saliency_swap import SaliencySwap, other_indices
 

@@ -31,7 +31,9 @@ class Runs:
     """A runs folder with the data prepared and the jobs of one cell."""
 
     def __init__(self, root: Path, drawn: Path, profile: Path, cell: str, *overrides: str) -> None:
-        plan = Chosen("paper_table1", str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(draw=False)
+        plan = Chosen("paper_table1", str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
+            draw=False
+        )
         prepare(plan.jobs, plan.datasets, drawn, root / "cache", lambda *_: None)
         self.jobs: list[Job] = plan.jobs
         self.places = Places(root, Workspace.of(drawn, root).cache)
@@ -96,8 +98,8 @@ def test_lars_resumes_bit_identically(tmp_path: Path, drawn: Path, tiny_profile:
 
 def run_command(drawn: Path, runs: Path, profile: Path, *more: str) -> list[str]:
     return [
-        sys.executable, "-c", "from suite.cli import main; main()", "run", "--grid", "paper_table1", "--profile", str(profile),
-        "--data", str(drawn), "--runs", str(runs), "--only", "byol_cvsa/cub", "--workers", "1", *more,
+        sys.executable, "-c", "from suite.cli import main; main()", "run", "--grid", "paper_table1",
+        "--profile", str(profile), "--data", str(drawn), "--runs", str(runs), "--only", "byol_cvsa/cub", "--workers", "1", *more,
     ]  # fmt: skip
 
 
@@ -108,7 +110,9 @@ def test_kill_9_in_the_middle_of_pretraining(tmp_path: Path, drawn: Path, tiny_p
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     subprocess.run(run_command(drawn, straight, tiny_profile, *more), check=True, env=environment, capture_output=True)
 
-    process = subprocess.Popen(run_command(drawn, killed, tiny_profile, *more), env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        run_command(drawn, killed, tiny_profile, *more), env=environment, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not list(killed.glob("*/checkpoint/state.pt")):
         assert process.poll() is None, "finished before a checkpoint was seen"
