@@ -99,7 +99,8 @@ def test_lars_resumes_bit_identically(tmp_path: Path, drawn: Path, tiny_profile:
 def run_command(drawn: Path, runs: Path, profile: Path, *more: str) -> list[str]:
     return [
         sys.executable, "-c", "from suite.cli import main; main()", "run", "--grid", "paper_table1",
-        "--profile", str(profile), "--data", str(drawn), "--runs", str(runs), "--only", "byol_cvsa/cub", "--workers", "1", *more,
+        "--profile", str(profile), "--data", str(drawn), "--runs", str(runs), "--only", "byol_cvsa/cub",
+        "--workers", "1", *more,
     ]  # fmt: skip
 
 

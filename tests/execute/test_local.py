@@ -1,0 +1,164 @@
+"""The local executor: order, failures, killed workers, several runs on one store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from suite.cli.select import Chosen
+from suite.data.prepare import prepare
+from suite.execute.local import LocalExecutor, Summary, gpu_count
+from suite.execute.run import Announcer
+from suite.execute.worker import Device, Places
+from suite.grid.jobs import Job
+from suite.store.store import Store
+from suite.workspace import Plan
+
+
+class Watch:
+    """Records what the executor reports."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def started(self, job: Job) -> None:
+        self.events.append(("started", job.key))
+
+    def progress(self, job: Job, line: dict[str, float]) -> None:
+        self.events.append(("progress", job.key))
+
+    def ended(self, job: Job, outcome: str, error: str) -> None:
+        self.events.append((outcome, job.key))
+
+
+def planned(drawn: Path, runs: Path, profile: Path, *overrides: str) -> Plan:
+    methods = ["random", "byol", "byol_cvsa"]
+    plan = Chosen("paper_table1", str(profile), drawn, runs, ["cub"], methods, None, None, list(overrides)).plan(False)
+    prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
+    return plan
+
+
+def run(plan: Plan, watch: Watch, workers: int = 2, fail_fast: bool = False) -> Summary:
+    places = Places(plan.workspace.runs, plan.workspace.cache)
+    return LocalExecutor(places, workers, Device(accelerator="cpu")).run(plan.pending, watch, fail_fast)
+
+
+def test_parents_first_and_everything_once(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    plan, watch = planned(drawn, tmp_path, tiny_profile), Watch()
+    summary = run(plan, watch)
+    assert len(summary.done) == 5
+    assert not summary.failed
+    for job in plan.jobs:
+        assert watch.events.count(("started", job.key)) == 1
+        if job.parent is not None:
+            order = [watch.events.index(("done", job.parent.key)), watch.events.index(("started", job.key))]
+            assert order == sorted(order)
+    assert plan.jobs[0].parent is None
+    first = [key for event, key in watch.events if event == "started"][:2]
+    needed = {job.parent.key for job in plan.jobs if job.parent is not None}
+    assert set(first) == needed  # what others wait for starts before what nobody waits for
+
+
+def test_a_failed_parent_skips_its_children_only(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    plan, watch = planned(drawn, tmp_path, tiny_profile, "pretrain.optimizer.base_lr=1e30"), Watch()
+    summary = run(plan, watch)
+    assert [job.name for job in summary.done] == ["finetune random cub s0"]
+    assert (
+        sorted(event for event, _ in watch.events if event in {"failed", "skipped"}) == ["failed"] * 2 + ["skipped"] * 2
+    )
+
+
+def test_a_killed_worker_fails_its_job_and_is_replaced(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    plan = planned(drawn, tmp_path, tiny_profile, "pretrain.epochs=400")
+
+    class Killer(Watch):
+        killed = False
+
+        def progress(self, job: Job, line: dict[str, float]) -> None:
+            if not self.killed:
+                self.killed = True
+                children = subprocess.run(
+                    ["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, text=True, check=True
+                ).stdout.split()
+                os.kill(int(children[0]), signal.SIGKILL)
+
+    # One pretraining is enough: its fine-tuning must be skipped, the random row must still be done.
+    watch = Killer()
+    summary = run(plan_of(plan, "byol"), watch, workers=1)
+    assert watch.killed
+    assert len(summary.done) == 1
+    assert any("killed" in error for error in summary.failed.values())
+    (key,) = [job.key for job in plan.jobs if job.name == "pretrain byol cub s0"]
+    assert Store(tmp_path).status(key) == "interrupted"
+
+
+def plan_of(plan: Plan, row: str) -> Plan:
+    """The same plan with the cells of `row` and of the random row only."""
+    return Plan(
+        plan.workspace,
+        plan.profile,
+        [cell for cell in plan.cells if cell.row.name in {row, "random"}],
+        plan.data_root,
+        plan.datasets,
+    )
+
+
+def command(drawn: Path, runs: Path, profile: Path) -> list[str]:
+    return [
+        sys.executable, "-c", "from suite.cli import main; main()", "run", "--grid", "paper_table1", "--profile",
+        str(profile), "--data", str(drawn), "--runs", str(runs), "--dataset", "cub", "--method", "random",
+        "--method", "byol", "--workers", "1", "--set", "pretrain.epochs=20",
+    ]  # fmt: skip
+
+
+def test_two_runs_on_one_store_train_everything_once(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    processes = [
+        subprocess.Popen(command(drawn, tmp_path, tiny_profile), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors.decode()
+    logs = [path.read_text() for path in tmp_path.glob("*/log.txt")]
+    assert len(logs) == 3
+    assert all(log.count(" on cpu, ") == 1 for log in logs)  # each job's loop was entered once
+
+
+def test_ctrl_c_checkpoints_and_the_next_run_finishes(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    long = [*command(drawn, tmp_path, tiny_profile)[:-1], "pretrain.epochs=400"]
+    process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors.decode()
+    assert b"the same command goes on" in output
+    assert list(tmp_path.glob("*/checkpoint/state.pt"))
+    assert subprocess.run(long, capture_output=True, check=True).returncode == 0
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(("visible", "count"), [("", 0), ("0", 1), ("0,1", 2), ("-1", 0)])
+def test_visible_gpus(visible: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_count() == count
+
+
+def test_announcer_is_sparing(
+    capsys: pytest.CaptureFixture[str], drawn: Path, tiny_profile: Path, tmp_path: Path
+) -> None:
+    job = planned(drawn, tmp_path, tiny_profile).jobs[0]
+    announcer = Announcer(1)
+    announcer.started(job)
+    for epoch in range(1, 50):
+        announcer.progress(job, {"epoch": epoch, "step": 3 * epoch, "loss": 1.0, "images_per_second": 10.0})
+    announcer.ended(job, "done", "")
+    assert len(capsys.readouterr().err.splitlines()) == 2
