@@ -12,7 +12,7 @@ from analysis.results import ResultLine
 from analysis.table_text import to_csv, to_text
 from analysis.tables import accuracy_table
 from suite.data.images import facts_of
-from suite.grid.jobs import FinetuneSpec, PretrainSpec
+from suite.grid.jobs import PretrainSpec
 from suite.grid.recipe import load_profile
 from suite.grid.spec import GridSpec, load_grid, published_numbers
 from suite.store.atomic import write_text
@@ -71,7 +71,7 @@ def remarks(workspace: Workspace, entries: Sequence[dict[str, Any]], profile: st
     note = load_profile(profile).note if profile in {"paper", "small", "demo"} else ""
     if note:
         found.append(f"Scale: {note}")
-    data = {spec.data.name: spec.data for spec in specs if isinstance(spec, FinetuneSpec)}
+    data = {spec.data.name: spec.data for spec in specs}
     for name, spec in data.items():
         facts = facts_of(workspace.cache, name, spec.fingerprint, spec.store_size)
         if facts["synthetic"]:

@@ -19,6 +19,7 @@ class Entry:
     needs_saliency: bool = False  # reads saliency maps of the training images
     gives_masks: bool = False  # its views carry a mask, which the alignment needs
     needs_train_size: bool = False  # takes `train_images`, the number of training images: queues depend on it
+    plain_views: str = "random_resized_crop"  # an objective's own views, which a first stage uses
 
     def load(self) -> Any:
         """Import and return the class; this is where torch gets loaded."""
@@ -30,10 +31,12 @@ OBJECTIVES: dict[str, Entry] = {
     "byol": Entry("methods.byol:Byol", args.ByolArgs),
     "simclr": Entry("methods.simclr:Simclr", args.SimclrArgs),
     "moco_v2": Entry("methods.moco_v2:MocoV2", args.MocoV2Args, needs_train_size=True),
-    "looc": Entry("methods.looc:Looc", args.LoocArgs, needs_train_size=True),
-    "rot_pred": Entry("methods.rot_pred:RotPred", args.RotPredArgs),
-    "rel_loc": Entry("methods.rel_loc:RelLoc", args.RelLocArgs),
-    "insloc": Entry("methods.insloc:InsLoc", args.InsLocArgs, needs_train_size=True),
+    "looc": Entry("methods.looc:Looc", args.LoocArgs, needs_train_size=True, plain_views="shared_augmentation"),
+    "rot_pred": Entry("methods.rot_pred:RotPred", args.RotPredArgs, plain_views="rotations"),
+    "rel_loc": Entry("methods.rel_loc:RelLoc", args.RelLocArgs, plain_views="patches"),
+    "insloc": Entry(
+        "methods.insloc:InsLoc", args.InsLocArgs, needs_train_size=True, plain_views="instance_composition"
+    ),
 }
 
 VIEWS: dict[str, Entry] = {

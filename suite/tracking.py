@@ -68,10 +68,10 @@ class Mirror:
 
     def _connect(self) -> MlflowClient:
         if self._client is None:
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            logging.getLogger("mlflow").setLevel(logging.WARNING)
             from mlflow import MlflowClient
 
+            for name in ("alembic", "mlflow"):  # after the import, which sets levels of its own
+                logging.getLogger(name).setLevel(logging.WARNING)
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 

@@ -80,7 +80,7 @@ class Plan:
         from suite.data.prepare import DETECTOR_IDENTITIES, fingerprints
 
         prints = fingerprints(self.datasets, self.workspace.cache)
-        ready = [cell for cell in self.cells if cell.dataset in prints]
+        ready = [cell for cell in self.cells if all(name in prints for name in cell.data)]
         return [jobs_of(cell, prints, DETECTOR_IDENTITIES) for cell in ready]
 
     @cached_property
@@ -116,7 +116,7 @@ def make_plan(workspace: Workspace, grid: GridSpec, profile: Profile, selection:
     plan = Plan(workspace, profile, cells(grid, profile, selection), workspace.data_root(profile, draw))
     from suite.data.find import load_dataset
 
-    for name in dict.fromkeys(cell.dataset for cell in plan.cells):
+    for name in dict.fromkeys(name for cell in plan.cells for name in cell.data):
         try:
             plan.datasets[name] = load_dataset(name, plan.data_root)
         except DataError as error:

@@ -13,7 +13,7 @@ from suite.data.synthetic.write import write_synthetic
 from suite.grid.spec import EXPERIMENTS
 
 COUNTS = Counts(classes=3, train=8, test=4)
-SPEC = SyntheticSpec(short_side=40, sets=("cub", "cars"), cub=COUNTS, cars=COUNTS)
+SPEC = SyntheticSpec(short_side=40, sets=("cub", "cars", "coco"), cub=COUNTS, cars=COUNTS, coco=10)
 METHODS = ["--method", "random", "--method", "byol", "--method", "byol_cvsa"]
 
 

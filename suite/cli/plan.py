@@ -31,6 +31,9 @@ def plan(
     if resolved:
         for row in {cell.row.name: cell for cell in planned.cells}.values():
             _print_recipe(row.row.name, row.resolved.recipe.model_dump(mode="json"), row.resolved.origins)
+            if row.stage1 is not None:
+                name = f"{row.row.name}, first stage on {row.row.stage1}"
+                _print_recipe(name, row.stage1.recipe.model_dump(mode="json"), row.stage1.origins)
         return
     jobs = planned.explain()
     if json_:

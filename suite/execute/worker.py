@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from filelock import Timeout
 
+from suite.errors import TrainingError
 from suite.grid.jobs import FinetuneSpec, Job, JobSpec, PretrainSpec
 from suite.store.store import Failure, Result, Store, sha256
 
@@ -98,8 +99,13 @@ def _train(
     torch.set_num_threads(device.threads)
     gpu = device.accelerator != "cpu" and torch.cuda.is_available()
     spec = job.spec
+    if not gpu and spec.train.precision == "16-mixed":
+        raise TrainingError(
+            "the recipe asks for 16-mixed precision, which needs a GPU, and none is visible. On a CPU use "
+            "--set pretrain.precision=32-true --set finetune.precision=32-true (another recipe, hence other jobs)."
+        )
     fabric = Fabric(
-        accelerator="cuda" if gpu else "cpu", devices=[device.gpu] if gpu else 1, precision=_precision(spec)
+        accelerator="cuda" if gpu else "cpu", devices=[device.gpu] if gpu else 1, precision=spec.train.precision
     )
     folder = store.folder(job.key)
     engine = Engine(device.accelerator, device.threads, device.checkpoint_minutes)
@@ -152,10 +158,6 @@ def _dispatch(spec: JobSpec, places: Places, init: Path | None, session: Any) ->
             train, test = SplitSource(images, "train"), SplitSource(images, "test")
             counts["n_test"] = len(test)
             return finetune(spec, train, test, len(images.facts.classes), init, session), counts
-
-
-def _precision(spec: JobSpec) -> Any:
-    return spec.train.precision
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,10 @@ import yaml
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
 from suite.errors import UsageError, unknown
 from suite.grid.jobs import Block, DataSpec, FinetuneSpec, Job, PretrainSpec, SaliencySpec
-from suite.grid.recipe import Profile, Recipe, Resolved, applies, field_paths, resolve, unavailable
+from suite.grid.recipe import Profile, Recipe, Resolved, applies, field_paths, first_stage, resolve, unavailable
 from suite.grid.spec import GridSpec, Row
+
+_STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Cell:
     dataset: str
     seed: int
     resolved: Resolved
+    stage1: Resolved | None = None  # the first stage's recipe, where the row has one
 
     @property
     def id(self) -> str:
@@ -45,6 +48,11 @@ class Cell:
     def recipe(self) -> Recipe:
         """The cell's resolved numbers."""
         return self.resolved.recipe
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The datasets the cell reads, the first stage's first."""
+        return (self.dataset,) if self.row.stage1 == "none" else (self.row.stage1, self.dataset)
 
 
 @dataclass(frozen=True)
@@ -92,24 +100,23 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
     if selection.only is not None:
         rows = [row for row in rows if row.name == selection.only.split("/")[0]] or rows
     _refuse_unavailable(grid, rows)
-    resolved = {row.name: _resolve(profile, row, selection.overrides) for row in rows}
-    _check_overrides(selection.overrides, [r.recipe for r in resolved.values()])
-    found = list(_enumerate(grid, profile, selection, rows, resolved))
+    both = {path: value for path, value in selection.overrides.items() if not path.startswith(_STAGE1)}
+    first = both | {path.removeprefix(_STAGE1): v for path, v in selection.overrides.items() if path not in both}
+    resolved = {row.name: _resolve(profile, row, both) for row in rows}
+    stage1 = {row.name: _resolve(profile, first_stage(row), first, row.stage1) for row in rows if row.stage1 != "none"}
+    _check_overrides(selection.overrides, [r.recipe for r in resolved.values()], [r.recipe for r in stage1.values()])
+    found = [
+        Cell(grid.name, row, dataset, seed, resolved[row.name], stage1.get(row.name))
+        for row in rows
+        for dataset in select_datasets(grid, selection)
+        for seed in selection.seeds or profile.seeds
+    ]
     if selection.only is not None:
         ids = [cell.id for cell in found]
         found = [cell for cell in found if cell.id == selection.only or cell.id.rpartition("/")[0] == selection.only]
         if not found:
             raise unknown("cell", selection.only, ids)
     return found
-
-
-def _enumerate(
-    grid: GridSpec, profile: Profile, selection: Selection, rows: list[Row], resolved: Mapping[str, Resolved]
-) -> Iterator[Cell]:
-    for row in rows:
-        for dataset in select_datasets(grid, selection):
-            for seed in selection.seeds or profile.seeds:
-                yield Cell(grid.name, row, dataset, seed, resolved[row.name])
 
 
 def _refuse_unavailable(grid: GridSpec, rows: list[Row]) -> None:
@@ -121,16 +128,18 @@ def _refuse_unavailable(grid: GridSpec, rows: list[Row]) -> None:
         raise UsageError(f"grid '{grid.name}' asks for what this version cannot run: {listing}. Choose: {choose}")
 
 
-def _resolve(profile: Profile, row: Row, overrides: Mapping[str, Any]) -> Resolved:
-    plain = resolve(profile, row, {})
+def _resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: str | None = None) -> Resolved:
+    plain = resolve(profile, row, {}, stage1)
     fitting = {path: value for path, value in overrides.items() if applies(path, plain.recipe)}
-    return resolve(profile, row, fitting) if fitting else plain
+    return resolve(profile, row, fitting, stage1) if fitting else plain
 
 
-def _check_overrides(overrides: Mapping[str, Any], recipes: list[Recipe]) -> None:
+def _check_overrides(overrides: Mapping[str, Any], recipes: list[Recipe], stage1: list[Recipe]) -> None:
     for path in overrides:
-        if not any(applies(path, recipe) for recipe in recipes):
+        prefix, fitting = (_STAGE1, stage1) if path.startswith(_STAGE1) else ("", recipes)
+        if not any(applies(path.removeprefix(prefix), recipe) for recipe in fitting):
             known = {name for recipe in recipes for name in field_paths(recipe)}
+            known |= {name for recipe in stage1 for name in field_paths(recipe, _STAGE1)}
             raise unknown("field in --set:", path, known)
 
 
@@ -149,8 +158,13 @@ def jobs_of(cell: Cell, fingerprints: Mapping[str, str], detectors: Mapping[str,
 
     jobs: list[Job] = []
     parent: Job | None = None
-    if row.objective is not None:
-        spec = _pretrain_spec(cell, data(cell.dataset), parent, detectors)
+    if cell.stage1 is not None:
+        plain = first_stage(row)
+        spec = _pretrain_spec(plain, cell.stage1.recipe, data(row.stage1), cell.seed, None, detectors)
+        parent = Job(spec, f"pretrain {row.objective} {row.stage1} s{cell.seed}")
+        jobs.append(parent)
+    if row.stage2:
+        spec = _pretrain_spec(row, recipe, data(cell.dataset), cell.seed, parent, detectors)
         parent = Job(spec, f"pretrain {row.name} {cell.dataset} s{cell.seed}", parent)
         jobs.append(parent)
     finetune = FinetuneSpec(
@@ -166,9 +180,13 @@ def jobs_of(cell: Cell, fingerprints: Mapping[str, str], detectors: Mapping[str,
 
 
 def _pretrain_spec(
-    cell: Cell, data: DataSpec, parent: Job | None, detectors: Mapping[str, tuple[str, str | None]]
+    row: Row,
+    recipe: Recipe,
+    data: DataSpec,
+    seed: int,
+    parent: Job | None,
+    detectors: Mapping[str, tuple[str, str | None]],
 ) -> PretrainSpec:
-    recipe, row = cell.recipe, cell.row
     if row.objective is None or recipe.objective is None or recipe.views is None or recipe.pretrain is None:
         raise UsageError(f"row '{row.name}' pretrains, but its recipe lacks an objective, views or pretrain section.")
     saliency = None
@@ -189,6 +207,6 @@ def _pretrain_spec(
         alignment=alignment and Block(name="saliency", version=ALIGNMENT.version, args=alignment.model_dump()),
         saliency=saliency,
         train=recipe.pretrain,
-        seed=cell.seed,
+        seed=seed,
         init=None if parent is None else parent.key,
     )

@@ -95,6 +95,9 @@ class Profile(Section):
         "objective lays over that kind's arguments"
     )
     views: dict[str, dict[str, Any]] = Field(description="per kind of view: its arguments")
+    stage1: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="per first-stage dataset: recipe fields of that stage"
+    )
 
 
 def load_profile(name_or_file: str) -> Profile:
@@ -119,8 +122,6 @@ class Resolved:
 
 def unavailable(row: Row) -> str | None:
     """Why `row` cannot run in this version, or None. A name nobody knows is an error instead."""
-    if row.stage1 != "none":
-        return "a first stage on another dataset is not available yet"
     if row.objective is not None and row.objective not in OBJECTIVES:
         if row.objective in PLANNED_OBJECTIVES:
             return f"objective '{row.objective}' is not available yet"
@@ -132,10 +133,24 @@ def unavailable(row: Row) -> str | None:
     return None
 
 
-def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any]) -> Resolved:
+def first_stage(row: Row) -> Row:
+    """What trains in the first stage of `row`: its objective with that objective's own views, and nothing else.
+
+    The paper says only that the first stage "trains feature extraction"; that it is the plain method is our reading.
+    All rows of one objective therefore share one first stage.
+    """
+    if row.objective is None:
+        raise UsageError(f"row '{row.name}' has no objective, so it has no first stage.")
+    name = f"first stage of {row.objective}"
+    views = OBJECTIVES[row.objective].plain_views
+    return Row(name=name, label=name, method=row.method, objective=row.objective, views=views)
+
+
+def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: str | None = None) -> Resolved:
     """Lay the layers over each other: profile, objective, view, objective for this view, row, `--set`; later ones win.
 
-    `overrides` has dotted paths; those that this row has no place for are left out (see `applies`).
+    `overrides` has dotted paths; those that this row has no place for are left out (see `applies`). `stage1` names the
+    dataset of a first stage, whose section of the profile then comes before the row's.
 
     Raises:
         UsageError: a value of the wrong type, or an unknown field; names the place and the nearest field.
@@ -162,6 +177,8 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any]) -> Resolve
         layers.append((f"{name}, objective {row.objective}", own))
         layers.append((f"{name}, view {row.views}", {"views": profile.views[row.views]}))
         layers.append((f"{name}, objective {row.objective}", {"views": own_views.get(row.views, {})}))
+    if stage1 is not None:
+        layers.append((f"{name}, stage 1 {stage1}", profile.stage1.get(stage1, {})))
     layers.append((f"row {row.name}", _nested(row.set)))
     layers.append(("--set", _nested(overrides)))
     for origin, layer in layers:

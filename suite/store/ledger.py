@@ -123,4 +123,5 @@ def _entry(item: CellJobs, profile: str, overrides: dict[str, Any]) -> dict[str,
         "jobs": [job.key for job in item.jobs],
         "set": overrides,
         "recipe": cell.recipe.model_dump(mode="json"),
+        "stage1_recipe": cell.stage1 and cell.stage1.recipe.model_dump(mode="json"),
     }

@@ -90,7 +90,7 @@ def finetune(
     if (state := session.resume()) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["torch_rng"])
+        session.restore_random_state(state)
         means.restore(state["means"])
         start = int(state["step"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -23,9 +24,15 @@ from suite.training.session import Means, Session, check_finite
 log = logging.getLogger(__name__)
 
 
-def build_objective(spec: PretrainSpec, train_images: int) -> Objective:
-    """Backbone, objective and, where the row has it, alignment, with random weights of the current torch seed."""
+def build_objective(spec: PretrainSpec, train_images: int, init: Path | None = None) -> Objective:
+    """Backbone, objective and, where the row has it, alignment, with random weights of the current torch seed.
+
+    `init` is the weight file of the stage before. Its backbone is loaded before the objective is built around it, so
+    that momentum copies start from it too; heads, queues and optimiser start afresh.
+    """
     backbone = Backbone(spec.backbone)
+    if init is not None:
+        log.info("backbone from %s: %s", spec.init, hand_over(backbone, load_weights(init), str(spec.init)))
     parts: dict[str, Any] = {}
     if spec.alignment is not None:
         parts["alignment"] = ALIGNMENT.load()(AlignmentArgs(**spec.alignment.args), backbone.dim)
@@ -45,7 +52,7 @@ def _args(entry: Entry, block: Block) -> Any:
     return entry.args(**block.args)
 
 
-def pretrain(spec: PretrainSpec, source: ImageSource, init: Any, session: Session) -> dict[str, Any]:
+def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session: Session) -> dict[str, Any]:
     """Train, and leave `checkpoint/backbone.safetensors`.
 
     Args:
@@ -59,9 +66,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Any, session: Sessio
     """
     fabric, train = session.fabric, spec.train
     torch.manual_seed(derived_seed(spec.seed, "init"))
-    objective = build_objective(spec, len(source))
-    if init is not None:
-        log.info("backbone from %s: %s", spec.init, hand_over(objective.backbone, load_weights(init), str(spec.init)))
+    objective = build_objective(spec, len(source), init)
     objective = objective.to(memory_format=torch.channels_last)
     batches = Batches(len(source), train.batch_size, train.epochs, derived_seed(spec.seed, "pretrain"))
     warmup = round(train.warmup_epochs * batches.per_epoch)
@@ -80,7 +85,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Any, session: Sessio
     if (state := session.resume()) is not None:
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["torch_rng"])
+        session.restore_random_state(state)
         means.restore(state["means"])
         start = int(state["step"])
 

@@ -71,8 +71,17 @@ class Session:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the training state, random state of torch included."""
-        save_state(self._state_file, {**state, "seconds": self.seconds, "torch_rng": torch.get_rng_state()})
+        random = {"torch_rng": torch.get_rng_state()}
+        if self.fabric.device.type == "cuda":
+            random["cuda_rng"] = torch.cuda.get_rng_state(self.fabric.device)
+        save_state(self._state_file, {**state, **random, "seconds": self.seconds})
         self._saved = time.monotonic()
+
+    def restore_random_state(self, state: dict[str, Any]) -> None:
+        """Put torch's generators back to where they were: dropout and shuffled keys draw from them."""
+        torch.set_rng_state(state["torch_rng"])
+        if "cuda_rng" in state and self.fabric.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.fabric.device)
 
     def due(self) -> bool:
         """Whether it is time for another checkpoint."""

@@ -208,5 +208,17 @@ def test_one_failed_cell_leaves_the_others_and_is_named(tmp_path: Path, drawn: P
     assert len(read(tmp_path)) == 6
 
 
+def test_two_stages(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    command = ["run", "--grid", "paper_table2", "--method", "byol", "--method", "byol_cvsa", "--json"]
+    outcome = json.loads(suite(*command, *where(drawn, tiny_profile, tmp_path)).stdout)
+    # One first stage for three rows and two datasets; two second stages and three fine-tunings per dataset.
+    assert (outcome["cells"], outcome["trained"]) == (6, 1 + 2 * 2 + 3 * 2)
+    assert {(line["row"], line["stage1"], line["stage2"]) for line in read(tmp_path)} == {
+        ("byol_stage1", "coco", "no"), ("byol", "coco", "yes"), ("byol_cvsa", "coco", "yes"),
+    }  # fmt: skip
+    report = suite("report", "--grid", "paper_table2", "--runs", tmp_path, "--no-figures").stdout
+    assert "BYOL+CVSA" in report
+
+
 def test_report_without_results_says_what_to_type(tmp_path: Path) -> None:
     assert "suite run --grid paper_table1" in suite("report", *GRID, "--runs", tmp_path, expect=2).stderr

@@ -19,9 +19,10 @@ from suite.cli.select import Chosen
 from suite.data.prepare import prepare
 from suite.errors import TrainingError
 from suite.execute.worker import Device, Places, run_job
-from suite.grid.jobs import Job
+from suite.grid.jobs import Job, PretrainSpec
 from suite.store.store import Store
 from suite.training.checkpoint import hand_over, load_state, save_state
+from suite.training.pretrain import build_objective
 from suite.workspace import Workspace
 
 CPU = Device(accelerator="cpu", threads=1)
@@ -161,6 +162,13 @@ def test_a_loss_that_is_not_finite_stops_the_job_with_a_reason(tmp_path: Path, d
     assert runs.store.result(runs.jobs[0].key) is None
 
 
+def test_half_precision_without_a_gpu_is_refused(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    runs = Runs(tmp_path, drawn, tiny_profile, "random/cub", "finetune.precision=16-mixed")
+    outcome, error = runs.run(runs.jobs[0])
+    assert outcome == "failed"
+    assert "--set pretrain.precision=32-true" in error
+
+
 def test_changed_weights_of_a_finished_stage_are_noticed(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     runs = Runs(tmp_path, drawn, tiny_profile, "byol/cub")
     runs.run(runs.jobs[0])
@@ -178,6 +186,24 @@ def test_hand_over_is_logged_with_its_count(tmp_path: Path, drawn: Path, tiny_pr
     weights = runs.tensors(runs.jobs[0])
     log = (runs.store.folder(runs.jobs[1].key) / "log.txt").read_text()
     assert f"backbone from {runs.jobs[0].key}: {len(weights)}/{len(weights)} tensors" in log
+
+
+def test_momentum_copies_start_from_the_stage_before(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    runs = Runs(tmp_path, drawn, tiny_profile, "byol/cub")
+    runs.run(runs.jobs[0])
+    spec = runs.jobs[0].spec
+    assert isinstance(spec, PretrainSpec)
+    weights = runs.tensors(runs.jobs[0])
+    torch.manual_seed(5)
+    second = build_objective(spec, 24, runs.store.weights(runs.jobs[0].key, "backbone.safetensors"))
+    for part in ("backbone", "target_backbone"):
+        state = second.get_submodule(part).state_dict()
+        assert all(torch.equal(state[name], tensor) for name, tensor in weights.items()), part
+    torch.manual_seed(5)
+    fresh = build_objective(spec, 24)
+    heads = {name: t for name, t in second.state_dict().items() if name.startswith(("projector", "predictor"))}
+    assert heads.keys() == {n for n in fresh.state_dict() if n.startswith(("projector", "predictor"))}
+    assert all(torch.equal(fresh.state_dict()[name], tensor) for name, tensor in heads.items())  # nothing carried over
 
 
 def module() -> torch.nn.Module:
