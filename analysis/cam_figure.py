@@ -73,7 +73,8 @@ def gradcam_figure(
     names = [f"{store.facts.classes[store.labels[i]]}\n{Path(store.paths[i]).name}" for i in chosen]
     boxes = [_box_in(store, i, s) for i, s in zip(chosen, squares, strict=True)]
     photographs: NDArray[np.uint8] = shown.permute(0, 2, 3, 1).numpy()
-    notes = [f"Test images drawn by seed 0. Network input {spec.image_size} px. Thin frame: official box."]
+    notes = [f"{store.facts.describe}."] if store.facts.subset or store.facts.synthetic else []
+    notes += [f"Test images drawn by seed 0. Network input {spec.image_size} px. Thin frame: official box."]
     figure = cam_figure(columns, photographs, names, boxes=boxes, notes=notes)
     record = {
         "grid": grid.name,

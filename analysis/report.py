@@ -12,7 +12,7 @@ from analysis.results import ResultLine
 from analysis.table_text import to_csv, to_text
 from analysis.tables import accuracy_table
 from suite.data.images import facts_of
-from suite.grid.jobs import PretrainSpec
+from suite.grid.jobs import JobSpec, PretrainSpec
 from suite.grid.recipe import load_profile
 from suite.grid.spec import GridSpec, load_grid, published_numbers
 from suite.store.atomic import write_text
@@ -51,6 +51,7 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
         datasets=[name for name in grid.datasets if name in asked],
         published={} if grid.published is None else published_numbers(grid.published),
         remarks=remarks(workspace, entries, profile),
+        data=_used(workspace, entries),
         suspicious=_suspicious(store, entries),
         profile=profile,
     )
@@ -62,11 +63,25 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
     return Written(to_text(table), files)
 
 
-def remarks(workspace: Workspace, entries: Sequence[dict[str, Any]], profile: str) -> list[str]:
-    """What a reader of the numbers must know about data, saliency and recipe."""
+def _specs(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[JobSpec]:
+    """Specs of every job of these cells that has started."""
     store = workspace.store
     started = [key for entry in entries for key in entry["jobs"] if store.status(key) != "new"]
-    specs = [store.spec(key) for key in dict.fromkeys(started)]
+    return [store.spec(key) for key in dict.fromkeys(started)]
+
+
+def _used(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Per dataset, complete, subset or synthetic with its counts."""
+    specs = {spec.data.name: spec.data for spec in _specs(workspace, entries)}
+    return {
+        name: facts_of(workspace.cache, name, spec.fingerprint, spec.store_size)["describe"]
+        for name, spec in specs.items()
+    }
+
+
+def remarks(workspace: Workspace, entries: Sequence[dict[str, Any]], profile: str) -> list[str]:
+    """What a reader of the numbers must know about data, saliency and recipe."""
+    specs = _specs(workspace, entries)
     found = []
     note = load_profile(profile).note if profile in {"paper", "small", "demo"} else ""
     if note:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("row", "label", "dataset", "mean", "std", "seeds", "n", "delta", "published", "published_delta"),
-    *("profile", "protocol"),
+    *("profile", "protocol", "data"),
 )
 
 
@@ -28,7 +28,8 @@ def to_csv(table: Table) -> str:
             cell, paper = table.cells[row.name, dataset], table.published.get((row.name, dataset))
             numbers = (cell.mean, cell.std, cell.seeds, cell.n, cell.delta) if cell else ("", "", 0, "", "")
             published = (paper.mean, paper.delta) if paper else ("", "")
-            writer.writerow([row.name, row.label, dataset, *numbers, *published, table.profile or "", table.protocol])
+            origin = (table.profile or "", table.protocol, table.data.get(dataset, ""))
+            writer.writerow([row.name, row.label, dataset, *numbers, *published, *origin])
     return text.getvalue()
 
 

@@ -53,6 +53,7 @@ class Table:
     cells: Mapping[Key, Cell | None]  # every (row, dataset); None is a hole
     published: Mapping[Key, Cell]  # only what was published
     notes: tuple[str, ...]  # sentences for the caption
+    data: Mapping[str, str]  # dataset -> what was used of it, such as "CUB subset: 600/5994 train, ..."
 
     @property
     def shows_stage2(self) -> bool:
@@ -81,6 +82,7 @@ def accuracy_table(
     published: Mapping[Key, float] | None = None,
     remarks: Sequence[str] = (),
     suspicious: Collection[Key] = (),
+    data: Mapping[str, str] | None = None,
     profile: str | None = None,
     protocol: str = "finetune",
     metric: str = "top1",
@@ -89,7 +91,7 @@ def accuracy_table(
 
     rows, datasets: a selection, in the grid's order; None is all. A delta still refers to the grid's reference row,
     selected or not. published: see `suite.grid.spec.published_numbers`. remarks: sentences about the data for the
-    caption. profile: which one to show where `results` holds several.
+    caption. data: what was used of each dataset, for the CSV. profile: which one to show where `results` holds several.
 
     Raises UsageError for unknown names, for two profiles or two numbers of test images in one comparison, and for a
     cell and seed measured twice under different keys.
@@ -137,6 +139,7 @@ def accuracy_table(
             for key, cell in _block(paper, grid.reference_row, names).items()
         },
         notes=(),
+        data=data or {},
     )
     return with_notes(table, remarks)
 

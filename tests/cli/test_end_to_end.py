@@ -121,6 +121,16 @@ def test_mlflow_holds_jobs_and_cells(finished: tuple[Path, dict[str, Any]]) -> N
     assert stored == {"checkpoint/backbone.safetensors"}
 
 
+def mlflow_statuses(runs: Path) -> dict[str, str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("paper_table1")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=100)
+    return {str(run.info.run_name): run.info.status for run in found}
+
+
 def test_sync_makes_a_new_tracker_complete_and_repeats_nothing(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -200,11 +210,16 @@ def test_a_truncated_photograph_stops_the_run_before_training(tmp_path: Path, dr
 
 def test_one_failed_cell_leaves_the_others_and_is_named(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     command = ["run", *GRID, *METHODS, *where(drawn, tiny_profile, tmp_path)]
-    done = suite(*command, "--dataset", "cub", "--set", "pretrain.optimizer.base_lr=1e30", expect=1)
+    done = suite(*command, "--set", "pretrain.optimizer.base_lr=1e30", expect=1)
     assert {line["row"] for line in read(tmp_path)} == {"random"}
     assert "no number for byol/cub/0: TrainingError: the loss became" in done.stdout
+    statuses = mlflow_statuses(tmp_path)
+    for failed in ("pretrain byol cub s0", "pretrain byol_cvsa cars s0", "byol/cub/0", "byol_cvsa/cars/0"):
+        assert statuses[failed] == "FAILED"
+    for fine in ("finetune random cub s0", "random/cub/0"):
+        assert statuses[fine] == "FINISHED"
     healthy = suite(*command)  # a failure is never cached, and another recipe is another job
-    assert "10 jobs" in healthy.stdout or "trained" in healthy.stdout
+    assert "8 jobs trained, 2 cached" in healthy.stdout
     assert len(read(tmp_path)) == 6
 
 

@@ -75,7 +75,7 @@ def test_a_failed_parent_skips_its_children_only(tmp_path: Path, drawn: Path, ti
 
 
 def test_a_killed_worker_fails_its_job_and_is_replaced(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
-    plan = planned(drawn, tmp_path, tiny_profile, "pretrain.epochs=400")
+    plan = planned(drawn, tmp_path, tiny_profile, "pretrain.epochs=60")
 
     class Killer(Watch):
         killed = False
@@ -131,7 +131,7 @@ def test_two_runs_on_one_store_train_everything_once(tmp_path: Path, drawn: Path
 
 
 def test_ctrl_c_checkpoints_and_the_next_run_finishes(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
-    long = [*command(drawn, tmp_path, tiny_profile)[:-1], "pretrain.epochs=400"]
+    long = [*command(drawn, tmp_path, tiny_profile)[:-1], "pretrain.epochs=60"]
     process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("*/metrics.jsonl")):
