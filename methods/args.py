@@ -186,7 +186,7 @@ class PatchesArgs(ViewArgs):
 
 
 class DiloArgs(RandomResizedCropArgs):
-    """DiLo's views (arXiv:2004.04954): crops of images that may have lost their background."""
+    """DiLo's views (arXiv:2004.06638): crops of images that may have lost their background."""
 
     composite_p: float = Field(ge=0, le=1, description="of a grey background, per view")
     blur_p: float = Field(ge=0, le=1, description="of a blurred saliency map, among those with a grey background")

@@ -1,4 +1,4 @@
-"""DiLo's views: now and then the object on plain grey (Zhao et al. 2021, arXiv:2004.04954).
+"""DiLo's views: now and then the object on plain grey (Zhao et al. 2021, arXiv:2004.06638).
 
 Before a view's ordinary crop, with probability `composite_p`, the whole image is laid over one random level of grey,
 the saliency map being its opacity: a * image + (1 - a) * level, with a soft. In some of these, with probability

@@ -1,7 +1,7 @@
 """U^2-Net-p, a 4.6 MB salient object network (Qin et al. 2020, arXiv:2005.09007), run with onnxruntime.
 
 The network was trained on DUTS: 10,553 images of ImageNet DET with drawn masks. It therefore brings in outside
-supervision, as BASNet does in DiLo (arXiv:2004.13278); the detector `spectral` does not.
+supervision, as BASNet does in DiLo (arXiv:2004.06638); the detector `spectral` does not.
 """
 
 from __future__ import annotations
