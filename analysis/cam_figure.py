@@ -74,7 +74,7 @@ def gradcam_figure(
     boxes = [_box_in(store, i, s) for i, s in zip(chosen, squares, strict=True)]
     photographs: NDArray[np.uint8] = shown.permute(0, 2, 3, 1).numpy()
     notes = [f"{store.facts.describe}."] if store.facts.subset or store.facts.synthetic else []
-    notes += [f"Test images drawn by seed 0. Network input {spec.image_size} px. Thin frame: official box."]
+    notes += [f"Test images drawn by seed 0. Network input {spec.image_size} px. Thin frame: box from the annotations."]
     figure = cam_figure(columns, photographs, names, boxes=boxes, notes=notes)
     record = {
         "grid": grid.name,
