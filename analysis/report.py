@@ -11,7 +11,6 @@ from analysis.latex import to_latex
 from analysis.results import ResultLine
 from analysis.table_text import to_csv, to_text
 from analysis.tables import accuracy_table
-from suite.data.images import facts_of
 from suite.grid.jobs import JobSpec, PretrainSpec
 from suite.grid.recipe import load_profile
 from suite.grid.spec import GridSpec, load_grid, published_numbers
@@ -51,7 +50,7 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
         datasets=[name for name in grid.datasets if name in asked],
         published={} if grid.published is None else published_numbers(grid.published),
         remarks=remarks(workspace, entries, profile),
-        data=_used(workspace, entries),
+        data={name: facts["describe"] for name, facts in _data(entries).items()},
         suspicious=_suspicious(store, entries),
         profile=profile,
     )
@@ -70,13 +69,9 @@ def _specs(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[JobS
     return [store.spec(key) for key in dict.fromkeys(started)]
 
 
-def _used(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Per dataset, complete, subset or synthetic with its counts."""
-    specs = {spec.data.name: spec.data for spec in _specs(workspace, entries)}
-    return {
-        name: facts_of(workspace.cache, name, spec.fingerprint, spec.store_size)["describe"]
-        for name, spec in specs.items()
-    }
+def _data(entries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Per dataset: `describe` with its counts, `subset`, `synthetic`, as recorded when the cells were run."""
+    return {name: facts for entry in entries for name, facts in entry["data"].items()}
 
 
 def remarks(workspace: Workspace, entries: Sequence[dict[str, Any]], profile: str) -> list[str]:
@@ -86,9 +81,7 @@ def remarks(workspace: Workspace, entries: Sequence[dict[str, Any]], profile: st
     note = load_profile(profile).note if profile in {"paper", "small", "demo"} else ""
     if note:
         found.append(f"Scale: {note}")
-    data = {spec.data.name: spec.data for spec in specs}
-    for name, spec in data.items():
-        facts = facts_of(workspace.cache, name, spec.fingerprint, spec.store_size)
+    for facts in _data(entries).values():
         if facts["synthetic"]:
             found.append(f"{facts['describe']} (images drawn by program, no photographs)")
         elif facts["subset"]:

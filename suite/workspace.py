@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from suite.errors import DataError
 from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
@@ -130,6 +129,9 @@ def refuse_missing(plan: Plan) -> None:
         raise DataError("\n".join(plan.missing.values()))
 
 
-def describe_data(plan: Plan) -> Sequence[str]:
-    """One line per dataset in use."""
-    return [dataset.describe() for dataset in plan.datasets.values()]
+def data_facts(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Per dataset in use, what a caption must tell about it."""
+    return {
+        name: {"describe": data.describe(), "subset": data.subset, "synthetic": data.synthetic}
+        for name, data in plan.datasets.items()
+    }

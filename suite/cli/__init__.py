@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
 
 from suite.cli import data, plan, report, run, status, sync
 from suite.errors import SuiteError, TrainingError
+
+_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}  # the user's to mend, no traceback
 
 app = typer.Typer(
     name="suite",
@@ -34,9 +37,16 @@ def main() -> None:
     except SuiteError as error:
         _complain(error)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        _complain(
+            f"{error.strerror}: {error.filename or 'disk'}. Check free space and permissions; --runs chooses a folder."
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _complain(error: Exception) -> None:
+def _complain(error: Exception | str) -> None:
     print(f"error: {error}", file=sys.stderr)

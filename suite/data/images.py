@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -22,6 +22,7 @@ from PIL import Image
 
 from suite.data.files import decode
 from suite.data.record import Dataset, Record, Split
+from suite.errors import StoreError
 from suite.store.atomic import atomic_folder, write_json
 
 FORMAT = 1
@@ -75,7 +76,13 @@ def store_folder(cache: Path, dataset: str, fingerprint: str, size: int) -> Path
 
 
 def open_store(folder: Path) -> ImageStore:
-    """Map a finished store. Copy-on-write, so that no job can change what another one reads."""
+    """Map a finished store. Copy-on-write, so that no job can change what another one reads.
+
+    Raises:
+        StoreError: it is not there; says how to get it back.
+    """
+    if not folder.is_dir():
+        raise StoreError(f"the decoded images {folder} are gone. The same `suite run` as before makes them again.")
     facts = Facts(**json.loads((folder / "facts.json").read_text("utf-8")))
     with np.load(folder / "index.npz") as index:
         arrays = {name: index[name] for name in ("starts", "shapes", "labels", "boxes")}
@@ -178,8 +185,3 @@ def parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
         finally:
             for future in pending:
                 future.cancel()
-
-
-def facts_of(cache: Path, dataset: str, fingerprint: str, size: int) -> dict[str, Any]:
-    """The facts of a built store as plain data."""
-    return asdict(open_store(store_folder(cache, dataset, fingerprint, size)).facts)

@@ -12,7 +12,7 @@ from suite.data.record import Dataset
 from suite.data.saliency import SaliencyMaps, compute_saliency
 from suite.data.synthetic.spec import SyntheticSpec
 from suite.errors import DataError
-from suite.grid.jobs import Job, PretrainSpec, SaliencySpec, content_key
+from suite.grid.jobs import FinetuneSpec, Job, PretrainSpec, SaliencySpec, content_key
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
@@ -86,6 +86,18 @@ def prepare(
             if needed == data:
                 found = maps[dataset.name, saliency.detector]
                 build_maps(store, dataset, saliency, found, _named(progress, f"saliency store {data.name}"))
+
+
+def undecoded(jobs: Iterable[Job], cache: Path) -> list[Job]:
+    """Fine-tuning jobs whose decoded images are not in the cache."""
+    from suite.data.images import store_folder
+
+    return [
+        job
+        for job in jobs
+        if isinstance(job.spec, FinetuneSpec)
+        and not store_folder(cache, job.spec.data.name, job.spec.data.fingerprint, job.spec.data.store_size).is_dir()
+    ]
 
 
 def saliency_maps(

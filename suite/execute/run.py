@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from suite.data.prepare import prepare
+from suite.data.prepare import prepare, undecoded
 from suite.errors import UsageError
 from suite.execute.local import LocalExecutor, Summary
 from suite.execute.worker import Device, Places
 from suite.grid.jobs import Job
 from suite.store.ledger import record_cells, write_results
 from suite.tracking import BackgroundMirror, tracking_uri
-from suite.workspace import Plan, refuse_missing
+from suite.workspace import Plan, data_facts, refuse_missing
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,18 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail
     began = time.monotonic()
     refuse_missing(plan)
     workspace, store = plan.workspace, plan.workspace.store
-    record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs)
+    record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs, data_facts(plan))
     pending = plan.pending
     summary = Summary([], {}, False)
+    # Decoded images of finished cells are made again where they were deleted: figures need them.
+    prepare(
+        [*pending, *undecoded(plan.jobs, workspace.cache)],
+        plan.datasets,
+        plan.data_root,
+        workspace.cache,
+        ProgressLine(),
+    )
     if pending:
-        prepare(pending, plan.datasets, plan.data_root, workspace.cache, ProgressLine())
         places = Places(workspace.runs, workspace.cache)
         executor = LocalExecutor(places, workers, Device(checkpoint_minutes=checkpoint_minutes()))
         grid = plan.cells[0].grid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,17 @@ COLUMNS = (
 )
 
 
-def record_cells(store: Store, profile: str, overrides: dict[str, Any], planned: Sequence[CellJobs]) -> None:
-    """Remember which jobs make up each cell. A cell run again with another recipe replaces its earlier entry."""
+def record_cells(
+    store: Store,
+    profile: str,
+    overrides: dict[str, Any],
+    planned: Sequence[CellJobs],
+    data: Mapping[str, dict[str, Any]],
+) -> None:
+    """Remember which jobs make up each cell. A cell run again with another recipe replaces its earlier entry.
+
+    `data` says per dataset what captions must tell: `describe` (the counts), `subset`, `synthetic`.
+    """
     for grid in dict.fromkeys(item.cell.grid for item in planned):
         path = _grid_file(store.root, grid, profile)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +40,7 @@ def record_cells(store: Store, profile: str, overrides: dict[str, Any], planned:
             entries = {_identity(entry): entry for entry in _read(path)}
             for item in planned:
                 if item.cell.grid == grid:
-                    entry = _entry(item, profile, overrides)
+                    entry = _entry(item, profile, overrides) | {"data": {name: data[name] for name in item.cell.data}}
                     entries[_identity(entry)] = entry
             write_json(path, list(entries.values()))
 

@@ -80,6 +80,17 @@ def test_running_again_trains_nothing(finished: tuple[Path, dict[str, Any]], dra
     assert {path: path.stat().st_mtime_ns for path in runs.glob("*/result.json")} == stamps
 
 
+def test_a_deleted_cache_costs_only_time(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    command = ["run", *GRID, *where(drawn, tiny_profile, tmp_path), "--only", "random/cub", "--json"]
+    suite(*command)
+    shutil.rmtree(tmp_path / "cache")
+    table = suite("report", *GRID, "--runs", tmp_path, "--no-figures").stdout
+    assert "3/200 classes" in " ".join(table.split())
+    assert "The same `suite run`" in suite("report", *GRID, "--runs", tmp_path, expect=2).stderr
+    assert json.loads(suite(*command).stdout)["trained"] == 0
+    suite("report", *GRID, "--runs", tmp_path, "--images", "1")
+
+
 def test_plan_and_status_show_the_jobs(finished: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path) -> None:
     runs, _ = finished
     plan = suite("plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--json", "--seeds", "0,1")

@@ -142,8 +142,19 @@ def test_ctrl_c_checkpoints_and_the_next_run_finishes(tmp_path: Path, drawn: Pat
     assert process.returncode == 130, errors.decode()
     assert b"the same command goes on" in output
     assert list(tmp_path.glob("*/checkpoint/state.pt"))
+    assert "KILLED" in statuses(tmp_path)
     assert subprocess.run(long, capture_output=True, check=True).returncode == 0
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
+    assert statuses(tmp_path) == {"FINISHED"}
+
+
+def statuses(runs: Path) -> set[str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("paper_table1")
+    assert experiment is not None
+    return {run.info.status for run in client.search_runs([experiment.experiment_id])}
 
 
 @pytest.mark.parametrize(("visible", "count"), [("", 0), ("0", 1), ("0,1", 2), ("-1", 0)])
