@@ -52,6 +52,8 @@ class Mirror:
 
         Raises whatever the tracker raises; callers that must go on catch it.
         """
+        if not read_cells(self.store.root, grid):
+            return 0
         with FileLock(self.store.root / "grids" / ".mlflow.lock"):
             client = self._connect()
             cells = read_cells(self.store.root, grid)

@@ -189,11 +189,11 @@ class _Run:
             self.summary.interrupted = True
         else:
             self.summary.failed[job.key] = error
-            if self.fail_fast:
-                self.stop.set()
             for child in [child for child in self.waiting.values() if child.parent and child.parent.key == job.key]:
                 del self.waiting[child.key]
                 self._ended(child, "skipped", f"its parent {job.name} failed")
+            if self.fail_fast:
+                self.waiting.clear()  # what runs may finish; nothing more starts
 
     def _died(self, worker: _Worker) -> None:
         """A worker was killed from outside: its job failed, another worker takes its place."""

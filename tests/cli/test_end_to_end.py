@@ -246,5 +246,10 @@ def test_two_stages(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     assert "BYOL+CVSA" in report
 
 
+def test_an_empty_store_has_nothing_to_show_or_to_sync(tmp_path: Path) -> None:
+    assert "nothing was run here yet" in suite("status", "--runs", tmp_path).stdout
+    assert suite("sync", "--runs", tmp_path).stdout.startswith("0 MLflow runs")
+
+
 def test_report_without_results_says_what_to_type(tmp_path: Path) -> None:
     assert "suite run --grid paper_table1" in suite("report", *GRID, "--runs", tmp_path, expect=2).stderr

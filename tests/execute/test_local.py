@@ -74,6 +74,16 @@ def test_a_failed_parent_skips_its_children_only(tmp_path: Path, drawn: Path, ti
     )
 
 
+def test_fail_fast_starts_nothing_more_but_lets_running_jobs_finish(
+    tmp_path: Path, drawn: Path, tiny_profile: Path
+) -> None:
+    plan, watch = planned(drawn, tmp_path, tiny_profile, "pretrain.optimizer.base_lr=1e30"), Watch()
+    summary = run(plan, watch, workers=1, fail_fast=True)
+    assert [event for event, _ in watch.events if event in {"started", "failed"}] == ["started", "failed"]
+    assert not summary.interrupted
+    assert not summary.done
+
+
 def test_a_killed_worker_fails_its_job_and_is_replaced(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     plan = planned(drawn, tmp_path, tiny_profile, "pretrain.epochs=60")
 
