@@ -18,7 +18,6 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
-from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
 from suite.data.find import load_dataset
 from suite.data.record import Dataset, Record
@@ -26,6 +25,8 @@ from suite.data.synthetic import MANIFEST, SET_NAMES, Counts, SyntheticSpec, wri
 from suite.data.synthetic.parts import classes
 from suite.data.synthetic.scene import KINDS, draw_single, tight_box
 from suite.errors import DataError
+from suite.grid.recipe import load_profile, resolve
+from suite.grid.spec import load_grid
 
 FEW = Counts(classes=3, train=4, test=2)
 SMALL = SyntheticSpec(cub=FEW, nabirds=FEW, aircraft=FEW, cars=FEW, coco=4)
@@ -148,6 +149,9 @@ def test_classes_differ_in_at_least_two_parts(kind: str) -> None:
     assert min(gaps) == 2
 
 
+DEMO = resolve(load_profile("demo"), load_grid("paper_table1").row("random"), {}).recipe  # its network and input size
+
+
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
     """The demo's CUB, with torch on one thread."""
@@ -178,7 +182,7 @@ def test_backgrounds_alone_teach_nothing(birds: Dataset) -> None:
 
 
 def _load(dataset: Dataset, split: str, hide: str) -> tuple[Tensor, Tensor]:
-    """Images [N, 3, 64, 64] and labels [N].
+    """Images [N, 3, 72, 72] and labels [N].
 
     `hide`: whole (nothing), body or box (by grey), noise (the body, by pixels of the background).
     """
@@ -194,14 +198,14 @@ def _load(dataset: Dataset, split: str, hide: str) -> tuple[Tensor, Tensor]:
             pixels[body] = pixels[~body][rng.integers((~body).sum(), size=body.sum())]
         elif hide != "whole":
             pixels[body] = 128
-        images.append(np.asarray(Image.fromarray(pixels).resize((64, 64), Image.Resampling.BILINEAR)))
+        images.append(np.asarray(Image.fromarray(pixels).resize((72, 72), Image.Resampling.BILINEAR)))
         labels.append(record.label)
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1, torch.tensor(labels)
 
 
 def _train(images: Tensor, labels: Tensor, n_classes: int, epochs: int = 20, batch: int = 32) -> Classifier:
     torch.manual_seed(0)
-    network = Classifier(Backbone(BackboneArgs(arch="resnet10", width=16, stem="small")), n_classes)
+    network = Classifier(Backbone(DEMO.backbone), n_classes)
     steps = epochs * (len(images) // batch)
     optimiser = torch.optim.Adam(network.parameters(), lr=4e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
@@ -216,17 +220,19 @@ def _train(images: Tensor, labels: Tensor, n_classes: int, epochs: int = 20, bat
 
 
 def _crop(images: Tensor) -> Tensor:
-    """Random resized crop to 48 px, half to all of the area, and flip."""
+    """Random resized crop to the demo's input size, half to all of the area, and flip."""
     n = len(images)
     area, ratio = torch.empty(n).uniform_(0.5, 1), torch.empty(n).uniform_(0.8, 1.25)
     w, h = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = w * (1 - 2 * torch.randint(2, (n,))), h
     theta[:, 0, 2], theta[:, 1, 2] = (torch.rand(n) * 2 - 1) * (1 - w), (torch.rand(n) * 2 - 1) * (1 - h)
-    return F.grid_sample(images, F.affine_grid(theta, [n, 3, 48, 48], align_corners=False), align_corners=False)
+    return F.grid_sample(
+        images, F.affine_grid(theta, [n, 3, DEMO.image_size, DEMO.image_size], align_corners=False), align_corners=False
+    )
 
 
 @torch.no_grad()
 def _accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
-    small = F.interpolate(images, 48, mode="bilinear", antialias=True)
+    small = F.interpolate(images, DEMO.image_size, mode="bilinear", antialias=True)
     return float((network(small).argmax(dim=1) == labels).float().mean())
