@@ -14,9 +14,10 @@ from torchvision.utils import make_grid
 
 from methods.registry import VIEWS
 from methods.views.batch import Crops, denormalised
+from suite.data.find import load_dataset
 from suite.data.images import build_store
 from suite.data.maps import build_maps
-from suite.data.prepare import DETECTOR_IDENTITIES, fingerprints, load_all, saliency_maps
+from suite.data.prepare import DETECTOR_IDENTITIES, fingerprints, saliency_maps
 from suite.data.source import SplitSource
 from suite.errors import UsageError, unknown
 from suite.grid.cells import parse_overrides
@@ -87,7 +88,7 @@ def _recipe(profile: Profile, view: str, overrides: list[str]) -> Recipe:
 
 def _views(workspace: Workspace, profile: Profile, dataset: str, view: str, recipe: Recipe) -> ViewMaker:
     root = workspace.data_root(profile, draw=True)
-    found = load_all([dataset], root)[dataset]
+    found = load_dataset(dataset, root)
     print_of = fingerprints({dataset: found}, workspace.cache)[dataset]
     store = build_store(found, print_of, recipe.store_size, workspace.cache)
     maps = None

@@ -57,7 +57,3 @@ VIEWS: dict[str, Entry] = {
 }
 
 ALIGNMENT = Entry("methods.alignment:SaliencyAlignment", args.AlignmentArgs)
-
-# Declared in the grids, not written yet: refused by name rather than as a typing error.
-PLANNED_OBJECTIVES: frozenset[str] = frozenset()
-PLANNED_VIEWS: frozenset[str] = frozenset()

@@ -52,11 +52,11 @@ class Mirror:
 
         Raises whatever the tracker raises; callers that must go on catch it.
         """
-        if not read_cells(self.store.root, grid):
+        cells = read_cells(self.store.root, grid)
+        if not cells:
             return 0
         with FileLock(self.store.root / "grids" / ".mlflow.lock"):
             client = self._connect()
-            cells = read_cells(self.store.root, grid)
             changed = 0
             for name in dict.fromkeys(entry["grid"] for entry in cells):
                 experiment = self._experiment(client, name)
@@ -128,11 +128,7 @@ class Mirror:
             self._log_final(client, run_id, key)
         if (failure := self.store.failure(key)) is not None:
             client.set_tag(run_id, "suite.error", failure.error[:500])
-        if wanted in {"FINISHED", "FAILED", "KILLED"}:
-            client.set_terminated(run_id, status=wanted)
-        elif run.info.status != wanted:
-            client.update_run(run_id, status=wanted)
-        self._runs[key] = client.get_run(run_id)
+        self._settle(client, key, run, wanted)
         return 1
 
     def _log_final(self, client: MlflowClient, run_id: str, key: str) -> None:
@@ -170,12 +166,16 @@ class Mirror:
         if result is not None:
             _log_metrics(client, run_id, [{"step": 0, **_final(result)}])
             client.log_dict(run_id, entry, "cell.json")
-        if wanted in {"FINISHED", "FAILED", "KILLED"}:
-            client.set_terminated(run_id, status=wanted)
-        elif run.info.status != wanted:
-            client.update_run(run_id, status=wanted)
-        self._runs[name] = client.get_run(run_id)
+        self._settle(client, name, run, wanted)
         return 1
+
+    def _settle(self, client: MlflowClient, name: str, run: Any, wanted: str) -> None:
+        """Give a run its status, and remember it as MLflow has it now."""
+        if wanted in {"FINISHED", "FAILED", "KILLED"}:
+            client.set_terminated(run.info.run_id, status=wanted)
+        elif run.info.status != wanted:
+            client.update_run(run.info.run_id, status=wanted)
+        self._runs[name] = client.get_run(run.info.run_id)
 
 
 class BackgroundMirror:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from suite.data.detectors import DETECTORS, make_detector
-from suite.data.find import fingerprint, load_dataset
+from suite.data.find import fingerprint
 from suite.data.record import Dataset
 from suite.data.saliency import SaliencyMaps, compute_saliency
 from suite.data.synthetic.spec import SyntheticSpec
-from suite.errors import DataError
 from suite.grid.jobs import FinetuneSpec, Job, PretrainSpec, SaliencySpec, content_key
 
 Progress = Callable[[str, int, int], None]  # what, done, total
@@ -37,19 +36,6 @@ def draw_synthetic(spec: SyntheticSpec, cache: Path) -> Path:
     with FileLock(f"{root}.lock"):
         write_synthetic(root, spec)
     return root
-
-
-def load_all(names: Iterable[str], data_root: Path) -> dict[str, Dataset]:
-    """Load and check datasets. Raises one DataError that lists every dataset that is missing or wrong."""
-    datasets, problems = {}, []
-    for name in dict.fromkeys(names):
-        try:
-            datasets[name] = load_dataset(name, data_root)
-        except DataError as error:
-            problems.append(str(error))
-    if problems:
-        raise DataError("\n".join(problems))
-    return datasets
 
 
 def fingerprints(datasets: Mapping[str, Dataset], cache: Path) -> dict[str, str]:

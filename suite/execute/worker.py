@@ -94,7 +94,7 @@ def _train(
     import torch
     from lightning_fabric import Fabric
 
-    from suite.training.session import Engine, Session
+    from suite.training.session import Session
 
     torch.set_num_threads(device.threads)
     gpu = device.accelerator != "cpu" and torch.cuda.is_available()
@@ -108,8 +108,7 @@ def _train(
         accelerator="cuda" if gpu else "cpu", devices=[device.gpu] if gpu else 1, precision=spec.train.precision
     )
     folder = store.folder(job.key)
-    engine = Engine(device.accelerator, device.threads, device.checkpoint_minutes)
-    session = Session(folder, engine, fabric, should_stop, report)
+    session = Session(folder, fabric, device.checkpoint_minutes, should_stop, report)
     log.info("%s (%s) on %s, %d threads", job.name, job.key, fabric.device, device.threads)
     init = None
     if spec.init is not None:

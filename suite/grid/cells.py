@@ -11,7 +11,7 @@ import yaml
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
 from suite.errors import UsageError, unknown
 from suite.grid.jobs import Block, DataSpec, FinetuneSpec, Job, PretrainSpec, SaliencySpec
-from suite.grid.recipe import Profile, Recipe, Resolved, applies, field_paths, first_stage, resolve, unavailable
+from suite.grid.recipe import Profile, Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
 from suite.grid.spec import GridSpec, Row
 
 _STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
@@ -94,12 +94,13 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
     """The selected cells with their recipes, row by row.
 
     Raises:
-        UsageError: an unknown name or field, or a row this version cannot run yet.
+        UsageError: an unknown name or field.
     """
     rows = select_rows(grid, selection)
     if selection.only is not None:
         rows = [row for row in rows if row.name == selection.only.split("/")[0]] or rows
-    _refuse_unavailable(grid, rows)
+    for row in rows:
+        check_known(row)
     both = {path: value for path, value in selection.overrides.items() if not path.startswith(_STAGE1)}
     first = both | {path.removeprefix(_STAGE1): v for path, v in selection.overrides.items() if path not in both}
     resolved = {row.name: _resolve(profile, row, both) for row in rows}
@@ -117,15 +118,6 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
         if not found:
             raise unknown("cell", selection.only, ids)
     return found
-
-
-def _refuse_unavailable(grid: GridSpec, rows: list[Row]) -> None:
-    reasons = {row.name: reason for row in rows if (reason := unavailable(row)) is not None}
-    if reasons:
-        ready = dict.fromkeys(row.method for row in grid.rows if unavailable(row) is None)
-        listing = "; ".join(f"row '{name}': {reason}" for name, reason in reasons.items())
-        choose = " ".join(f"--method {method}" for method in ready)
-        raise UsageError(f"grid '{grid.name}' asks for what this version cannot run: {listing}. Choose: {choose}")
 
 
 def _resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: str | None = None) -> Resolved:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from methods.args import AlignmentArgs, Args, BackboneArgs
-from methods.registry import OBJECTIVES, PLANNED_OBJECTIVES, PLANNED_VIEWS, VIEWS, Entry
+from methods.registry import OBJECTIVES, VIEWS, Entry
 from suite.data.synthetic.spec import SyntheticSpec
 from suite.errors import UsageError, unknown
 from suite.grid.spec import EXPERIMENTS, Row
@@ -120,17 +120,14 @@ class Resolved:
     origins: Mapping[str, str]
 
 
-def unavailable(row: Row) -> str | None:
-    """Why `row` cannot run in this version, or None. A name nobody knows is an error instead."""
-    if row.objective is not None and row.objective not in OBJECTIVES:
-        if row.objective in PLANNED_OBJECTIVES:
-            return f"objective '{row.objective}' is not available yet"
+def check_known(row: Row) -> None:
+    """Raise UsageError, with the nearest match, where a row names an objective or a view that does not exist."""
+    if row.objective is None:
+        return
+    if row.objective not in OBJECTIVES:
         raise unknown("objective", row.objective, OBJECTIVES)
-    if row.objective is not None and row.views not in VIEWS:
-        if row.views in PLANNED_VIEWS:
-            return f"view '{row.views}' is not available yet"
+    if row.views not in VIEWS:
         raise unknown("view", row.views, VIEWS)
-    return None
 
 
 def first_stage(row: Row) -> Row:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -25,22 +25,13 @@ class Interrupted(Exception):
     """The run was asked to stop; the job's state is saved."""
 
 
-@dataclass(frozen=True)
-class Engine:
-    """How to run, without influence on what is computed (beyond rounding): none of it enters a job's key."""
-
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = 1
-    checkpoint_minutes: float = 5.0
-
-
 @dataclass
 class Session:
     """A job's folder, its device, and the way to the outside."""
 
     folder: Path
-    engine: Engine
     fabric: Fabric
+    checkpoint_minutes: float = 5.0
     should_stop: Callable[[], bool] = lambda: False
     report: Callable[[dict[str, float]], None] = lambda _: None
     seconds_before: float = 0.0  # spent by earlier attempts
@@ -85,7 +76,7 @@ class Session:
 
     def due(self) -> bool:
         """Whether it is time for another checkpoint."""
-        return time.monotonic() - self._saved > 60 * self.engine.checkpoint_minutes
+        return time.monotonic() - self._saved > 60 * self.checkpoint_minutes
 
     def checkpoint_if_asked(self, state: Callable[[], dict[str, Any]]) -> None:
         """After each step: save when due; save and leave when the run is to stop."""

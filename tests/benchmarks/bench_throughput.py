@@ -26,7 +26,7 @@ from suite.grid.recipe import load_profile
 from suite.grid.spec import load_grid
 from suite.training.pretrain import build_objective, build_views, pretrain
 from suite.training.schedule import generator
-from suite.training.session import Engine, Session
+from suite.training.session import Session
 
 
 class InMemory:
@@ -73,7 +73,7 @@ def suite_speed(spec: PretrainSpec, source: InMemory, steps: int) -> float:
     spec = spec.model_copy(update={"train": spec.train.model_copy(update={"epochs": epochs})})
     with tempfile.TemporaryDirectory() as folder:
         fabric = Fabric(accelerator="cpu", devices=1)
-        session = Session(Path(folder), Engine(threads=torch.get_num_threads()), fabric)
+        session = Session(Path(folder), fabric)
         outcome = pretrain(spec, source, None, session)
     return float(outcome["images"] / outcome["seconds"])
 

@@ -168,6 +168,17 @@ def test_rows_that_make_no_sense_are_refused(row: dict[str, Any], message: str) 
         Row(name="x", label="X", method="x", **row)
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [({"objective": "byoll"}, "did you mean 'byol'"), ({"views": "saliency_swop"}, "did you mean 'saliency_swap'")],
+)
+def test_unknown_blocks_name_the_nearest_match(row: dict[str, Any], message: str) -> None:
+    made = Row(**{"name": "x", "label": "X", "method": "x", "objective": "byol", **row})
+    grid = GridSpec(name="g", title="t", datasets=("cub",), reference_row="x", rows=(made,))
+    with pytest.raises(UsageError, match=message):
+        cells(grid, DEMO, Selection())
+
+
 def test_alignment_needs_masks() -> None:
     row = Row(name="x", label="X", method="x", objective="byol", alignment=True)
     grid = GridSpec(name="g", title="t", datasets=("cub",), reference_row="x", rows=(row,))
