@@ -188,7 +188,7 @@ def save(figure: Figure, stem: Path, record: Mapping[str, object] | None = None)
 
 def _lines(label: str) -> str:
     """A row's label in lines that fit its column; names with underscores may break after them."""
-    broken = (textwrap.wrap(line.replace("_", "_ "), 18) for line in label.split("\n"))
+    broken = (textwrap.wrap(line.replace("_", "_ "), 15) for line in label.split("\n"))
     return "\n".join(line.replace("_ ", "_") for lines in broken for line in lines)
 
 
