@@ -54,7 +54,7 @@ def gradcam_figure(
     The class explained is the true one. Photographs are shown larger than a small network saw them; the maps are
     enlarged with them. Raises StoreError where a cell's weights are missing or damaged.
     """
-    keys = [(grid.row(entry["row"]), entry["jobs"][-1]) for entry in entries]
+    keys = [(grid.row(entry["row"]), entry["measured"]["finetune"]) for entry in entries]
     spec = workspace.store.spec(keys[0][1])
     if not isinstance(spec, FinetuneSpec):
         raise StoreError(f"job {keys[0][1]} is no fine-tuning, so it has no Grad-CAM.")

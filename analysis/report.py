@@ -116,7 +116,7 @@ def _figures(
         finished = [
             entry
             for entry in entries
-            if entry["dataset"] == dataset and workspace.store.result(entry["jobs"][-1]) is not None
+            if entry["dataset"] == dataset and workspace.store.result(entry["measured"]["finetune"]) is not None
         ]
         first = min((entry["seed"] for entry in finished), default=None)
         chosen = [entry for entry in finished if entry["seed"] == first]

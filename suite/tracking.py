@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from suite.grid.jobs import ImportSpec
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Store
 
@@ -105,14 +106,9 @@ class Mirror:
         run = self._runs.get(key)
         if run is None:
             spec = self.store.spec(key)
-            tags = {
-                "suite.key": key,
-                "suite.kind": spec.kind,
-                "suite.dataset": spec.data.name,
-                "suite.seed": str(spec.seed),
-                "suite.profile": profile,
-                _SYNCED: "0",
-            }
+            tags = {"suite.key": key, "suite.kind": spec.kind, "suite.profile": profile, _SYNCED: "0"}
+            if not isinstance(spec, ImportSpec):
+                tags |= {"suite.dataset": spec.data.name, "suite.seed": str(spec.seed)}
             run = client.create_run(experiment, tags=tags, run_name=self.store.name(key))
             self._runs[key] = run
             _log_params(client, run.info.run_id, spec.model_dump(mode="json"))
@@ -134,7 +130,8 @@ class Mirror:
     def _log_final(self, client: MlflowClient, run_id: str, key: str) -> None:
         result = self.store.result(key)
         if result is not None:
-            _log_metrics(client, run_id, [{"step": 0, **_final(result)}])
+            speed = {"seconds": result.seconds, "images_per_second_mean": result.images_per_second}
+            _log_metrics(client, run_id, [{"step": 0, **_final(result), **speed}])
         folder = self.store.folder(key)
         for name in ("job.yaml", "env.json", "log.txt", "result.json", "metrics.jsonl"):
             if (folder / name).is_file():
@@ -162,9 +159,10 @@ class Mirror:
         run_id = run.info.run_id
         client.set_tag(run_id, "suite.jobs", jobs)
         client.set_tag(run_id, "suite.job_keys", ",".join(entry["jobs"]))
-        result = self.store.result(entry["jobs"][-1])
-        if result is not None:
-            _log_metrics(client, run_id, [{"step": 0, **_final(result)}])
+        results = [self.store.result(key) for key in entry["measured"].values()]
+        if any(result is not None for result in results):
+            final = {name: value for result in results if result is not None for name, value in _final(result).items()}
+            _log_metrics(client, run_id, [{"step": 0, **final}])
             client.log_dict(run_id, entry, "cell.json")
         self._settle(client, name, run, wanted)
         return 1
@@ -222,8 +220,7 @@ def _cell_status(statuses: Sequence[str]) -> str:
 
 
 def _final(result: Result) -> dict[str, float]:
-    values = {f"final.{name}": value for name, value in result.metrics.items()}
-    return {**values, "seconds": result.seconds, "images_per_second_mean": result.images_per_second}
+    return {f"final.{name}": value for name, value in result.metrics.items()}
 
 
 def _log_metrics(client: MlflowClient, run_id: str, lines: list[dict[str, float]]) -> None:

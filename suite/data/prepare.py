@@ -11,7 +11,7 @@ from suite.data.find import fingerprint
 from suite.data.record import Dataset
 from suite.data.saliency import SaliencyMaps, compute_saliency
 from suite.data.synthetic.spec import SyntheticSpec
-from suite.grid.jobs import FinetuneSpec, Job, PretrainSpec, SaliencySpec, content_key
+from suite.grid.jobs import FinetuneSpec, ImportSpec, Job, PretrainSpec, SaliencySpec, content_key
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
@@ -65,7 +65,7 @@ def prepare(
         dataset = datasets[data.name]
         if (dataset.name, saliency.detector) not in maps:
             maps[dataset.name, saliency.detector] = saliency_maps(dataset, saliency, data_root, cache, progress)
-    for data in {job.spec.data: None for job in jobs}:
+    for data in {job.spec.data: None for job in jobs if not isinstance(job.spec, ImportSpec)}:
         dataset = datasets[data.name]
         store = build_store(dataset, data.fingerprint, data.store_size, cache, _named(progress, f"decode {data.name}"))
         for needed, saliency in saliency_needs:

@@ -146,9 +146,10 @@ class _Run:
         return any(worker.job is not None for worker in self.pool)
 
     def _next(self) -> Job | None:
-        """A job whose parent is done; those that others wait for come first."""
-        ready = [job for job in self.waiting.values() if job.parent is None or job.parent.key not in self._unfinished()]
-        needed = {job.parent.key for job in self.waiting.values() if job.parent is not None}
+        """A job whose parents are done; those that others wait for come first."""
+        unfinished = self._unfinished()
+        ready = [job for job in self.waiting.values() if not any(parent.key in unfinished for parent in job.parents)]
+        needed = {parent.key for job in self.waiting.values() for parent in job.parents}
         return min(ready, key=lambda job: job.key not in needed, default=None)
 
     def _unfinished(self) -> set[str]:
@@ -189,9 +190,11 @@ class _Run:
             self.summary.interrupted = True
         else:
             self.summary.failed[job.key] = error
-            for child in [child for child in self.waiting.values() if child.parent and child.parent.key == job.key]:
-                del self.waiting[child.key]
-                self._ended(child, "skipped", f"its parent {job.name} failed")
+            for child in list(self.waiting.values()):
+                # A child may be gone already: its other parent was skipped just before.
+                if child.key in self.waiting and job.key in {parent.key for parent in child.parents}:
+                    del self.waiting[child.key]
+                    self._ended(child, "skipped", f"its parent {job.name} failed")
             if self.fail_fast:
                 self.waiting.clear()  # what runs may finish; nothing more starts
 

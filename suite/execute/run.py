@@ -13,7 +13,7 @@ from suite.data.prepare import prepare, undecoded
 from suite.errors import UsageError
 from suite.execute.local import LocalExecutor, Summary
 from suite.execute.worker import Device, Places
-from suite.grid.jobs import Job
+from suite.grid.jobs import Job, TrainingSpec
 from suite.store.ledger import record_cells, write_results
 from suite.tracking import BackgroundMirror, tracking_uri
 from suite.workspace import Plan, data_facts, refuse_missing
@@ -143,6 +143,8 @@ class Announcer:
         if now - self._last[job.key] < 5:
             return
         self._last[job.key] = now
+        if not isinstance(job.spec, TrainingSpec):
+            return
         epochs = job.spec.train.epochs
         steps_left = (epochs / line["epoch"] - 1) * line["step"]
         left = steps_left * job.spec.train.batch_size / line["images_per_second"]

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from filelock import Timeout
 
 from suite.errors import TrainingError
-from suite.grid.jobs import FinetuneSpec, Job, JobSpec, PretrainSpec
+from suite.grid.jobs import DataReader, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec
+from suite.grid.recipe import Precision
 from suite.store.store import Failure, Result, Store, sha256
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def run_job(
     should_stop: Callable[[], bool],
     report: Callable[[dict[str, float]], None],
 ) -> tuple[Outcome, str]:
-    """Do `job` unless it is done; its parent must be. Never raises for what goes wrong in training.
+    """Do `job` unless it is done; its parents must be. Never raises for what goes wrong in training.
 
     Returns:
         The outcome and, for a failure, the error in one line.
@@ -99,20 +100,23 @@ def _train(
     torch.set_num_threads(device.threads)
     gpu = device.accelerator != "cpu" and torch.cuda.is_available()
     spec = job.spec
-    if not gpu and spec.train.precision == "16-mixed":
+    if isinstance(spec, ImportSpec):
+        raise TrainingError(f"{job.name} has to be imported before other jobs start.")
+    precision: Precision = "32-true" if isinstance(spec, ProbeSpec) else spec.train.precision
+    if not gpu and precision == "16-mixed":
         raise TrainingError(
             "the recipe asks for 16-mixed precision, which needs a GPU, and none is visible. On a CPU use "
             "--set pretrain.precision=32-true --set finetune.precision=32-true (another recipe, hence other jobs)."
         )
-    fabric = Fabric(
-        accelerator="cuda" if gpu else "cpu", devices=[device.gpu] if gpu else 1, precision=spec.train.precision
-    )
+    fabric = Fabric(accelerator="cuda" if gpu else "cpu", devices=[device.gpu] if gpu else 1, precision=precision)
     folder = store.folder(job.key)
     session = Session(folder, fabric, device.checkpoint_minutes, should_stop, report)
     log.info("%s (%s) on %s, %d threads", job.name, job.key, fabric.device, device.threads)
     init = None
     if spec.init is not None:
         init = store.weights(spec.init, "backbone.safetensors")
+    if isinstance(spec, FinetuneSpec) and spec.choose_from:
+        spec = with_best_lr(spec, store)
     outcome, counts = _dispatch(spec, places, init, session)
 
     files = {path.name: sha256(path) for path in sorted((folder / "checkpoint").glob("*.safetensors"))}
@@ -134,13 +138,34 @@ def _train(
     )
 
 
-def _dispatch(spec: JobSpec, places: Places, init: Path | None, session: Any) -> tuple[dict[str, Any], dict[str, int]]:
+def with_best_lr(spec: FinetuneSpec, store: Store) -> FinetuneSpec:
+    """The spec with the learning rate that was best on the held-out images; of equally good ones, the lowest."""
+    found = []
+    for key in spec.choose_from:
+        trial, result = store.spec(key), store.result(key)
+        if not isinstance(trial, FinetuneSpec) or result is None:
+            raise TrainingError(f"job {key} should have tried a learning rate, but is not finished.")
+        found.append((-result.metrics["held_out_top1"], trial.train.optimizer.base_lr))
+    worst_first = ", ".join(f"{rate:g}: {-score:.2f}" for score, rate in sorted(found, reverse=True))
+    chosen = min(found)[1]
+    log.info("top-1 on held-out images by base learning rate: %s; chosen %g", worst_first, chosen)
+    if chosen in {min(rate for _, rate in found), max(rate for _, rate in found)}:
+        log.warning("the chosen learning rate is the lowest or highest candidate; others beyond it may be better")
+    optimizer = spec.train.optimizer.model_copy(update={"base_lr": chosen})
+    return spec.model_copy(update={"train": spec.train.model_copy(update={"optimizer": optimizer})})
+
+
+def _dispatch(
+    spec: DataReader, places: Places, init: Path | None, session: Any
+) -> tuple[dict[str, Any], dict[str, int]]:
     """Map the decoded data and call the loop of the job's kind. Returns its outcome and the counts to record."""
     from suite.data.images import open_store, store_folder
     from suite.data.maps import open_maps
-    from suite.data.source import SplitSource
+    from suite.data.source import Part, SplitSource, held_out
     from suite.training.finetune import finetune
     from suite.training.pretrain import pretrain
+    from suite.training.probe import probe
+    from suite.training.schedule import generator
 
     images = open_store(store_folder(places.cache, spec.data.name, spec.data.fingerprint, spec.data.store_size))
     counts = {"n_train": len(images.indices("train"))}
@@ -153,10 +178,22 @@ def _dispatch(spec: JobSpec, places: Places, init: Path | None, session: Any) ->
                     "saliency: %d images fall back to the whole image %s", counts["saliency_fallbacks"], maps.fallbacks
                 )
             return pretrain(spec, SplitSource(images, "train", maps), init, session), counts
-        case FinetuneSpec():
+        case FinetuneSpec() if spec.held_out:
+            whole = SplitSource(images, "train")
+            fit_on, choose_on = held_out(whole.labels, spec.held_out, generator(spec.seed, "held-out"))
+            parts = Part(whole, fit_on), Part(whole, choose_on)
+            counts = {"n_train": len(parts[0]), "n_held_out": len(parts[1])}
+            return finetune(spec, *parts, len(images.facts.classes), init, session), counts
+        case FinetuneSpec() | ProbeSpec():
             train, test = SplitSource(images, "train"), SplitSource(images, "test")
             counts["n_test"] = len(test)
-            return finetune(spec, train, test, len(images.facts.classes), init, session), counts
+            classes = len(images.facts.classes)
+            if isinstance(spec, ProbeSpec):
+                return probe(spec, train, test, classes, init, session), counts
+            outcome = finetune(spec, train, test, classes, init, session)
+            if spec.choose_from:
+                outcome["metrics"]["base_lr"] = spec.train.optimizer.base_lr
+            return outcome, counts
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import yaml
 
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
 from suite.errors import UsageError, unknown
-from suite.grid.jobs import Block, DataSpec, FinetuneSpec, Job, PretrainSpec, SaliencySpec
+from suite.grid.jobs import Block, DataSpec, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec, SaliencySpec
 from suite.grid.recipe import Profile, Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
 from suite.grid.spec import GridSpec, Row
 
@@ -26,6 +26,7 @@ class Selection:
     only: str | None = None  # a cell's id
     seeds: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: Mapping[str, str] = field(default_factory=dict)  # objective -> file or URL, instead of a first stage
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Cell:
     dataset: str
     seed: int
     resolved: Resolved
-    stage1: Resolved | None = None  # the first stage's recipe, where the row has one
+    stage1: Resolved | None = None  # the first stage's recipe, where the row has one that we train
+    checkpoint: str | None = None  # file or URL of a first stage that others trained
 
     @property
     def id(self) -> str:
@@ -52,15 +54,37 @@ class Cell:
     @property
     def data(self) -> tuple[str, ...]:
         """The datasets the cell reads, the first stage's first."""
-        return (self.dataset,) if self.row.stage1 == "none" else (self.row.stage1, self.dataset)
+        return (self.dataset,) if self.stage1 is None else (self.row.stage1, self.dataset)
 
 
 @dataclass(frozen=True)
 class CellJobs:
-    """The jobs of one cell in the order they run; the last one gives the cell's number."""
+    """The jobs of one cell, parents before children."""
 
     cell: Cell
-    jobs: tuple[Job, ...]
+    stages: tuple[Job, ...]  # what leads to the backbone that is measured
+    trials: tuple[Job, ...]  # fine-tuning on a part of the training split, to choose the learning rate
+    finetune: Job
+    probe: Job | None
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All of them."""
+        return (*self.stages, *self.trials, self.finetune, *(() if self.probe is None else (self.probe,)))
+
+    @property
+    def checkpoint(self) -> dict[str, str] | None:
+        """Name and hash of the checkpoint that took the place of the first stage; no path, it differs by machine."""
+        spec = self.stages[0].spec if self.stages else None
+        if self.cell.checkpoint is None or not isinstance(spec, ImportSpec):
+            return None
+        return {"name": self.cell.checkpoint.partition("#")[0].rpartition("/")[2], "sha256": spec.sha256}
+
+    @property
+    def measured(self) -> dict[str, str]:
+        """Keys of the jobs that give the cell's numbers, by their kind."""
+        jobs = (self.finetune,) if self.probe is None else (self.finetune, self.probe)
+        return {job.spec.kind: job.key for job in jobs}
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -104,10 +128,15 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
     both = {path: value for path, value in selection.overrides.items() if not path.startswith(_STAGE1)}
     first = both | {path.removeprefix(_STAGE1): v for path, v in selection.overrides.items() if path not in both}
     resolved = {row.name: _resolve(profile, row, both) for row in rows}
-    stage1 = {row.name: _resolve(profile, first_stage(row), first, row.stage1) for row in rows if row.stage1 != "none"}
+    checkpoints = _checkpoints(rows, selection.checkpoints)
+    stage1 = {
+        row.name: _resolve(profile, first_stage(row), first, row.stage1)
+        for row in rows
+        if row.stage1 != "none" and row.name not in checkpoints
+    }
     _check_overrides(selection.overrides, [r.recipe for r in resolved.values()], [r.recipe for r in stage1.values()])
     found = [
-        Cell(grid.name, row, dataset, seed, resolved[row.name], stage1.get(row.name))
+        Cell(grid.name, row, dataset, seed, resolved[row.name], stage1.get(row.name), checkpoints.get(row.name))
         for row in rows
         for dataset in select_datasets(grid, selection)
         for seed in selection.seeds or profile.seeds
@@ -118,6 +147,16 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
         if not found:
             raise unknown("cell", selection.only, ids)
     return found
+
+
+def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str]:
+    """Per row, the checkpoint that takes the place of its first stage: the command line's, else the row's own."""
+    able = [row for row in rows if row.stage1 != "none"]
+    for objective in given:
+        if objective not in {row.objective for row in able}:
+            raise unknown("objective in --stage1:", objective, {str(row.objective) for row in able})
+    found = {row.name: given.get(str(row.objective), row.stage1_checkpoint) for row in able}
+    return {name: source for name, source in found.items() if source is not None}
 
 
 def _resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: str | None = None) -> Resolved:
@@ -135,30 +174,42 @@ def _check_overrides(overrides: Mapping[str, Any], recipes: list[Recipe], stage1
             raise unknown("field in --set:", path, known)
 
 
-def jobs_of(cell: Cell, fingerprints: Mapping[str, str], detectors: Mapping[str, tuple[str, str | None]]) -> CellJobs:
-    """The stages of a cell.
+def jobs_of(
+    cell: Cell,
+    fingerprints: Mapping[str, str],
+    detectors: Mapping[str, tuple[str, str | None]],
+    checkpoints: Mapping[str, str] | None = None,
+) -> CellJobs:
+    """The jobs of a cell.
 
     Args:
         cell: a cell from `cells`.
         fingerprints: content hash per dataset the cell reads.
         detectors: per saliency detector, the version of its code and the hash of its weights.
+        checkpoints: SHA-256 per checkpoint that takes the place of a first stage.
     """
     recipe, row = cell.recipe, cell.row
 
     def data(name: str) -> DataSpec:
         return DataSpec(name=name, fingerprint=fingerprints[name], store_size=recipe.store_size)
 
-    jobs: list[Job] = []
+    stages: list[Job] = []
     parent: Job | None = None
-    if cell.stage1 is not None:
+    if cell.checkpoint is not None:
+        imported = ImportSpec(sha256=(checkpoints or {})[cell.checkpoint], backbone=recipe.backbone)
+        parent = Job(imported, f"import {row.objective} {row.stage1}")
+        stages.append(parent)
+    elif cell.stage1 is not None:
         plain = first_stage(row)
         spec = _pretrain_spec(plain, cell.stage1.recipe, data(row.stage1), cell.seed, None, detectors)
         parent = Job(spec, f"pretrain {row.objective} {row.stage1} s{cell.seed}")
-        jobs.append(parent)
+        stages.append(parent)
     if row.stage2:
         spec = _pretrain_spec(row, recipe, data(cell.dataset), cell.seed, parent, detectors)
-        parent = Job(spec, f"pretrain {row.name} {cell.dataset} s{cell.seed}", parent)
-        jobs.append(parent)
+        parent = Job(spec, f"pretrain {row.name} {cell.dataset} s{cell.seed}", () if parent is None else (parent,))
+        stages.append(parent)
+    parents = () if parent is None else (parent,)
+    name = f"{row.name} {cell.dataset} s{cell.seed}"
     finetune = FinetuneSpec(
         data=data(cell.dataset),
         image_size=recipe.image_size,
@@ -167,8 +218,30 @@ def jobs_of(cell: Cell, fingerprints: Mapping[str, str], detectors: Mapping[str,
         seed=cell.seed,
         init=None if parent is None else parent.key,
     )
-    jobs.append(Job(finetune, f"finetune {row.name} {cell.dataset} s{cell.seed}", parent))
-    return CellJobs(cell, tuple(jobs))
+    trials = _trials(finetune, name, parents)
+    finetune = finetune.model_copy(update={"choose_from": tuple(trial.key for trial in trials)})
+    probe = None
+    if recipe.probe is not None:
+        shared = {name: getattr(finetune, name) for name in ("data", "image_size", "backbone", "seed", "init")}
+        probe = ProbeSpec(probe=recipe.probe, **shared)
+    return CellJobs(
+        cell,
+        tuple(stages),
+        trials,
+        Job(finetune, f"finetune {name}", (*parents, *trials)),
+        None if probe is None else Job(probe, f"probe {name}", parents),
+    )
+
+
+def _trials(finetune: FinetuneSpec, name: str, parents: tuple[Job, ...]) -> tuple[Job, ...]:
+    """One fine-tuning per candidate of the learning rate, all on the same part of the training split."""
+    trials = []
+    for rate in finetune.train.lr_candidates:
+        optimizer = finetune.train.optimizer.model_copy(update={"base_lr": rate})
+        train = finetune.train.model_copy(update={"optimizer": optimizer, "lr_candidates": ()})
+        spec = finetune.model_copy(update={"train": train, "held_out": finetune.train.held_out})
+        trials.append(Job(spec, f"finetune {name} held out, lr {rate:g}", parents))
+    return tuple(trials)
 
 
 def _pretrain_spec(

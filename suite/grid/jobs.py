@@ -6,18 +6,20 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from methods.args import BackboneArgs
-from suite.grid.recipe import FinetuneArgs, PretrainArgs, SaliencyArgs
+from suite.grid.recipe import FinetuneArgs, PretrainArgs, ProbeArgs, SaliencyArgs
 
 KEY_LENGTH = 20  # hex digits of the SHA-256: 80 bits, short enough to read and type
 
 # Raise a number when a change of the training code would change results; it enters every key of that kind.
 PRETRAIN_VERSION = 1
 FINETUNE_VERSION = 1
+PROBE_VERSION = 1
+IMPORT_VERSION = 1
 
 
 class Spec(BaseModel):
@@ -66,8 +68,21 @@ class PretrainSpec(Spec):
     init: str | None  # key of the job whose backbone this one starts from
 
 
+class ImportSpec(Spec):
+    """A backbone out of a checkpoint that others trained, in place of a first stage."""
+
+    kind: Literal["import"] = "import"
+    version: int = IMPORT_VERSION
+    sha256: str  # of the file; neither its place nor its name matters
+    backbone: BackboneArgs
+
+
 class FinetuneSpec(Spec):
-    """Supervised fine-tuning on the training split, measured on the test split."""
+    """Supervised fine-tuning on the training split, measured on the test split.
+
+    With `held_out`, a share of every class is left out of training and measured on instead: the test split is not
+    read. `choose_from` holds the keys of such jobs; the learning rate of the best one is then used.
+    """
 
     kind: Literal["finetune"] = "finetune"
     version: int = FINETUNE_VERSION
@@ -77,9 +92,29 @@ class FinetuneSpec(Spec):
     train: FinetuneArgs
     seed: int
     init: str | None  # None: random initialisation
+    held_out: float = 0
+    choose_from: tuple[str, ...] = ()
 
 
-JobSpec = PretrainSpec | FinetuneSpec
+class ProbeSpec(Spec):
+    """Nearest neighbours and a linear classifier on the frozen backbone, measured on the test split."""
+
+    kind: Literal["probe"] = "probe"
+    version: int = PROBE_VERSION
+    data: DataSpec
+    image_size: int
+    backbone: BackboneArgs
+    probe: ProbeArgs
+    seed: int
+    init: str | None  # None: the random initialisation that fine-tuning would start from
+
+
+JobSpec = PretrainSpec | ImportSpec | FinetuneSpec | ProbeSpec
+TrainingSpec = PretrainSpec | FinetuneSpec  # those with epochs
+DataReader = PretrainSpec | FinetuneSpec | ProbeSpec
+
+
+_ANY: TypeAdapter[JobSpec] = TypeAdapter(Annotated[JobSpec, Field(discriminator="kind")])
 
 
 def content_key(spec: BaseModel) -> str:
@@ -99,11 +134,11 @@ def _canonical(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Job:
-    """A spec with a readable name and the job that has to be done before it."""
+    """A spec with a readable name and the jobs that have to be done before it."""
 
     spec: JobSpec
     name: str  # for people: "pretrain byol_cvsa cub s0"; not part of the key
-    parent: Job | None = None
+    parents: tuple[Job, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -113,5 +148,4 @@ class Job:
 
 def parse_spec(data: dict[str, Any]) -> JobSpec:
     """A spec back from its JSON form."""
-    models: dict[str, type[PretrainSpec] | type[FinetuneSpec]] = {"pretrain": PretrainSpec, "finetune": FinetuneSpec}
-    return models[data["kind"]].model_validate(data)
+    return _ANY.validate_python(data)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from methods.args import AlignmentArgs, Args, BackboneArgs
 from methods.registry import OBJECTIVES, VIEWS, Entry
@@ -17,6 +17,8 @@ from suite.data.synthetic.spec import SyntheticSpec
 from suite.errors import UsageError, unknown
 from suite.grid.spec import EXPERIMENTS, Row
 from suite.grid.validate import validated
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 
 class Section(BaseModel):
@@ -44,7 +46,7 @@ class StageArgs(Section):
     batch_size: int = Field(ge=2, description="of the optimiser step, over all devices")
     warmup_epochs: float = Field(0, ge=0)
     optimizer: OptimizerArgs
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
 
 
 class PretrainArgs(StageArgs):
@@ -58,6 +60,52 @@ class FinetuneArgs(StageArgs):
 
     crop_scale: float = Field(gt=0, le=1, description="smallest area of a training crop")
     eval_resize: float = Field(ge=1, description="short side before the central crop, over the crop's side")
+    lr_candidates: tuple[float, ...] = Field(
+        (), description="base learning rates to choose from on a held-out part of the training split; none: base_lr"
+    )
+    held_out: float = Field(0.2, gt=0, lt=1, description="share of every class of the training split to choose on")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> FinetuneArgs:
+        if len(self.lr_candidates) == 1 or len(set(self.lr_candidates)) < len(self.lr_candidates):
+            raise ValueError(
+                f"expected lr_candidates to be none or several different rates, found {self.lr_candidates}"
+            )
+        if any(rate <= 0 for rate in self.lr_candidates):
+            raise ValueError(f"expected lr_candidates above 0, found {self.lr_candidates}")
+        return self
+
+
+class KnnArgs(Section):
+    """Weighted nearest neighbours on frozen features (Wu et al. 2018, arXiv:1805.01978, section 3.4)."""
+
+    k: int = Field(ge=1, description="neighbours")
+    temperature: float = Field(gt=0, description="T of the weight exp(cosine / T)")
+
+
+class LinearArgs(Section):
+    """Multinomial logistic regression on frozen features (Kornblith et al. 2019, arXiv:1805.08974, and SimCLR,
+    arXiv:2002.05709, appendix B.8.1)."""
+
+    weakest: float = Field(gt=0, description="L2 penalty to try")
+    strongest: float = Field(gt=0, description="L2 penalty to try")
+    strengths: int = Field(ge=2, description="how many to try, evenly spaced on a logarithmic scale")
+    held_out: float = Field(gt=0, lt=1, description="share of every class of the training split to choose on")
+    iterations: int = Field(ge=1, description="of L-BFGS at most, per strength")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LinearArgs:
+        if self.weakest >= self.strongest:
+            raise ValueError(f"expected weakest below strongest, found {self.weakest} and {self.strongest}")
+        return self
+
+
+class ProbeArgs(Section):
+    """What is measured on the frozen backbone, beside fine-tuning. Features of central crops, as fine-tuning tests."""
+
+    eval_resize: float = Field(ge=1, description="short side before the central crop, over the crop's side")
+    knn: KnnArgs | None
+    linear: LinearArgs | None
 
 
 class SaliencyArgs(Section):
@@ -80,6 +128,7 @@ class Recipe(Section):
     alignment: AlignmentArgs | None = None
     saliency: SaliencyArgs | None = None
     pretrain: PretrainArgs | None = None
+    probe: ProbeArgs | None = None
 
 
 class Profile(Section):
@@ -157,7 +206,7 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     name = f"profile {profile.name}"
     layers: list[tuple[str, dict[str, Any]]] = [(name, profile.defaults)]
     if row.objective is None:
-        keep = {"image_size", "store_size", "backbone", "finetune"}
+        keep = {"image_size", "store_size", "backbone", "finetune", "probe"}
         layers = [(name, {field: value for field, value in profile.defaults.items() if field in keep})]
     else:
         if row.objective not in profile.objectives:

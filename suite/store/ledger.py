@@ -22,6 +22,9 @@ COLUMNS = (
 )
 
 
+_PROTOCOLS = {"finetune": {"finetune": "top1"}, "probe": {"knn": "knn_top1", "linear": "linear_top1"}}  # by kind
+
+
 def record_cells(
     store: Store,
     profile: str,
@@ -75,19 +78,15 @@ def result_lines(store: Store, entries: Iterable[dict[str, Any]]) -> list[dict[s
     """One line per finished cell and metric, in results.csv's columns."""
     lines = []
     for entry in entries:
-        key = entry["jobs"][-1]
-        result = store.result(key)
-        if result is None:
-            continue
-        line = {column: str(entry[column]) for column in COLUMNS if column in entry}
-        line |= {
-            "protocol": "finetune",
-            "metric": "top1",
-            "value": repr(result.metrics["top1"]),
-            "n": str(result.counts["n_test"]),
-            "key": key,
-        }
-        lines.append(line)
+        cell = {column: str(entry[column]) for column in COLUMNS if column in entry}
+        for kind, key in entry["measured"].items():
+            result = store.result(key)
+            if result is None:
+                continue
+            for protocol, metric in _PROTOCOLS[kind].items():
+                if metric in result.metrics:
+                    value, n = repr(result.metrics[metric]), str(result.counts["n_test"])
+                    lines.append(cell | {"protocol": protocol, "metric": "top1", "value": value, "n": n, "key": key})
     return lines
 
 
@@ -130,7 +129,9 @@ def _entry(item: CellJobs, profile: str, overrides: dict[str, Any]) -> dict[str,
         "profile": profile,
         "seed": cell.seed,
         "jobs": [job.key for job in item.jobs],
+        "measured": item.measured,
         "set": overrides,
         "recipe": cell.recipe.model_dump(mode="json"),
         "stage1_recipe": cell.stage1 and cell.stage1.recipe.model_dump(mode="json"),
+        "stage1_checkpoint": item.checkpoint,
     }

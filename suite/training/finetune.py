@@ -1,4 +1,5 @@
-"""Fine-tuning of the whole network on labels, and its top-1 on the test split after the last epoch."""
+"""Fine-tuning of the whole network on labels, and its top-1 after the last epoch: on the test split, or on a held-out
+part of the training split where a learning rate is to be chosen."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from torch.nn.functional import cross_entropy
 from methods.args import PhotometryArgs, RandomResizedCropArgs
 from methods.backbone import Backbone, Classifier
 from methods.views.batch import normalise, to_unit
-from methods.views.geometry import resample
 from methods.views.random_resized_crop import RandomResizedCrop
-from suite.data.source import SplitSource
+from suite.data.source import Part, SplitSource
 from suite.grid.jobs import FinetuneSpec
 from suite.training.checkpoint import hand_over, load_weights, save_weights
+from suite.training.evaluation import centre_crops, percent
 from suite.training.optimizers import build_optimizer, set_lr
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
 from suite.training.session import Means, Session, check_finite
@@ -27,39 +28,24 @@ log = logging.getLogger(__name__)
 _PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
 
 
-def centre_crops(source: SplitSource, size: int, eval_resize: float) -> Tensor:
-    """Every image's central square, uint8 [N, 3, size, size].
-
-    The same picture as resizing the short side to size x eval_resize and cutting out the centre, in one resampling.
-    """
-    crops = []
-    for index in range(len(source)):
-        image = source.image(index)
-        height, width = image.shape[1:]
-        side = max(1, round(min(height, width) / eval_resize))
-        left, top = (width - side) // 2, (height - side) // 2
-        crops.append(resample(image, (left, top, left + side, top + side), (size, size), "bilinear"))
-    return torch.stack(crops)
-
-
 @torch.no_grad()
-def correct(model: torch.nn.Module, images: Tensor, labels: Tensor, device: torch.device, batch: int = 128) -> int:
-    """How many images [N, 3, S, S] uint8 the classifier gets right. Sets the model to evaluation mode."""
+def predict(model: torch.nn.Module, images: Tensor, device: torch.device, batch: int = 128) -> Tensor:
+    """Classes int64 [N], on the CPU, of images uint8 [N, 3, S, S]. Sets the model to evaluation mode."""
     model.eval()
-    hits = 0
+    classes = []
     for start in range(0, len(images), batch):
         inputs = normalise(to_unit(images[start : start + batch].to(device)))
-        predicted = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1)
-        hits += int((predicted == labels[start : start + batch].to(device)).sum())
-    return hits
+        classes.append(model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1).cpu())
+    return torch.cat(classes)
 
 
 def finetune(
-    spec: FinetuneSpec, train: SplitSource, test: SplitSource, classes: int, init: Any, session: Session
+    spec: FinetuneSpec, train: SplitSource | Part, test: SplitSource | Part, classes: int, init: Any, session: Session
 ) -> dict[str, Any]:
     """Train, measure once at the end, and leave `checkpoint/model.safetensors` (backbone.*, fc.*).
 
-    The test split is read only after the last step: nothing is chosen on it.
+    `test` is read only after the last step: nothing is chosen on it. With `spec.held_out` both sources are parts of
+    the training split, the metric is held_out_top1, and no model is left.
 
     Returns:
         metrics (top1 in percent: 100 x correct / N; the last epoch's training means), suspicious, images, seconds.
@@ -126,13 +112,14 @@ def finetune(
             )
     seconds = time.monotonic() - began
 
-    hits = correct(wrapped, centre_crops(test, spec.image_size, args.eval_resize), test.labels, fabric.device)
-    top1 = 100 * hits / len(test)
-    save_weights(session.folder / "checkpoint" / "model.safetensors", model)
+    top1 = percent(predict(wrapped, centre_crops(test, spec.image_size, args.eval_resize), fabric.device), test.labels)
+    if not spec.held_out:
+        save_weights(session.folder / "checkpoint" / "model.safetensors", model)
+    name = "held_out_top1" if spec.held_out else "top1"
     chance = 100 / classes
     suspicious = [f"top-1 {top1:.2f} is not above chance ({chance:.2f})"] if top1 <= chance else []
     return {
-        "metrics": {"top1": top1, **{name: line[name] for name in ("loss", "train_top1") if name in line}},
+        "metrics": {name: top1, **{key: line[key] for key in ("loss", "train_top1") if key in line}},
         "suspicious": suspicious,
         "images": (batches.total - start) * args.batch_size,
         "seconds": seconds,

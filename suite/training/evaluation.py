@@ -1,0 +1,29 @@
+"""What every protocol shares when it measures: which pixels, and how correct answers become a percentage."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from methods.views.batch import ImageSource
+from methods.views.geometry import resample
+
+
+def centre_crops(source: ImageSource, size: int, eval_resize: float) -> Tensor:
+    """Every image's central square, uint8 [N, 3, size, size].
+
+    The same picture as resizing the short side to size x eval_resize and cutting out the centre, in one resampling.
+    """
+    crops = []
+    for index in range(len(source)):
+        image = source.image(index)
+        height, width = image.shape[1:]
+        side = max(1, round(min(height, width) / eval_resize))
+        left, top = (width - side) // 2, (height - side) // 2
+        crops.append(resample(image, (left, top, left + side, top + side), (size, size), "bilinear"))
+    return torch.stack(crops)
+
+
+def percent(predicted: Tensor, labels: Tensor) -> float:
+    """Top-1: 100 x correct / N."""
+    return 100 * int((predicted == labels).sum()) / len(labels)

@@ -1,0 +1,152 @@
+"""What a frozen backbone holds, by two protocols that choose nothing on the test split.
+
+knn: the k nearest training images by cosine vote for their class, each with weight exp(cosine / T)
+(Wu et al. 2018, arXiv:1805.01978, section 3.4).
+linear: multinomial logistic regression with an L2 penalty, fitted by L-BFGS. The penalty's strength is the best on a
+held-out part of the training split; the classifier is then fitted on all of it (Kornblith et al. 2019,
+arXiv:1805.08974; SimCLR, arXiv:2002.05709, appendix B.8.1).
+
+Both read the pooled features of central crops, without augmentation, with the backbone in evaluation mode: an
+untrained network then normalises by the statistics it was initialised with, mean 0 and variance 1.
+Differs from the sources in the size and number of strengths, which are the recipe's, and in shifting and scaling all
+features by one vector and one number, so that a strength means the same for every network.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from methods.backbone import Backbone
+from methods.views.batch import normalise, to_unit
+from suite.data.source import SplitSource, held_out
+from suite.errors import TrainingError
+from suite.grid.jobs import ProbeSpec
+from suite.grid.recipe import KnnArgs, LinearArgs
+from suite.training.checkpoint import hand_over, load_weights
+from suite.training.evaluation import centre_crops, percent
+from suite.training.schedule import derived_seed, generator
+from suite.training.session import Session
+
+log = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def features(backbone: Backbone, crops: Tensor, device: torch.device, batch: int = 128) -> Tensor:
+    """Pooled features float32 [N, dim] of uint8 [N, 3, S, S], on `device`. The backbone is put into evaluation mode."""
+    backbone.eval()
+    found = []
+    for start in range(0, len(crops), batch):
+        images = normalise(to_unit(crops[start : start + batch].to(device)))
+        found.append(backbone.pooled(images.contiguous(memory_format=torch.channels_last)))
+    return torch.cat(found)
+
+
+def knn_predict(train: Tensor, labels: Tensor, test: Tensor, args: KnnArgs, batch: int = 1024) -> Tensor:
+    """Predicted classes int64 [M] of `test` [M, D] by weighted vote of `train` [N, D] with `labels` int64 [N].
+
+    With fewer than k training images all of them vote. Of classes with equal votes the lowest wins.
+    """
+    train, test = normalize(train, dim=1), normalize(test, dim=1)
+    votes_for = torch.nn.functional.one_hot(labels).to(train.dtype)  # [N, C]
+    predicted = []
+    for start in range(0, len(test), batch):
+        cosine, nearest = (test[start : start + batch] @ train.T).topk(min(args.k, len(train)), dim=1)
+        # The largest exponent is taken out: exp(1 / T) would overflow where T is small, and the order stays.
+        weights = ((cosine - cosine[:, :1]) / args.temperature).exp()
+        predicted.append((weights.unsqueeze(2) * votes_for[nearest]).sum(dim=1).argmax(dim=1))
+    return torch.cat(predicted)
+
+
+class LinearProbe:
+    """Logistic regression on standardised features; `fit` goes on from where it stands."""
+
+    def __init__(self, classes: int, like: Tensor) -> None:
+        """`like`: features [N, D] that fix the shift, one vector, and the scale, one number."""
+        self.shift = like.mean(dim=0)
+        self.scale = (like - self.shift).square().mean().sqrt().clamp_min(1e-12)
+        self.weight = torch.zeros(classes, like.shape[1], device=like.device, dtype=like.dtype, requires_grad=True)
+        self.bias = torch.zeros(classes, device=like.device, dtype=like.dtype, requires_grad=True)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """[N, D] -> [N, classes]."""
+        return ((inputs - self.shift) / self.scale) @ self.weight.T + self.bias
+
+    def fit(self, inputs: Tensor, labels: Tensor, strength: float, iterations: int) -> None:
+        """Minimise mean cross-entropy + strength / 2 x |weight|^2; the bias is free."""
+        optimizer = torch.optim.LBFGS([self.weight, self.bias], max_iter=iterations, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = cross_entropy(self.logits(inputs), labels) + strength / 2 * self.weight.square().sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+    def top1(self, inputs: Tensor, labels: Tensor) -> float:
+        """Percent."""
+        with torch.no_grad():
+            return percent(self.logits(inputs).argmax(dim=1), labels)
+
+
+def linear_top1(
+    train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor, classes: int, args: LinearArgs, seed: int
+) -> tuple[float, float]:
+    """Top-1 in percent on the test features, and the strength that was chosen.
+
+    From the strongest penalty to the weakest each fit starts from the one before. Of equally good strengths the
+    strongest is taken.
+    """
+    fit_on, choose_on = (part.to(train.device) for part in held_out(labels.cpu(), args.held_out, generator(seed)))
+    probe, best, chosen = LinearProbe(classes, train[fit_on]), -1.0, args.strongest
+    for strength in torch.logspace(math.log10(args.strongest), math.log10(args.weakest), args.strengths).tolist():
+        probe.fit(train[fit_on], labels[fit_on], strength, args.iterations)
+        accuracy = probe.top1(train[choose_on], labels[choose_on])
+        if accuracy > best:
+            best, chosen = accuracy, strength
+    final = LinearProbe(classes, train)
+    final.fit(train, labels, chosen, args.iterations)
+    return final.top1(test, test_labels), chosen
+
+
+def probe(
+    spec: ProbeSpec, train: SplitSource, test: SplitSource, classes: int, init: Path | None, session: Session
+) -> dict[str, Any]:
+    """Measure a frozen backbone. Nothing is trained but the linear classifier, and nothing is saved.
+
+    Returns:
+        metrics (knn_top1, linear_top1 in percent; linear_strength), suspicious, images, seconds.
+
+    Raises:
+        TrainingError: features that are not finite.
+    """
+    began, device = time.monotonic(), session.fabric.device
+    torch.manual_seed(derived_seed(spec.seed, "init"))  # as fine-tuning: the same untrained network
+    backbone = Backbone(spec.backbone)
+    if init is not None:
+        log.info("backbone from %s: %s", spec.init, hand_over(backbone, load_weights(init), str(spec.init)))
+    backbone = backbone.to(device, memory_format=torch.channels_last)
+    args = spec.probe
+    found, labels = [], []
+    for source in (train, test):
+        found.append(features(backbone, centre_crops(source, spec.image_size, args.eval_resize), device))
+        labels.append(source.labels.to(device))
+    if not all(bool(torch.isfinite(part).all()) for part in found):
+        raise TrainingError("the backbone gives features that are not finite; look at the loss of its pretraining.")
+    metrics: dict[str, float] = {}
+    if args.knn is not None:
+        metrics["knn_top1"] = percent(knn_predict(found[0], labels[0], found[1], args.knn), labels[1])
+    if args.linear is not None:
+        seed = derived_seed(spec.seed, "probe")
+        top1, strength = linear_top1(found[0], labels[0], found[1], labels[1], classes, args.linear, seed)
+        metrics |= {"linear_top1": top1, "linear_strength": strength}
+    seconds = time.monotonic() - began
+    return {"metrics": metrics, "suspicious": [], "images": len(train) + len(test), "seconds": seconds}
