@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,15 @@ def read(runs: Path) -> list[dict[str, str]]:
 
 def test_every_cell_has_a_number(finished: tuple[Path, dict[str, Any]]) -> None:
     runs, outcome = finished
-    assert (outcome["cells"], outcome["trained"], outcome["cached"], outcome["holes"]) == (6, 10, 0, {})
+    assert (outcome["cells"], outcome["trained"], outcome["cached"], outcome["holes"]) == (6, 16, 0, {})
     lines = read(runs)
     assert ",".join(lines[0]) == "grid,row,method,dataset,stage1,stage2,profile,protocol,seed,metric,value,n,key"
     assert {(line["row"], line["dataset"]) for line in lines} == {
         (row, data) for row in ("random", "byol", "byol_cvsa") for data in ("cub", "cars")
     }
+    assert Counter(line["protocol"] for line in lines) == {"finetune": 6, "knn": 6, "linear": 6}
     for line in lines:
-        assert (line["protocol"], line["metric"], line["n"], line["profile"]) == ("finetune", "top1", "12", "tiny")
+        assert (line["metric"], line["n"], line["profile"]) == ("top1", "12", "tiny")
         hits = float(line["value"]) * 12 / 100
         assert hits == pytest.approx(round(hits))  # correct / N, nothing averaged over batches
         assert (runs / line["key"] / "result.json").is_file()
@@ -63,6 +65,8 @@ def test_every_cell_has_a_number(finished: tuple[Path, dict[str, Any]]) -> None:
 def test_a_job_folder_holds_what_a_reader_needs(finished: tuple[Path, dict[str, Any]]) -> None:
     runs, _ = finished
     for line in read(runs):
+        if line["protocol"] != "finetune":
+            continue
         folder = runs / line["key"]
         names = {path.name for path in folder.iterdir()}
         assert {"job.yaml", "env.json", "metrics.jsonl", "result.json", "log.txt", "checkpoint"} <= names
@@ -75,7 +79,7 @@ def test_running_again_trains_nothing(finished: tuple[Path, dict[str, Any]], dra
     before = (runs / "results.csv").read_bytes()
     stamps = {path: path.stat().st_mtime_ns for path in runs.glob("*/result.json")}
     again = json.loads(suite("run", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--json").stdout)
-    assert (again["trained"], again["cached"]) == (0, 10)
+    assert (again["trained"], again["cached"]) == (0, 16)
     assert (runs / "results.csv").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in runs.glob("*/result.json")} == stamps
 
@@ -95,8 +99,8 @@ def test_plan_and_status_show_the_jobs(finished: tuple[Path, dict[str, Any]], dr
     runs, _ = finished
     plan = suite("plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--json", "--seeds", "0,1")
     jobs = json.loads(plan.stdout)["jobs"]
-    assert [sum(job["status"] == state for job in jobs) for state in ("done", "new")] == [10, 10]
-    assert "10 done" in suite("status", "--runs", runs).stdout
+    assert [sum(job["status"] == state for job in jobs) for state in ("done", "new")] == [16, 16]
+    assert "16 done" in suite("status", "--runs", runs).stdout
     resolved = suite(
         "plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--resolved", "--set", "views.scale=0.3"
     )
@@ -113,14 +117,14 @@ def test_mlflow_holds_jobs_and_cells(finished: tuple[Path, dict[str, Any]]) -> N
     everything = client.search_runs([experiment.experiment_id], max_results=100)
     cells = [run for run in everything if "suite.cell" in run.data.tags]
     jobs = {run.info.run_id: run for run in everything if "suite.key" in run.data.tags}
-    assert (len(cells), len(jobs)) == (6, 10)
+    assert (len(cells), len(jobs)) == (6, 16)
     assert {run.info.status for run in everything} == {"FINISHED"}
     for cell in cells:
         named = cell.data.tags["suite.jobs"].split(",")
         assert set(named) <= jobs.keys()
-        last = jobs[named[-1]]
-        assert cell.data.metrics["final.top1"] == last.data.metrics["final.top1"]
-        value = next(line["value"] for line in read(runs) if line["key"] == last.data.tags["suite.key"])
+        finetune, probe = (jobs[name] for name in named[-2:])
+        assert cell.data.metrics == {**final_metrics(finetune), **final_metrics(probe)}
+        value = next(line["value"] for line in read(runs) if line["key"] == finetune.data.tags["suite.key"])
         assert cell.data.metrics["final.top1"] == pytest.approx(float(value))
     pretraining = next(run for run in jobs.values() if run.data.tags["suite.kind"] == "pretrain")
     history = client.get_metric_history(pretraining.info.run_id, "loss")
@@ -130,6 +134,10 @@ def test_mlflow_holds_jobs_and_cells(finished: tuple[Path, dict[str, Any]]) -> N
     assert {"job.yaml", "env.json", "checkpoint"} <= artifacts
     stored = {item.path for item in client.list_artifacts(pretraining.info.run_id, "checkpoint")}
     assert stored == {"checkpoint/backbone.safetensors"}
+
+
+def final_metrics(run: Any) -> dict[str, float]:
+    return {name: value for name, value in run.data.metrics.items() if name.startswith("final.")}
 
 
 def mlflow_statuses(runs: Path) -> dict[str, str]:
@@ -230,15 +238,15 @@ def test_one_failed_cell_leaves_the_others_and_is_named(tmp_path: Path, drawn: P
     for fine in ("finetune random cub s0", "random/cub/0"):
         assert statuses[fine] == "FINISHED"
     healthy = suite(*command)  # a failure is never cached, and another recipe is another job
-    assert "8 jobs trained, 2 cached" in healthy.stdout
-    assert len(read(tmp_path)) == 6
+    assert "12 jobs trained, 4 cached" in healthy.stdout
+    assert len(read(tmp_path)) == 6 * 3
 
 
 def test_two_stages(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     command = ["run", "--grid", "paper_table2", "--method", "byol", "--method", "byol_cvsa", "--json"]
     outcome = json.loads(suite(*command, *where(drawn, tiny_profile, tmp_path)).stdout)
-    # One first stage for three rows and two datasets; two second stages and three fine-tunings per dataset.
-    assert (outcome["cells"], outcome["trained"]) == (6, 1 + 2 * 2 + 3 * 2)
+    # One first stage for three rows and two datasets; two second stages, three fine-tunings and probes per dataset.
+    assert (outcome["cells"], outcome["trained"]) == (6, 1 + 2 * 2 + 2 * 3 * 2)
     assert {(line["row"], line["stage1"], line["stage2"]) for line in read(tmp_path)} == {
         ("byol_stage1", "coco", "no"), ("byol", "coco", "yes"), ("byol_cvsa", "coco", "yes"),
     }  # fmt: skip

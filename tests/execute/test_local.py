@@ -52,25 +52,25 @@ def run(plan: Plan, watch: Watch, workers: int = 2, fail_fast: bool = False) -> 
 def test_parents_first_and_everything_once(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     plan, watch = planned(drawn, tmp_path, tiny_profile), Watch()
     summary = run(plan, watch)
-    assert len(summary.done) == 5
+    assert len(summary.done) == 8
     assert not summary.failed
     for job in plan.jobs:
         assert watch.events.count(("started", job.key)) == 1
-        if job.parent is not None:
-            order = [watch.events.index(("done", job.parent.key)), watch.events.index(("started", job.key))]
+        for parent in job.parents:
+            order = [watch.events.index(("done", parent.key)), watch.events.index(("started", job.key))]
             assert order == sorted(order)
-    assert plan.jobs[0].parent is None
+    assert plan.jobs[0].parents == ()
     first = [key for event, key in watch.events if event == "started"][:2]
-    needed = {job.parent.key for job in plan.jobs if job.parent is not None}
+    needed = {parent.key for job in plan.jobs for parent in job.parents}
     assert set(first) == needed  # what others wait for starts before what nobody waits for
 
 
 def test_a_failed_parent_skips_its_children_only(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     plan, watch = planned(drawn, tmp_path, tiny_profile, "pretrain.optimizer.base_lr=1e30"), Watch()
     summary = run(plan, watch)
-    assert [job.name for job in summary.done] == ["finetune random cub s0"]
+    assert [job.name for job in summary.done] == ["finetune random cub s0", "probe random cub s0"]
     assert (
-        sorted(event for event, _ in watch.events if event in {"failed", "skipped"}) == ["failed"] * 2 + ["skipped"] * 2
+        sorted(event for event, _ in watch.events if event in {"failed", "skipped"}) == ["failed"] * 2 + ["skipped"] * 4
     )
 
 
@@ -98,11 +98,11 @@ def test_a_killed_worker_fails_its_job_and_is_replaced(tmp_path: Path, drawn: Pa
                 ).stdout.split()
                 os.kill(int(children[0]), signal.SIGKILL)
 
-    # One pretraining is enough: its fine-tuning must be skipped, the random row must still be done.
+    # One pretraining is enough: what follows it must be skipped, the random row must still be done.
     watch = Killer()
     summary = run(plan_of(plan, "byol"), watch, workers=1)
     assert watch.killed
-    assert len(summary.done) == 1
+    assert len(summary.done) == 2
     assert any("killed" in error for error in summary.failed.values())
     (key,) = [job.key for job in plan.jobs if job.name == "pretrain byol cub s0"]
     assert Store(tmp_path).status(key) == "interrupted"
@@ -136,7 +136,7 @@ def test_two_runs_on_one_store_train_everything_once(tmp_path: Path, drawn: Path
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 0, errors.decode()
     logs = [path.read_text() for path in tmp_path.glob("*/log.txt")]
-    assert len(logs) == 3
+    assert len(logs) == 5
     assert all(log.count(" on cpu, ") == 1 for log in logs)  # each job's loop was entered once
 
 
@@ -154,7 +154,7 @@ def test_ctrl_c_checkpoints_and_the_next_run_finishes(tmp_path: Path, drawn: Pat
     assert list(tmp_path.glob("*/checkpoint/state.pt"))
     assert "KILLED" in statuses(tmp_path)
     assert subprocess.run(long, capture_output=True, check=True).returncode == 0
-    assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 2 * 3  # three protocols
     assert statuses(tmp_path) == {"FINISHED"}
 
 

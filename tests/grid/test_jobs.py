@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from suite.errors import UsageError
 from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of, parse_overrides
-from suite.grid.jobs import FinetuneSpec, PretrainSpec, content_key, parse_spec
+from suite.grid.jobs import FinetuneSpec, PretrainSpec, ProbeSpec, content_key, parse_spec
 from suite.grid.recipe import Profile, Row, load_profile, resolve
 from suite.grid.spec import EXPERIMENTS, GridSpec, load_grid, published_numbers
 
@@ -33,11 +33,13 @@ def jobs(cell: Cell) -> CellJobs:
 
 def test_a_cell_is_pretraining_then_fine_tuning_and_random_only_the_latter() -> None:
     by_row = {cell.row.name: jobs(cell).jobs for cell in demo_cells(datasets=("cub",))}
-    assert [job.spec.kind for job in by_row["random"]] == ["finetune"]
-    assert [job.spec.kind for job in by_row["byol"]] == ["pretrain", "finetune"]
-    first, second = by_row["byol_cvsa"]
-    assert second.spec.init == first.key
-    assert second.parent is first
+    assert [job.spec.kind for job in by_row["random"]] == ["finetune", "probe"]
+    assert [job.spec.kind for job in by_row["byol"]] == ["pretrain", "finetune", "probe"]
+    first, *measured = by_row["byol_cvsa"]
+    for job in measured:
+        assert isinstance(job.spec, FinetuneSpec | ProbeSpec)
+        assert job.spec.init == first.key
+        assert job.parents == (first,)
 
 
 def test_the_row_is_a_combination() -> None:
@@ -122,7 +124,7 @@ def test_key_is_stable() -> None:
             "init": None,
         }
     )
-    assert content_key(spec) == "2f2410c510d58f394bc4"
+    assert content_key(spec) == "1efb6d9e5401115c5f26"
 
 
 def test_seeds_and_only() -> None:

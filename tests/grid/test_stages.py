@@ -8,7 +8,7 @@ import pytest
 
 from suite.errors import UsageError
 from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
-from suite.grid.jobs import PretrainSpec
+from suite.grid.jobs import Job, PretrainSpec
 from suite.grid.recipe import load_profile
 from suite.grid.spec import load_grid, published_numbers
 
@@ -26,6 +26,12 @@ def jobs(cell: Cell) -> CellJobs:
     return jobs_of(cell, PRINTS, DETECTORS)
 
 
+def chain(cell: Cell) -> tuple[Job, ...]:
+    """The stages and the fine-tuning at their end."""
+    found = jobs(cell)
+    return (*found.stages, found.finetune)
+
+
 def test_the_rows_are_the_posters() -> None:
     numbers = published_numbers("paper_table2")
     assert {row for row, _ in numbers} == {row.name for row in GRID.rows}
@@ -33,7 +39,7 @@ def test_the_rows_are_the_posters() -> None:
 
 
 def test_a_first_stage_is_trained_once_for_all_datasets_and_rows_of_its_objective() -> None:
-    everything = [jobs(cell).jobs for cell in chosen()]
+    everything = [chain(cell) for cell in chosen()]
     assert len(everything) == 44
     first = {job[0].key: job[0] for job in everything}
     assert sorted(job.name for job in first.values()) == [
@@ -45,7 +51,7 @@ def test_a_first_stage_is_trained_once_for_all_datasets_and_rows_of_its_objectiv
 
 
 def test_the_first_stage_is_the_plain_method_and_the_second_the_rows() -> None:
-    first, second, finetune = jobs(chosen(only="byol_cvsa/cub")[0]).jobs
+    first, second, finetune = chain(chosen(only="byol_cvsa/cub")[0])
     assert isinstance(first.spec, PretrainSpec)
     assert isinstance(second.spec, PretrainSpec)
     assert (first.spec.data.name, first.spec.views.name) == ("coco", "random_resized_crop")
@@ -58,21 +64,21 @@ def test_the_first_stage_is_the_plain_method_and_the_second_the_rows() -> None:
 
 
 def test_without_a_second_stage_the_first_is_fine_tuned_directly() -> None:
-    first, finetune = jobs(chosen(only="byol_stage1/cub")[0]).jobs
+    first, finetune = chain(chosen(only="byol_stage1/cub")[0])
     assert first.spec.data.name == "coco"
     assert finetune.spec.init == first.key
 
 
 def test_a_pretraining_after_coco_is_another_job_than_one_from_scratch() -> None:
     scratch = cells(load_grid("paper_table1"), DEMO, Selection(only="byol/cub"))[0]
-    _, second, _ = jobs(chosen(only="byol/cub")[0]).jobs
+    _, second, _ = chain(chosen(only="byol/cub")[0])
     assert second.key != jobs(scratch).jobs[0].key
 
 
 def test_set_reaches_both_stages_unless_it_names_the_first() -> None:
-    plain = jobs(chosen(only="byol/cub")[0]).jobs
-    both = jobs(chosen(only="byol/cub", overrides={"pretrain.epochs": 2})[0]).jobs
-    first = jobs(chosen(only="byol/cub", overrides={"stage1.pretrain.epochs": 2})[0]).jobs
+    plain = chain(chosen(only="byol/cub")[0])
+    both = chain(chosen(only="byol/cub", overrides={"pretrain.epochs": 2})[0])
+    first = chain(chosen(only="byol/cub", overrides={"stage1.pretrain.epochs": 2})[0])
     epochs = [[job.spec.train.epochs for job in stages[:2]] for stages in (plain, both, first)]
     assert epochs[1] == [2, 2]
     assert epochs[2] == [2, epochs[0][1]]

@@ -36,7 +36,7 @@ class Runs:
             draw=False
         )
         prepare(plan.jobs, plan.datasets, drawn, root / "cache", lambda *_: None)
-        self.jobs: list[Job] = plan.jobs
+        self.jobs: list[Job] = [job for job in plan.jobs if job.spec.kind != "probe"]
         self.places = Places(root, Workspace.of(drawn, root).cache)
         self.store = Store(root)
 
