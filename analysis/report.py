@@ -14,6 +14,7 @@ from analysis.tables import accuracy_table
 from suite.grid.jobs import JobSpec, PretrainSpec
 from suite.grid.recipe import load_profile
 from suite.grid.spec import GridSpec, load_grid, published_numbers
+from suite.plugin import with_plugins
 from suite.store.atomic import write_text
 from suite.store.ledger import profile_of, read_cells, result_lines
 from suite.store.store import Store
@@ -37,9 +38,11 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
     Raises:
         UsageError: the grid was not run here, or with several profiles and none is chosen.
     """
-    grid = load_grid(grid_name)
+    grid = with_plugins(load_grid(grid_name))
     profile = profile_of(workspace.runs, grid.name, profile)
-    entries = read_cells(workspace.runs, grid.name, profile)
+    recorded = read_cells(workspace.runs, grid.name, profile)
+    rows = {row.name for row in grid.rows}
+    entries = [entry for entry in recorded if entry["row"] in rows and entry["dataset"] in grid.datasets]
     store = workspace.store
     lines = [ResultLine.parse(line) for line in result_lines(store, entries)]
     asked = {entry["dataset"] for entry in entries}
@@ -49,7 +52,7 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
         rows=[row.name for row in grid.rows if row.name in {entry["row"] for entry in entries}],
         datasets=[name for name in grid.datasets if name in asked],
         published={} if grid.published is None else published_numbers(grid.published),
-        remarks=remarks(workspace, entries, profile),
+        remarks=[*remarks(workspace, entries, profile), *_left_out(recorded, entries)],
         data={name: facts["describe"] for name, facts in _data(entries).items()},
         suspicious=_suspicious(store, entries),
         profile=profile,
@@ -60,6 +63,14 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
     if images:
         files += _figures(workspace, grid, entries, out, images)
     return Written(to_text(table), files)
+
+
+def _left_out(recorded: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]]) -> list[str]:
+    """Cells that were run here but belong to rows or datasets that this command does not know."""
+    names = {f"{entry['row']} on {entry['dataset']}" for entry in recorded if entry not in shown}
+    if not names:
+        return []
+    return [f"Left out, because the grid has no such row or dataset without its --plugin: {', '.join(sorted(names))}"]
 
 
 def _specs(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[JobSpec]:
@@ -90,6 +101,13 @@ def remarks(workspace: Workspace, entries: Sequence[dict[str, Any]], profile: st
     for detector in sorted(detectors):
         oracle = detector in {"boxes", "masks"}
         found.append(f"Saliency: {detector}" + (", an oracle from annotations" if oracle else ""))
+    imported = {
+        f"{entry['stage1_checkpoint']['name']} (SHA-256 {entry['stage1_checkpoint']['sha256'][:12]})"
+        for entry in entries
+        if entry["stage1_checkpoint"] is not None
+    }
+    if imported:
+        found.append(f"First stages not trained here but taken from {', '.join(sorted(imported))}")
     changed = {f"{name}={value}" for entry in entries for name, value in entry["set"].items()}
     if changed:
         found.append(f"Changed with --set in some cells: {', '.join(sorted(changed))}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -20,6 +21,11 @@ class Entry:
     gives_masks: bool = False  # its views carry a mask, which the alignment needs
     needs_train_size: bool = False  # takes `train_images`, the number of training images: queues depend on it
     plain_views: str = "random_resized_crop"  # an objective's own views, which a first stage uses
+    # Of blocks from outside the project, which no profile has a recipe for:
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    by_profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # laid over `recipe` in that profile
+    plugin: str = ""  # the file's name
+    sha256: str | None = None  # of that file; enters keys
 
     def load(self) -> Any:
         """Import and return the class; this is where torch gets loaded."""

@@ -71,7 +71,9 @@ class Plan:
     cells: list[Cell]
     data_root: Path
     datasets: dict[str, Dataset] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)  # dataset -> why it cannot be used
+    missing: dict[str, str] = field(default_factory=dict)  # dataset or checkpoint -> why it cannot be used
+    checkpoints: dict[str, tuple[Path, str]] = field(default_factory=dict)  # source -> file and its SHA-256
+    plugins: tuple[Path, ...] = ()  # loaded here, and to be loaded where jobs run
 
     @cached_property
     def cell_jobs(self) -> list[CellJobs]:
@@ -80,14 +82,16 @@ class Plan:
 
         prints = fingerprints(self.datasets, self.workspace.cache)
         ready = [cell for cell in self.cells if all(name in prints for name in cell.data)]
-        return [jobs_of(cell, prints, DETECTOR_IDENTITIES) for cell in ready]
+        hashes = {source: digest for source, (_, digest) in self.checkpoints.items()}
+        ready = [cell for cell in ready if cell.checkpoint is None or cell.checkpoint in hashes]
+        return [jobs_of(cell, prints, DETECTOR_IDENTITIES, hashes) for cell in ready]
 
     @cached_property
     def jobs(self) -> list[Job]:
         """Every distinct job, parents before children."""
         return list({job.key: job for item in self.cell_jobs for job in item.jobs}.values())
 
-    @cached_property
+    @property
     def pending(self) -> list[Job]:
         """Jobs without a result."""
         return [job for job in self.jobs if self.workspace.store.result(job.key) is None]
@@ -110,9 +114,17 @@ class Plan:
         return status, reasons[status]
 
 
-def make_plan(workspace: Workspace, grid: GridSpec, profile: Profile, selection: Selection, draw: bool = False) -> Plan:
-    """Resolve a selection; with `draw`, drawn data are made. Datasets that are missing or wrong are noted."""
-    plan = Plan(workspace, profile, cells(grid, profile, selection), workspace.data_root(profile, draw))
+def make_plan(
+    workspace: Workspace,
+    grid: GridSpec,
+    profile: Profile,
+    selection: Selection,
+    draw: bool = False,
+    plugins: tuple[Path, ...] = (),
+) -> Plan:
+    """Resolve a selection; with `draw`, drawn data are made and checkpoints downloaded. What is missing is noted."""
+    root = workspace.data_root(profile, draw)
+    plan = Plan(workspace, profile, cells(grid, profile, selection), root, plugins=plugins)
     from suite.data.find import load_dataset
 
     for name in dict.fromkeys(name for cell in plan.cells for name in cell.data):
@@ -120,6 +132,13 @@ def make_plan(workspace: Workspace, grid: GridSpec, profile: Profile, selection:
             plan.datasets[name] = load_dataset(name, plan.data_root)
         except DataError as error:
             plan.missing[name] = str(error)
+    for source in dict.fromkeys(cell.checkpoint for cell in plan.cells if cell.checkpoint is not None):
+        from suite.data.download import obtain_file
+
+        try:
+            plan.checkpoints[source] = obtain_file(source, workspace.cache, download=draw)
+        except DataError as error:
+            plan.missing[source] = str(error)
     return plan
 
 

@@ -50,6 +50,7 @@ def saliency(
     split: Annotated[str, typer.Option("--split", help="train, test or all")] = "all",
     data: options.Data = None,
     runs: options.Runs = None,
+    plugin: options.Plugins = None,
 ) -> None:
     """Compute saliency maps once; a run finds them in its cache. Prints their agreement with the official boxes."""
     import os
@@ -59,8 +60,10 @@ def saliency(
     from suite.data.saliency import box_quality, compute_saliency
     from suite.errors import unknown
     from suite.execute.run import ProgressLine
+    from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
+    load_plugins(plugin or ())
     workspace = Workspace.of(data, runs)
     found = load_dataset(dataset, workspace.data)
     splits = {"train": found.train, "test": found.test, "all": (*found.train, *found.test)}
@@ -88,10 +91,13 @@ def preview(
     seed: Annotated[int, typer.Option("--seed", help="which images and which random numbers")] = 0,
     data: options.Data = None,
     runs: options.Runs = None,
+    plugin: options.Plugins = None,
     set_: options.Set = None,
 ) -> None:
     """Write a contact sheet: each image, its views before and after the colour changes, masks outlined."""
     from analysis.preview import preview_sheet
+    from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
+    load_plugins(plugin or ())
     print(preview_sheet(Workspace.of(data, runs), dataset, view, profile, set_ or [], images, seed, out))

@@ -15,4 +15,11 @@ Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="only this
 Methods = Annotated[list[str] | None, typer.Option("--method", help="only this method; repeatable")]
 Only = Annotated[str | None, typer.Option("--only", help="only this cell, such as byol/cub or byol/cub/0")]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="such as 0,1,2 [default: the profile's]")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="Python file or image folder with an own method or dataset")
+]
+Stage1 = Annotated[
+    list[str] | None,
+    typer.Option("--stage1", help="OBJECTIVE=FILE or URL#sha256=...: checkpoint in place of a first stage; repeatable"),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE, such as pretrain.epochs=5; repeatable")]

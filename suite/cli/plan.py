@@ -19,6 +19,8 @@ def plan(
     only: options.Only = None,
     seeds: options.Seeds = None,
     set_: options.Set = None,
+    stage1: options.Stage1 = None,
+    plugin: options.Plugins = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="print recipes with the origin of each value")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the jobs as JSON")] = False,
 ) -> None:
@@ -27,7 +29,7 @@ def plan(
 
     from suite.cli.select import Chosen
 
-    planned = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_).plan(draw=False)
+    planned = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1).plan(draw=False)
     if resolved:
         for row in {cell.row.name: cell for cell in planned.cells}.values():
             _print_recipe(row.row.name, row.resolved.recipe.model_dump(mode="json"), row.resolved.origins)

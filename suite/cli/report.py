@@ -13,6 +13,7 @@ from suite.cli import options
 def report(
     grid: Annotated[list[str], typer.Option("--grid", help="grid to report on; repeatable")],
     runs: options.Runs = None,
+    plugin: options.Plugins = None,
     profile: Annotated[str | None, typer.Option("--profile", help="which, where a grid was run with several")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write to [default: RUNS/report]")] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="photographs in a Grad-CAM figure")] = 5,
@@ -22,8 +23,10 @@ def report(
     from rich.console import Console
 
     from analysis.report import write_report
+    from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
+    load_plugins(plugin or ())
     workspace = Workspace.of(None, runs)
     for name in grid:
         written = write_report(workspace, name, profile, out or workspace.runs / "report", images if figures else 0)

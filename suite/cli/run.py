@@ -24,7 +24,8 @@ def run(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes side by side")] = None,
     executor: Annotated[str, typer.Option("--executor", help="local or slurm")] = "local",
     set_: options.Set = None,
-    plugin: Annotated[list[str] | None, typer.Option("--plugin", help="not available yet")] = None,
+    stage1: options.Stage1 = None,
+    plugin: options.Plugins = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="start nothing more after a failure")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
 ) -> None:
@@ -37,10 +38,8 @@ def run(
         if executor == "slurm":
             raise UsageError("--executor slurm is not available yet; use --executor local.")
         raise unknown("executor", executor, ["local", "slurm"])
-    if plugin:
-        raise UsageError("--plugin is not available yet.")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_)
+    chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
     outcome = run_plan(chosen.plan(draw=True), chosen.selection.overrides, workers, fail_fast)
     print(json.dumps(outcome.as_dict(), indent=2) if json_ else outcome.text())
     raise typer.Exit(outcome.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from suite.errors import UsageError
 from suite.grid.cells import Selection, parse_overrides
 from suite.grid.recipe import load_profile
 from suite.grid.spec import load_grid
+from suite.plugin import load_plugins, with_plugins
 from suite.workspace import Plan, Workspace, make_plan
 
 
@@ -25,6 +27,8 @@ class Chosen:
     only: str | None
     seeds: str | None
     overrides: list[str] | None
+    plugins: list[Path] | None = None
+    stage1: list[str] | None = None
 
     @property
     def selection(self) -> Selection:
@@ -35,12 +39,15 @@ class Chosen:
             self.only,
             _seeds(self.seeds),
             parse_overrides(self.overrides or ()),
+            _checkpoints(self.stage1 or ()),
         )
 
     def plan(self, draw: bool) -> Plan:
         """Load everything the selectors name."""
+        plugins = load_plugins(self.plugins or ())
+        grid = with_plugins(load_grid(self.grid))
         workspace = Workspace.of(self.data, self.runs)
-        return make_plan(workspace, load_grid(self.grid), load_profile(self.profile), self.selection, draw)
+        return make_plan(workspace, grid, load_profile(self.profile), self.selection, draw, plugins)
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:
@@ -50,3 +57,15 @@ def _seeds(text: str | None) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--seeds expects whole numbers such as 0,1,2, got '{text}'.") from None
+
+
+def _checkpoints(pairs: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        objective, equals, source = pair.partition("=")
+        if not equals or not objective or not source:
+            raise UsageError(
+                f"--stage1 expects OBJECTIVE=FILE, such as byol=byol_r50.pth, or a URL#sha256=..., got '{pair}'."
+            )
+        found[objective.strip()] = source
+    return found

@@ -128,7 +128,7 @@ class OfficialBoxes:
     def __call__(self, image: npt.NDArray[np.uint8], record: Record, dataset: Dataset) -> npt.NDArray[np.float32]:
         """See Detector. DataError if the record has no box."""
         if record.box is None:
-            raise DataError(f"{dataset.info.label} has no official box for '{record.path}': use another detector.")
+            raise DataError(f"{dataset.info.label} has no official box for '{record.path}'. {_others(dataset)}")
         filled = np.zeros(image.shape[:2], dtype=np.float32)
         x0, y0, x1, y1 = (max(0, round(v)) for v in record.box)
         filled[y0:y1, x0:x1] = 1
@@ -147,7 +147,7 @@ class OfficialMasks:
         file = next((p for p in places if p.is_file()), None)
         if file is None:
             looked = " and ".join(str(p) for p in places)
-            raise DataError(f"no segmentation mask for '{record.path}': looked for {looked}. Use another detector.")
+            raise DataError(f"no segmentation mask for '{record.path}': looked for {looked}. {_others(dataset)}")
         mask = decode(file)[..., 0]
         height, width = image.shape[0] + dataset.banner, image.shape[1]
         if abs(mask.shape[1] * height - mask.shape[0] * width) > 0.02 * width * mask.shape[0]:
@@ -155,6 +155,14 @@ class OfficialMasks:
         if mask.shape != (height, width):  # the images were made smaller after the masks were drawn
             mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
         return mask[: image.shape[0]].astype(np.float32) / np.float32(255)
+
+
+def _others(dataset: Dataset) -> str:
+    """What to type where a dataset lacks the annotations of an oracle."""
+    return (
+        f"Maps can be computed instead: suite data saliency {dataset.name} --detector u2netp, "
+        "then suite run with --set saliency.detector=u2netp"
+    )
 
 
 def mask_places(record: Record, dataset: Dataset) -> list[Path]:

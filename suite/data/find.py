@@ -36,7 +36,8 @@ def load_dataset(name: str, data_root: Path) -> Dataset:
     parse, _ = LOADERS[name]
     dataset = parse(find_folder(DATASETS[name], data_root))
     check_images(dataset)
-    return replace(dataset, synthetic=(data_root / "SYNTHETIC.json").exists())
+    drawn = dataset.root.is_relative_to(data_root) and (data_root / "SYNTHETIC.json").exists()
+    return replace(dataset, synthetic=drawn)
 
 
 def find_folder(info: DatasetInfo, data_root: Path) -> Path:

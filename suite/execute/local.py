@@ -235,7 +235,9 @@ def _serve(connection: Connection, stop: Any, places: Places, device: Device) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from suite.execute.worker import run_job
+    from suite.plugin import load_plugins
 
+    load_plugins(places.plugins)
     last = [0.0]
 
     def report(line: dict[str, float]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from suite.data.prepare import prepare, undecoded
 from suite.errors import UsageError
+from suite.execute.imports import import_checkpoints
 from suite.execute.local import LocalExecutor, Summary
 from suite.execute.worker import Device, Places
 from suite.grid.jobs import Job, TrainingSpec
@@ -81,6 +82,7 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail
     refuse_missing(plan)
     workspace, store = plan.workspace, plan.workspace.store
     record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs, data_facts(plan))
+    import_checkpoints(plan.pending, {digest: file for file, digest in plan.checkpoints.values()}, store)
     pending = plan.pending
     summary = Summary([], {}, False)
     # Decoded images of finished cells are made again where they were deleted: figures need them.
@@ -92,7 +94,7 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail
         ProgressLine(),
     )
     if pending:
-        places = Places(workspace.runs, workspace.cache)
+        places = Places(workspace.runs, workspace.cache, plan.plugins)
         executor = LocalExecutor(places, workers, Device(checkpoint_minutes=checkpoint_minutes()))
         grid = plan.cells[0].grid
         with BackgroundMirror(store, tracking_uri(workspace.runs), grid):

@@ -31,6 +31,7 @@ class Places:
 
     runs: Path
     cache: Path
+    plugins: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
+from methods.args import Args
+from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
 from suite.errors import UsageError, unknown
 from suite.grid.jobs import Block, DataSpec, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec, SaliencySpec
 from suite.grid.recipe import Profile, Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
@@ -260,18 +261,25 @@ def _pretrain_spec(
         saliency = SaliencySpec(**recipe.saliency.model_dump(), version=version, weights_sha256=weights)
     alignment = recipe.alignment
     if alignment is not None and not VIEWS[row.views].gives_masks:
-        raise UsageError(f"row '{row.name}': alignment needs views with masks, '{row.views}' has none.")
+        able = ", ".join(name for name, entry in VIEWS.items() if entry.gives_masks)
+        raise UsageError(
+            f"row '{row.name}': alignment needs views with masks, and '{row.views}' has none. Views that have: {able} "
+            f"(views: {able.partition(',')[0]} in the grid). Their maps are computed by `suite run`, or before it by: "
+            f"suite data saliency {data.name} --detector u2netp"
+        )
     return PretrainSpec(
         data=data,
         image_size=recipe.image_size,
         backbone=recipe.backbone,
-        objective=Block(
-            name=row.objective, version=OBJECTIVES[row.objective].version, args=recipe.objective.model_dump()
-        ),
-        views=Block(name=row.views, version=VIEWS[row.views].version, args=recipe.views.model_dump()),
-        alignment=alignment and Block(name="saliency", version=ALIGNMENT.version, args=alignment.model_dump()),
+        objective=_block(row.objective, OBJECTIVES[row.objective], recipe.objective),
+        views=_block(row.views, VIEWS[row.views], recipe.views),
+        alignment=None if alignment is None else _block("saliency", ALIGNMENT, alignment),
         saliency=saliency,
         train=recipe.pretrain,
         seed=seed,
         init=None if parent is None else parent.key,
     )
+
+
+def _block(name: str, entry: Entry, args: Args) -> Block:
+    return Block(name=name, version=entry.version, code=entry.sha256, args=args.model_dump())

@@ -33,6 +33,7 @@ class Block(Spec):
 
     name: str
     version: int
+    code: str | None = None  # SHA-256 of the file, where a plugin brings it
     args: dict[str, Any]
 
 

@@ -209,20 +209,17 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
         keep = {"image_size", "store_size", "backbone", "finetune", "probe"}
         layers = [(name, {field: value for field, value in profile.defaults.items() if field in keep})]
     else:
-        if row.objective not in profile.objectives:
-            raise UsageError(f"profile '{profile.name}' has no recipe for objective '{row.objective}'.")
-        if row.views not in profile.views:
-            raise UsageError(f"profile '{profile.name}' has no recipe for view '{row.views}'.")
-        own = dict(profile.objectives[row.objective])
-        own_views = own.pop("views", {})
-        for kind in own_views:
-            if kind not in profile.views:
-                raise unknown(
-                    f"view under objective '{row.objective}' in profile '{profile.name}'", kind, profile.views
-                )
-        layers.append((f"{name}, objective {row.objective}", own))
-        layers.append((f"{name}, view {row.views}", {"views": profile.views[row.views]}))
-        layers.append((f"{name}, objective {row.objective}", {"views": own_views.get(row.views, {})}))
+        objective = _sections(profile, "objective", row.objective, OBJECTIVES, profile.objectives)
+        views = _sections(profile, "view", row.views, VIEWS, profile.views)
+        for origin, section in objective:
+            for kind in section.get("views", {}):
+                if kind not in VIEWS:
+                    raise unknown(f"view under {origin}:", kind, VIEWS)
+        layers += [
+            (origin, {key: value for key, value in part.items() if key != "views"}) for origin, part in objective
+        ]
+        layers += [(origin, {"views": section}) for origin, section in views]
+        layers += [(origin, {"views": section.get("views", {}).get(row.views, {})}) for origin, section in objective]
     if stage1 is not None:
         layers.append((f"{name}, stage 1 {stage1}", profile.stage1.get(stage1, {})))
     layers.append((f"row {row.name}", _nested(row.set)))
@@ -241,6 +238,21 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     recipe = validated(Recipe, merged, where)
     shown = {path: origin for path, origin in origins.items() if path.partition(".")[0] in merged}
     return Resolved(recipe, shown)
+
+
+def _sections(
+    profile: Profile, what: str, name: str, known: Mapping[str, Entry], sections: Mapping[str, dict[str, Any]]
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """What there is on an objective or a view, with its origin: a plugin's own recipe, and over it the profile's."""
+    entry, found = known[name], list[tuple[str, Mapping[str, Any]]]()
+    if entry.plugin:
+        found.append((f"plugin {entry.plugin}", entry.recipe))
+        found.append((f"plugin {entry.plugin}, profile {profile.name}", entry.by_profile.get(profile.name, {})))
+    if name in sections:
+        found.append((f"profile {profile.name}, {what} {name}", sections[name]))
+    if not found:
+        raise UsageError(f"profile '{profile.name}' has no recipe for {what} '{name}'.")
+    return found
 
 
 def applies(path: str, recipe: Recipe) -> bool:

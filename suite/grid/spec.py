@@ -30,6 +30,9 @@ class Row(BaseModel):
     views: str = Field("random_resized_crop", description="file in methods/views/")
     alignment: bool = Field(False, description="add CVSA's cross-view saliency alignment, L_Align")
     stage1: Stage1 = Field("none", description="dataset of the first stage")
+    stage1_checkpoint: str | None = Field(
+        None, description="file or URL#sha256=... of a first stage that others trained; `--stage1` has priority"
+    )
     stage2: bool = Field(True, description="pretrain on the fine-grained training split")
     set: dict[str, Any] = Field(default_factory=dict, description="recipe fields this row overrides")
 

@@ -1,0 +1,58 @@
+"""First stages that others trained: a checkpoint becomes a finished job of the store, before anything is trained."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from suite.errors import DataError, SuiteError
+from suite.execute.worker import Device, environment
+from suite.grid.jobs import ImportSpec, Job
+from suite.store.store import Failure, Result, Store, sha256
+
+log = logging.getLogger(__name__)
+
+
+def import_checkpoints(jobs: Iterable[Job], files: Mapping[str, Path], store: Store) -> None:
+    """Import every checkpoint that is not in the store yet.
+
+    Args:
+        jobs: pending jobs; those of other kinds are left alone.
+        files: file per SHA-256.
+        store: where the backbones go.
+
+    Raises:
+        DataError: the file is no checkpoint, or its tensors do not fit the backbone; says which.
+    """
+    for job in jobs:
+        if isinstance(job.spec, ImportSpec):
+            with store.claim(job.key):
+                if store.result(job.key) is None:
+                    _import(job, job.spec, files[job.spec.sha256], store)
+
+
+def _import(job: Job, spec: ImportSpec, file: Path, store: Store) -> None:
+    from methods.backbone import Backbone
+    from suite.training.checkpoint import hand_over, save_weights
+    from suite.training.layouts import backbone_tensors, read_checkpoint
+
+    began = time.monotonic()
+    store.begin(job, environment(Device()))
+    try:
+        layout, tensors = backbone_tensors(read_checkpoint(file))
+        backbone = Backbone(spec.backbone)
+        hand_over(backbone, tensors, f"{file.name} ({layout})")
+    except SuiteError as error:
+        store.fail(job.key, Failure(error=str(error), kind="failed", traceback=""))
+        raise DataError(f"{job.name}: {error}") from error
+    path = store.checkpoint(job.key) / "backbone.safetensors"
+    save_weights(path, backbone)
+    log.info("%s: %d tensors of %s, layout %s", job.name, len(tensors), file.name, layout)
+    store.finish(
+        Result(
+            key=job.key, name=job.name, metrics={}, counts={"tensors": len(tensors)}, files={path.name: sha256(path)},
+            seconds=time.monotonic() - began, images_per_second=0.0,
+        )
+    )  # fmt: skip

@@ -1,0 +1,193 @@
+"""Own methods, views and datasets from outside the project: `--plugin FILE.py` or `--plugin FOLDER`.
+
+A Python file calls the `register_...` functions below when it is loaded. What it registers takes part in every grid of
+that command: a row of its own at the end, a dataset beside the others. The file's SHA-256 enters the keys of all jobs
+that use its code, so an edited method is trained again. A folder with `train/<class>/` and `test/<class>/` is a dataset
+as it is. Plugins run with the user's rights: load only what you trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from methods.args import Args
+from methods.registry import OBJECTIVES, VIEWS, Entry
+from suite.data.catalogue import DATASETS, DatasetInfo
+from suite.data.find import LOADERS
+from suite.data.folder import parse_folder
+from suite.data.record import Dataset
+from suite.errors import UsageError
+from suite.grid.spec import GridSpec, Row
+
+_ROWS: dict[str, Row] = {}
+_OWN_DATASETS: list[str] = []
+_LOADED: dict[Path, str] = {}  # file or folder -> SHA-256 of a file, empty for a folder
+_LOADING: list[tuple[str, str]] = []  # name and SHA-256 of the file that is being executed
+
+
+def load_plugins(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Load each file or folder once per process. Returns their absolute paths, for other processes to load too.
+
+    Raises:
+        UsageError: nothing is there, the file cannot be executed, or a name is taken.
+    """
+    places = tuple(path.expanduser().resolve() for path in paths)
+    for place in places:
+        if place in _LOADED:
+            continue
+        if place.is_dir():
+            _register_folder(place)
+            _LOADED[place] = ""
+        elif place.suffix == ".py" and place.is_file():
+            _LOADED[place] = _execute(place)
+        else:
+            raise UsageError(f"--plugin expects a Python file or a folder with train/ and test/, got {place}.")
+    return places
+
+
+def register_objective(
+    name: str,
+    code: type,
+    args: type[Args],
+    *,
+    recipe: Mapping[str, Any],
+    by_profile: Mapping[str, Mapping[str, Any]] | None = None,
+    label: str | None = None,
+    views: str = "random_resized_crop",
+    needs_train_size: bool = False,
+) -> None:
+    """Make an objective known, and add a row with it to every grid.
+
+    Args:
+        name: for `--method` and for cells' ids.
+        code: a `methods.objective.Objective`, called with (args, backbone).
+        args: its settings; every field has a value in `recipe` or a default.
+        recipe: as a section under `objectives:` of a profile: `objective`, `pretrain`, `views`, ...
+        by_profile: per profile, what to lay over `recipe` there.
+        label: as printed in tables; the name where it is not given.
+        views: what it trains on, in a first stage too.
+        needs_train_size: call it with `train_images`, the number of training images, as well.
+    """
+    _add(
+        OBJECTIVES,
+        "objective",
+        name,
+        code,
+        Entry(
+            "", args, needs_train_size=needs_train_size, plain_views=views, recipe=recipe, by_profile=by_profile or {}
+        ),
+    )
+    register_row(name, label=label, objective=name, views=views)
+
+
+def register_views(
+    name: str,
+    code: type,
+    args: type[Args],
+    *,
+    recipe: Mapping[str, Any],
+    by_profile: Mapping[str, Mapping[str, Any]] | None = None,
+    needs_saliency: bool = False,
+    gives_masks: bool = False,
+) -> None:
+    """Make a kind of view known, for rows to use. `code`: a `methods.views.base.ViewMaker`, called with
+    (args, source, size); `recipe`: as a section under `views:` of a profile; the rest as in `register_objective`."""
+    entry = Entry(
+        "", args, needs_saliency=needs_saliency, gives_masks=gives_masks, recipe=recipe, by_profile=by_profile or {}
+    )
+    _add(VIEWS, "view", name, code, entry)
+
+
+def register_row(
+    name: str,
+    *,
+    objective: str,
+    label: str | None = None,
+    views: str = "random_resized_crop",
+    alignment: bool = False,
+    set: Mapping[str, Any] | None = None,
+) -> None:
+    """Add a row, a combination of known objectives and views, to every grid. Fields as in a grid file."""
+    if name in _ROWS:
+        raise UsageError(f"{_where()} registers the row '{name}', which another plugin has registered.")
+    _ROWS[name] = Row(
+        name=name, label=label or name, method=name, objective=objective, views=views, alignment=alignment,
+        set=dict(set or {}),
+    )  # fmt: skip
+
+
+def register_dataset(
+    name: str, folder: Path, parse: Callable[[Path], Dataset], *, label: str | None = None, licence: str = "not stated"
+) -> None:
+    """Add a labelled dataset to every grid. `parse` reads `folder`; it is called here once, for the counts."""
+    if name in DATASETS:
+        raise UsageError(f"{_where()} registers the dataset '{name}', which exists already. Choose another name.")
+    found = parse(folder)
+    counts = len(found.train), len(found.test), len(found.classes)  # those found, so the set counts as complete
+    DATASETS[name] = DatasetInfo(name, label or name, (str(folder),), *counts, licence, str(folder))
+    LOADERS[name] = (parse, (".",))
+    _OWN_DATASETS.append(name)
+
+
+def with_plugins(grid: GridSpec) -> GridSpec:
+    """The grid with the rows and datasets of all plugins. New rows have the stages of the grid's reference row."""
+    reference = grid.row(grid.reference_row)
+    taken = sorted(_ROWS.keys() & {row.name for row in grid.rows})
+    if taken:
+        raise UsageError(f"a plugin registers the row '{taken[0]}', which grid {grid.name} has already.")
+    rows = [
+        row.model_copy(
+            update={"stage1": reference.stage1, "series": row.label if getattr(grid, "sweep", None) else None}
+        )
+        for row in _ROWS.values()
+    ]
+    return grid.model_copy(
+        update={"rows": (*grid.rows, *rows), "datasets": (*grid.datasets, *_OWN_DATASETS)},
+    )
+
+
+def _execute(path: Path) -> str:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    name = f"suite_plugin_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{digest[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be loaded as a Python module.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # blocks are found again by "module:name"
+    _LOADING.append((path.name, digest))
+    try:
+        spec.loader.exec_module(module)
+    except UsageError:
+        del sys.modules[name]
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"plugin {path} fails when it is loaded: {type(error).__name__}: {error}") from error
+    finally:
+        _LOADING.pop()
+    return digest
+
+
+def _register_folder(path: Path) -> None:
+    name = re.sub(r"[^0-9a-z]+", "_", path.name.lower()).strip("_")
+    register_dataset(name, path, lambda root: parse_folder(name, root), label=path.name)
+
+
+def _add(known: dict[str, Entry], what: str, name: str, code: type, entry: Entry) -> None:
+    if name in known:
+        raise UsageError(f"{_where()} registers the {what} '{name}', which exists already. Choose another name.")
+    if not _LOADING:
+        raise UsageError(f"the {what} '{name}' must be registered by a file given with --plugin.")
+    plugin, digest = _LOADING[-1]
+    known[name] = replace(entry, code=f"{code.__module__}:{code.__qualname__}", plugin=plugin, sha256=digest)
+
+
+def _where() -> str:
+    return f"plugin {_LOADING[-1][0]}" if _LOADING else "a plugin"
