@@ -60,6 +60,10 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
     files = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"]
     write_text(files[0], to_latex(table))
     write_text(files[1], to_csv(table))
+    if grid.sweep is not None:
+        from analysis.scale_figure import scale_figure
+
+        files += scale_figure(grid, table, out / f"{grid.name}_figure")
     if images:
         files += _figures(workspace, grid, entries, out, images)
     return Written(to_text(table), files)

@@ -143,9 +143,7 @@ def with_plugins(grid: GridSpec) -> GridSpec:
     if taken:
         raise UsageError(f"a plugin registers the row '{taken[0]}', which grid {grid.name} has already.")
     rows = [
-        row.model_copy(
-            update={"stage1": reference.stage1, "series": row.label if getattr(grid, "sweep", None) else None}
-        )
+        row.model_copy(update={"stage1": reference.stage1, "series": row.label if grid.sweep else None})
         for row in _ROWS.values()
     ]
     return grid.model_copy(

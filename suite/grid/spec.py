@@ -35,6 +35,7 @@ class Row(BaseModel):
     )
     stage2: bool = Field(True, description="pretrain on the fine-grained training split")
     set: dict[str, Any] = Field(default_factory=dict, description="recipe fields this row overrides")
+    series: str | None = Field(None, description="the line of the sweep's figure that the row is a point of")
 
     @model_validator(mode="after")
     def _consistent(self) -> Row:
@@ -55,7 +56,29 @@ class GridSpec(BaseModel):
     datasets: tuple[str, ...]
     reference_row: str = Field(description="row the deltas in parentheses refer to")
     published: str | None = Field(None, description="value of the `table` column in experiments/published/*.csv")
+    sweep: str | None = Field(
+        None,
+        description="recipe field along the x axis of a figure; a row's `sweep: [...]` then stands for one row each",
+    )
     rows: tuple[Row, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expanded(cls, data: Any) -> Any:
+        """Write out the rows that stand for several, before anything else looks at them."""
+        if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
+            return data
+        field, rows = data.get("sweep"), []
+        for row in data["rows"]:
+            values = row.get("sweep") if isinstance(row, dict) else None
+            if values is not None and field is None:
+                raise ValueError(
+                    f"row '{row.get('name')}' has a sweep, but the grid names no field: sweep: views.scale"
+                )
+            rows += [row] if values is None else [_point(row, str(field), value) for value in values]
+        if field is not None:
+            rows = [{"series": row.get("label"), **row} if isinstance(row, dict) else row for row in rows]
+        return {**data, "rows": rows}
 
     @model_validator(mode="after")
     def _consistent(self) -> GridSpec:
@@ -77,6 +100,18 @@ class GridSpec(BaseModel):
             if row.name == name:
                 return row
         raise unknown("row", name, [row.name for row in self.rows])
+
+
+def _point(row: dict[str, Any], field: str, value: float) -> dict[str, Any]:
+    """One row of a sweep: {"name": "byol_ss", "sweep": [...]} -> {"name": "byol_ss_0.3", "set": {field: 0.3}}."""
+    rest = {key: kept for key, kept in row.items() if key != "sweep"}
+    return {
+        **rest,
+        "name": f"{row.get('name')}_{value:g}",
+        "label": f"{row.get('label')}, {field.rpartition('.')[2]} {value:g}",
+        "series": row.get("label"),
+        "set": {**row.get("set", {}), field: value},
+    }
 
 
 def load_grid(name_or_file: str) -> GridSpec:

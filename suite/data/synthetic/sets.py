@@ -1,4 +1,4 @@
-"""The five sets as lists of pictures to draw: kind, class, split and file names in the official layout."""
+"""The six sets as lists of pictures to draw: kind, class, split and file names in the official layout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Item:
 
     def draw(self) -> Picture:
         """The picture, without its banner."""
-        if self.label is None:
+        if len(self.actors) > 1:
             return draw_several(self.actors, self.short_side, self.seed)
         return draw_single(self.actors[0].kind, self.actors[0].parts, self.short_side, self.seed)
 
@@ -148,8 +148,24 @@ def _coco(spec: SyntheticSpec) -> SetPlan:
     return SetPlan("coco", "coco", (), tuple(items))
 
 
+def _imagenet(spec: SyntheticSpec) -> SetPlan:
+    """One body to a picture, of any kind and look; one folder per kind, numbered as no real one is."""
+    place = SET_NAMES.index("imagenet")
+    items: list[Item] = []
+    for n in range(spec.imagenet):
+        rng = np.random.default_rng([spec.seed, place, n, 1])
+        number, kind = n % 3, ("bird", "aircraft", "car")[n % 3]
+        folder = f"n{99_999_997 + number}"
+        key = f"{folder}_{n}"
+        items.append(
+            Item(key, None, True, f"train/{folder}/{key}.JPEG", f"segmentations/{folder}/{key}.png",
+                 (Actor(kind, _pick(classes(KINDS[kind].parts, 24), rng)),), (spec.seed, place, n), spec.short_side)
+        )  # fmt: skip
+    return SetPlan("imagenet", "imagenet", (), tuple(items))
+
+
 def _pick(looks: list[dict[str, str]], rng: np.random.Generator) -> Parts:
     return looks[int(rng.integers(len(looks)))]
 
 
-_PLANS = {"cub": _cub, "nabirds": _nabirds, "aircraft": _aircraft, "cars": _cars, "coco": _coco}
+_PLANS = {"cub": _cub, "nabirds": _nabirds, "aircraft": _aircraft, "cars": _cars, "coco": _coco, "imagenet": _imagenet}

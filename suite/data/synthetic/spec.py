@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from suite.data.synthetic.parts import MAX_CLASSES
 
-SetName = Literal["cub", "nabirds", "aircraft", "cars", "coco"]
+SetName = Literal["cub", "nabirds", "aircraft", "cars", "coco", "imagenet"]
 SET_NAMES: tuple[SetName, ...] = get_args(SetName)
 
 
@@ -39,3 +39,4 @@ class SyntheticSpec(BaseModel):
     aircraft: Counts = Counts(classes=12, train=40, test=15)
     cars: Counts = Counts(classes=12, train=40, test=15)
     coco: int = Field(300, ge=1, description="unlabelled scenes of two to four bodies")
+    imagenet: int = Field(300, ge=1, description="unlabelled pictures of one body each, of all kinds")
