@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from methods.args import AlignmentArgs
+from methods.distributed import gathered
 from methods.objective import ema_update, frozen_copy
 
 
@@ -66,7 +67,7 @@ class SaliencyAlignment(nn.Module):
         """
         attention = self.attention(query, key)
         loss = (attention - mask_on_grid(mask, query.shape[2:], self.args)).square().mean()
-        found = attention.detach()
+        found = gathered(attention)
         stats = {"attention_min": found.min(), "attention_mean": found.mean(), "attention_max": found.max()}
         return loss, stats
 

@@ -21,6 +21,7 @@ from torchvision.ops import roi_align
 
 from methods.args import InsLocArgs
 from methods.backbone import Backbone
+from methods.distributed import gathered, one_running_average
 from methods.moco_v2 import mlp_head, unit
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
@@ -31,6 +32,8 @@ from methods.views.batch import Views
 
 class InsLoc(Objective):
     """Needs two views with boxes. In training every call of `loss` moves the key encoder and the queue."""
+
+    synchronise_bn = False
 
     def __init__(self, args: InsLocArgs, backbone: Backbone, train_images: int) -> None:
         super().__init__()
@@ -52,12 +55,14 @@ class InsLoc(Objective):
         encode, encode_key = (
             partial(region_features, network, side=self.args.roi_side) for network in (self.backbone, self.key_backbone)
         )
-        query = unit(self.head(in_groups(encode, self.args.bn_splits, view, box)))  # [B, D]
-        with torch.no_grad():
-            key = unit(self.key_head(shuffled(encode_key, self.args.bn_splits, key_view, key_box)))  # [B, D]
+        splits = self.args.bn_splits
+        with one_running_average(self.backbone, splits):
+            query = unit(self.head(in_groups(encode, splits, view, box)))  # [B, D]
+        with torch.no_grad(), one_running_average(self.key_backbone, splits):
+            key = unit(self.key_head(shuffled(encode_key, splits, key_view, key_box)))  # [B, D]
         contrastive = moco_loss(query, key, self.queue.negatives(), self.args.temperature)
         if self.training:
-            self.queue.enqueue(key)
+            self.queue.enqueue(gathered(key))
         return {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
 
 

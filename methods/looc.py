@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from methods.args import LoocArgs
 from methods.backbone import Backbone
+from methods.distributed import gathered, one_running_average
 from methods.moco_v2 import mlp_head, unit
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
@@ -32,6 +33,8 @@ from methods.views.batch import Views
 
 class Looc(Objective):
     """Needs n + 2 views, those of `shared_augmentation`. One call of `loss` per step, as in MoCo."""
+
+    synchronise_bn = False
 
     def __init__(self, args: LoocArgs, backbone: Backbone, train_images: int) -> None:
         super().__init__()
@@ -55,14 +58,20 @@ class Looc(Objective):
         if self.training:
             ema_update(self.key_backbone, self.backbone, self.args.momentum)
             ema_update(self.key_heads, self.heads, self.args.momentum)
-        feature = in_groups(self.backbone.pooled, self.args.bn_splits, view)  # [B, dim]
+        with one_running_average(self.backbone, self.args.bn_splits):
+            feature = in_groups(self.backbone.pooled, self.args.bn_splits, view)  # [B, dim]
         with torch.no_grad():
-            key_features = [shuffled(self.key_backbone.pooled, self.args.bn_splits, k) for k in key_views]
+            key_features = [self._key_features(key_view) for key_view in key_views]
 
         queries = [unit(head(feature)) for head in self.heads]  # per space [B, D]
         losses = [self._space(i, query, key_features) for i, query in enumerate(queries)]
         scalars = {f"space_{i}": value.detach() for i, value in enumerate(losses)}
         return {"loss": torch.stack(losses).mean(), **scalars, "embedding_std": embedding_std(queries[0].detach())}
+
+    def _key_features(self, view: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, dim]."""
+        with one_running_average(self.key_backbone, self.args.bn_splits):
+            return shuffled(self.key_backbone.pooled, self.args.bn_splits, view)
 
     def _space(self, i: int, query: Tensor, key_features: list[Tensor]) -> Tensor:
         """Loss of space i for queries [B, D] and the features [B, dim] of k_0 .. k_n; then its queue moves on."""
@@ -74,7 +83,7 @@ class Looc(Objective):
         others = [key for j, key in enumerate(keys) if j != i]
         value = leave_one_out_loss(query, keys[i], others, queue.negatives(), self.args.temperature)
         if self.training:
-            queue.enqueue(keys[0])
+            queue.enqueue(gathered(keys[0]))
         return value
 
 

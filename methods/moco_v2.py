@@ -4,7 +4,8 @@ Loss, equation 1 of MoCo: InfoNCE of a query, view 1, against its key, view 2, a
 direction only. The loss is solo-learn's; its MoCo v2+ is symmetric with a rising momentum, a different method.
 Order of a step, as in MoCo's code: the key encoder moves by equation 2, keys are computed, the loss uses the queue as
 it was, the keys enter the queue.
-Differs from the paper: K is at most half of the training images; shuffle-BN works on one device (shuffle_bn.py).
+Differs from the paper: K is at most half of the training images; shuffle-BN works in groups of the batch, whatever the
+number of devices (shuffle_bn.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.nn.functional import normalize
 
 from methods.args import MocoV2Args
 from methods.backbone import Backbone
+from methods.distributed import gathered, one_running_average
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
 from methods.shuffle_bn import in_groups, shuffled
@@ -31,6 +33,8 @@ def mlp_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 class MocoV2(Objective):
     """Needs two views. In training every call of `loss` moves the key encoder and the queue: one call per step."""
+
+    synchronise_bn = False
 
     def __init__(self, args: MocoV2Args, backbone: Backbone, train_images: int) -> None:
         super().__init__()
@@ -47,13 +51,15 @@ class MocoV2(Objective):
         if self.training:
             ema_update(self.key_backbone, self.backbone, self.args.momentum)
             ema_update(self.key_head, self.head, self.args.momentum)
-        query = unit(self.head(in_groups(self.backbone.pooled, self.args.bn_splits, view)))  # [B, D]
-        with torch.no_grad():
-            pooled = shuffled(self.key_backbone.pooled, self.args.bn_splits, key_view)
+        splits = self.args.bn_splits
+        with one_running_average(self.backbone, splits):
+            query = unit(self.head(in_groups(self.backbone.pooled, splits, view)))  # [B, D]
+        with torch.no_grad(), one_running_average(self.key_backbone, splits):
+            pooled = shuffled(self.key_backbone.pooled, splits, key_view)
             key = unit(self.key_head(pooled))  # [B, D]
         contrastive = moco_loss(query, key, self.queue.negatives(), self.args.temperature)
         if self.training:
-            self.queue.enqueue(key)
+            self.queue.enqueue(gathered(key))
         return {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
 
 

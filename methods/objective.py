@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from methods.backbone import Backbone
+from methods.distributed import gathered
 from methods.views.batch import Views
 
 
@@ -20,6 +22,9 @@ class Objective(nn.Module, ABC):
     """
 
     backbone: Backbone
+    synchronise_bn: ClassVar[bool] = (
+        True  # among processes; False where groups of the batch are normalised by themselves
+    )
 
     @abstractmethod
     def loss(self, views: Views) -> dict[str, Tensor]:
@@ -54,10 +59,11 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def embedding_std(embeddings: Tensor) -> Tensor:
-    """How spread out [B, D] embeddings are: 1 for directions uniform on the sphere, 0 when all are the same.
+    """How spread out the embeddings [B, D] of all processes are: 1 for directions uniform on the sphere, 0 when all
+    are the same.
 
     The mean over dimensions of the standard deviation of L2-normalised embeddings, times sqrt(D)
     (Chen & He 2021, arXiv:2011.10566, figure 2).
     """
-    unit = nn.functional.normalize(embeddings.float(), dim=1)
+    unit = nn.functional.normalize(gathered(embeddings).float(), dim=1)
     return unit.std(dim=0, correction=0).mean() * math.sqrt(embeddings.shape[1])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from methods.args import RelLocArgs
 from methods.backbone import Backbone
+from methods.distributed import Dropout
 from methods.objective import Objective, embedding_std
 from methods.rot_pred import labelled
 from methods.views.batch import Views
@@ -39,7 +40,7 @@ class RelLoc(Objective):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
         self.head = nn.Sequential(
-            hidden, nn.BatchNorm1d(args.hidden_dim), nn.ReLU(inplace=True), nn.Dropout(args.dropout), last
+            hidden, nn.BatchNorm1d(args.hidden_dim), nn.ReLU(inplace=True), Dropout(args.dropout), last
         )
 
     def loss(self, views: Views) -> dict[str, Tensor]:

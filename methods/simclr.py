@@ -3,7 +3,7 @@
 Loss, equation 1: NT-Xent over the 2N views of a batch, each once the anchor, its other view the positive, the 2N - 2
 views of other images the negatives; itself it is neither. The loss is solo-learn's. It needs the whole batch at once:
 accumulating gradients over parts would leave out negatives.
-Differs from the paper in the batch alone (4,096 there), and in statistics taken over one device.
+Differs from the paper in the batch alone (4,096 there).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from methods.args import SimclrArgs
 from methods.backbone import Backbone
+from methods.distributed import gathered_with_gradient
 from methods.objective import Objective, embedding_std
 from methods.solo_learn import simclr_loss
 from methods.views.batch import Views
@@ -42,5 +43,6 @@ class Simclr(Objective):
     def loss(self, views: Views) -> dict[str, Tensor]:
         """NT-Xent of two views [B, 3, S, S]."""
         first, second = (self.projector(self.backbone.pooled(view)) for view in views.images)  # [B, D] each
-        contrastive = simclr_loss(first, second, self.args.temperature)
-        return {"loss": contrastive, "embedding_std": embedding_std(first)}
+        # Every process computes the loss of the whole batch: the negatives of the others with their gradients.
+        whole = gathered_with_gradient(first), gathered_with_gradient(second)
+        return {"loss": simclr_loss(*whole, self.args.temperature), "embedding_std": embedding_std(first)}

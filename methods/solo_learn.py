@@ -56,7 +56,7 @@ def simclr_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """solo-learn's NT-Xent: mean over the 2N anchors of two views' projections [N, D] (arXiv:2002.05709, equation 1).
 
     It normalises them, in single precision at least, since logits reach 1 / temperature. The negatives are those of
-    the batch handed in; nothing is gathered from other devices.
+    the batch handed in; what other processes have must be gathered before.
     """
     function = cast("Callable[[Tensor, Tensor, float], Tensor]", _module("losses.simclr").simclr_loss_func)
     precise = torch.promote_types(first.dtype, torch.float32)

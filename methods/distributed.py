@@ -1,0 +1,184 @@
+"""Several processes that train one objective, each with a share of the batch: what has to be brought together.
+
+Every process holds the same parameters, draws the same random numbers and sees rows r B / W .. (r + 1) B / W of the
+batch. Gradients are averaged over the processes by torch's DistributedDataParallel, so a loss that is the mean over a
+process's own rows gives the gradient of the mean over the whole batch, wherever statistics and negatives are those of
+the whole batch too. All functions here do nothing in a single process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.functional import dropout
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from methods.views.batch import Views
+
+
+def world() -> int:
+    """W, the number of processes."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process, 0 .. W - 1."""
+    return distributed.get_rank() if world() > 1 else 0
+
+
+def share(tensor: Tensor) -> Tensor:
+    """This process's rows of a tensor [B, ...] of the whole batch; B is a multiple of W."""
+    if len(tensor) % world():
+        raise ValueError(f"{len(tensor)} rows cannot be shared by {world()} processes evenly")
+    rows = len(tensor) // world()
+    return tensor[rank() * rows : (rank() + 1) * rows]
+
+
+def shared_views(views: Views) -> Views:
+    """This process's part of a batch of views. Rotations or patches of an image stand in a row and stay together."""
+
+    def part(tensors: list[Tensor] | None) -> list[Tensor] | None:
+        return None if tensors is None else [share(tensor) for tensor in tensors]
+
+    labels = None if views.labels is None else share(views.labels)
+    return replace(
+        views, images=[share(v) for v in views.images], masks=part(views.masks), boxes=part(views.boxes), labels=labels
+    )
+
+
+@torch.no_grad()
+def gathered(tensor: Tensor) -> Tensor:
+    """The rows of all processes, [b, ...] -> [W b, ...], in the order of the batch; without gradient."""
+    if world() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world())]
+    distributed.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+def gathered_with_gradient(tensor: Tensor) -> Tensor:
+    """As `gathered`; each process gets back what the losses of all processes say of its rows, summed."""
+    return tensor if world() == 1 else cast(Tensor, _Gather.apply(tensor))
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return gathered(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return share(total)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes; what flows back is the sum as well, since every process's loss depends on it."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+class _SyncBatchNorm(_BatchNorm):
+    """Batch normalisation over the rows of all processes, in place of torch.nn.SyncBatchNorm, which needs a GPU."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected at least two dimensions, found {input.dim()}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[b, C, ...] -> the same shape."""
+        if not self.training or world() == 1:
+            return super().forward(input)
+        others = [axis for axis in range(input.dim()) if axis != 1]
+        count = input.numel() // input.shape[1] * world()
+        wide = [1, -1, *[1] * (input.dim() - 2)]
+        mean = _Sum.apply(input.sum(others)) / count
+        centred = input - mean.view(wide)
+        variance = _Sum.apply(centred.square().sum(others)) / count
+        with torch.no_grad():
+            momentum = cast(float, self.momentum)
+            cast(Tensor, self.running_mean).lerp_(mean.detach(), momentum)
+            cast(Tensor, self.running_var).lerp_(variance.detach() * count / (count - 1), momentum)
+            cast(Tensor, self.num_batches_tracked).add_(1)
+        scaled = centred * (variance + self.eps).rsqrt().view(wide)
+        return cast(Tensor, scaled * self.weight.view(wide) + self.bias.view(wide))
+
+
+def synchronised(module: nn.Module) -> nn.Module:
+    """The module with batch normalisation over all processes, keys of the state_dict unchanged; in place."""
+    if world() == 1:
+        return module
+    if any(parameter.is_cuda for parameter in module.parameters()):
+        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            own = _SyncBatchNorm(child.num_features, child.eps, child.momentum)
+            own.load_state_dict(child.state_dict())
+            own.to(child.weight)
+            for key, parameter in child.named_parameters():
+                own.get_parameter(key).requires_grad_(parameter.requires_grad)
+            setattr(module, name, own.train(child.training))
+        else:
+            synchronised(child)
+    return module
+
+
+class Dropout(nn.Dropout):
+    """Dropout whose mask does not depend on the number of processes: it is drawn for the whole batch."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[b, ...] -> the same shape."""
+        if not self.training or world() == 1:
+            return super().forward(input)
+        whole = torch.ones(world() * len(input), *input.shape[1:], dtype=input.dtype, device=input.device)
+        return input * share(dropout(whole, self.p))
+
+
+@contextmanager
+def one_running_average(module: nn.Module, groups: int) -> Iterator[None]:
+    """Bring running statistics together that every process has updated with its own groups of the batch.
+
+    One process updates them group after group: r <- (1 - m) r + m s. Of W processes each knows the result of its own
+    groups only. Since the update is linear, the contributions add up, each discounted by the groups that come after it:
+    the same numbers as in one process.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    if world() == 1 or not module.training or not layers:
+        yield
+        return
+    keep = 1 - cast(float, layers[0].momentum)  # one momentum throughout: torchvision's ResNet
+    before = _statistics(layers)
+    yield
+    own = groups // world()
+    contributions = gathered((_statistics(layers) - keep**own * before)[None])  # [W, all statistics]
+    after = keep**groups * before
+    for place, contribution in enumerate(contributions):
+        after += keep ** (own * (world() - 1 - place)) * contribution
+    start = 0
+    for layer in layers:
+        for part in (cast(Tensor, layer.running_mean), cast(Tensor, layer.running_var)):
+            # Not in place for autograd, which keeps a hold on running statistics though training never uses them.
+            part.data.copy_(after[start : start + len(part)])
+            start += len(part)
+        cast(Tensor, layer.num_batches_tracked).add_(groups - own)
+
+
+def _statistics(layers: list[_BatchNorm]) -> Tensor:
+    """A copy of running means and variances, one after the other."""
+    return torch.cat([cast(Tensor, part) for layer in layers for part in (layer.running_mean, layer.running_var)])

@@ -1,0 +1,110 @@
+"""Three steps of every objective, in one process or as one of several. Run by test_distributed.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from methods.alignment import SaliencyAlignment
+from methods.args import (
+    AlignmentArgs,
+    Args,
+    BackboneArgs,
+    ByolArgs,
+    InsLocArgs,
+    LoocArgs,
+    MocoV2Args,
+    RelLocArgs,
+    RotPredArgs,
+    SimclrArgs,
+)
+from methods.backbone import Backbone
+from methods.distributed import gathered, shared_views, synchronised, world
+from methods.objective import Objective
+from methods.registry import OBJECTIVES
+from methods.views.batch import Views
+
+BATCH, SIDE, STEPS = 8, 16, 3
+KEYS = {"hidden_dim": 12, "projection_dim": 6, "temperature": 0.2, "momentum": 0.9, "queue_size": 11, "bn_splits": 4}
+ARGS: dict[str, Args] = {
+    "byol": ByolArgs(hidden_dim=12, projection_dim=6, tau_base=0.9),
+    "simclr": SimclrArgs(hidden_dim=12, projection_dim=6, temperature=0.2),
+    "moco_v2": MocoV2Args(**KEYS),
+    "looc": LoocArgs(**KEYS, augmentations=2),
+    "insloc": InsLocArgs(**KEYS, roi_side=3),
+    "rot_pred": RotPredArgs(),
+    "rel_loc": RelLocArgs(hidden_dim=12, dropout=0.5),
+}
+CASES = ("byol", "byol with alignment", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc")
+
+
+def batch(name: str, step: int) -> Views:
+    """A batch as the views of that objective lay it out, of noise."""
+    rng = torch.Generator().manual_seed(1000 + step)
+
+    def noise(rows: int, side: int = SIDE) -> Tensor:
+        return torch.randn(rows, 3, side, side, generator=rng, dtype=torch.float64)
+
+    match name:
+        case "rot_pred":
+            return Views([noise(4 * BATCH)], labels=torch.arange(4).repeat(BATCH))
+        case "rel_loc":
+            return Views([noise(8 * BATCH, 8), noise(BATCH, 8)], labels=torch.arange(8).repeat(BATCH))
+        case "looc":
+            return Views([noise(BATCH) for _ in range(4)])
+        case "insloc":
+            corners = [torch.rand(BATCH, 2, generator=rng, dtype=torch.float64) * 6 for _ in range(2)]
+            return Views([noise(BATCH), noise(BATCH)], boxes=[torch.cat([c, c + 8], dim=1) for c in corners])
+        case "byol with alignment":
+            masks = [torch.rand(BATCH, 1, SIDE, SIDE, generator=rng, dtype=torch.float64) for _ in range(2)]
+            return Views([noise(BATCH), noise(BATCH)], masks=masks)
+    return Views([noise(BATCH), noise(BATCH)])
+
+
+def build(name: str) -> Objective:
+    entry = OBJECTIVES[name.split(maxsplit=1)[0]]
+    backbone = Backbone(BackboneArgs(arch="resnet10", width=8, stem="small"))
+    parts: dict[str, Any] = {"train_images": 100} if entry.needs_train_size else {}
+    if "alignment" in name:
+        args = AlignmentArgs(hidden_dim=8, dim=6, similarity="cosine", scale=8.0, mask="soft", symmetric=True)
+        parts["alignment"] = SaliencyAlignment(args, backbone.dim)
+    return entry.load()(ARGS[name.split(maxsplit=1)[0]], backbone, **parts).double()  # type: ignore[no-any-return]
+
+
+def run(name: str) -> dict[str, Any]:
+    """Loss and logged scalars of each step, gradients of each step, and all state at the end."""
+    torch.manual_seed(0)
+    objective = build(name).train()
+    if objective.synchronise_bn:
+        objective = synchronised(objective)  # type: ignore[assignment]
+    model = objective if world() == 1 else DistributedDataParallel(objective)
+    optimizer = torch.optim.SGD(objective.parameters(), lr=0.05, momentum=0.9)
+    scalars, gradients = [], []
+    for step in range(STEPS):
+        found = model(shared_views(batch(name, step)))
+        optimizer.zero_grad()
+        found["loss"].backward()
+        gradients.append({k: p.grad.clone() for k, p in objective.named_parameters() if p.grad is not None})
+        optimizer.step()
+        objective.after_step(step / STEPS)
+        scalars.append({k: float(gathered(v.detach()[None]).mean()) for k, v in found.items()})
+    state = {key: tensor.clone() for key, tensor in objective.state_dict().items()}
+    return {"scalars": scalars, "gradients": gradients, "state": state}
+
+
+def main() -> None:
+    place, rank, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    store = distributed.FileStore(str(place / "store"), processes)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=processes)
+    torch.save({name: run(name) for name in CASES}, place / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
