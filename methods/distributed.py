@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -31,23 +30,34 @@ def rank() -> int:
     return distributed.get_rank() if world() > 1 else 0
 
 
-def share(tensor: Tensor) -> Tensor:
-    """This process's rows of a tensor [B, ...] of the whole batch; B is a multiple of W."""
-    if len(tensor) % world():
-        raise ValueError(f"{len(tensor)} rows cannot be shared by {world()} processes evenly")
-    rows = len(tensor) // world()
-    return tensor[rank() * rows : (rank() + 1) * rows]
+def share(tensor: Tensor, of: int | None = None, among: int | None = None) -> Tensor:
+    """Rows r B / W .. (r + 1) B / W of a tensor [B, ...] of the whole batch; r and W are this process's by default."""
+    place, processes = rank() if of is None else of, world() if among is None else among
+    if len(tensor) % processes:
+        raise ValueError(
+            f"a batch of {len(tensor)} rows cannot be shared evenly by {processes} processes: choose a batch size that "
+            f"is a multiple of {processes}"
+        )
+    rows = len(tensor) // processes
+    return tensor[place * rows : (place + 1) * rows]
 
 
-def shared_views(views: Views) -> Views:
-    """This process's part of a batch of views. Rotations or patches of an image stand in a row and stay together."""
+def slice_views(views: Views, rank: int, world: int) -> Views:
+    """What process `rank` of `world` sees of the views of a whole batch of B images, B a multiple of `world`.
+
+    Every tensor of every kind of view lists the images one after the other, with the same number of rows for each: one
+    row, or the four rotations or eight patches of an image together. So the share of the images is the same share of
+    the rows of each tensor, labels included, and nothing of an image goes to another process.
+    """
 
     def part(tensors: list[Tensor] | None) -> list[Tensor] | None:
-        return None if tensors is None else [share(tensor) for tensor in tensors]
+        return None if tensors is None else [share(tensor, rank, world) for tensor in tensors]
 
-    labels = None if views.labels is None else share(views.labels)
-    return replace(
-        views, images=[share(v) for v in views.images], masks=part(views.masks), boxes=part(views.boxes), labels=labels
+    return Views(
+        [share(images, rank, world) for images in views.images],
+        part(views.masks),
+        part(views.boxes),
+        None if views.labels is None else share(views.labels, rank, world),
     )
 
 
@@ -59,6 +69,13 @@ def gathered(tensor: Tensor) -> Tensor:
     parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world())]
     distributed.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
+
+
+def agreed(tensor: Tensor) -> Tensor:
+    """Process 0's values, for what must not differ by any chance."""
+    if world() > 1:
+        distributed.broadcast(tensor, src=0)
+    return tensor
 
 
 def gathered_with_gradient(tensor: Tensor) -> Tensor:
@@ -95,7 +112,10 @@ class _Sum(torch.autograd.Function):
 
 
 class _SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over the rows of all processes, in place of torch.nn.SyncBatchNorm, which needs a GPU."""
+    """Batch normalisation over the rows of all processes, in place of torch.nn.SyncBatchNorm, which needs a GPU.
+
+    Every process must have as many rows. State and running statistics are those of nn.BatchNorm1d and 2d.
+    """
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -107,36 +127,51 @@ class _SyncBatchNorm(_BatchNorm):
             return super().forward(input)
         others = [axis for axis in range(input.dim()) if axis != 1]
         count = input.numel() // input.shape[1] * world()
-        wide = [1, -1, *[1] * (input.dim() - 2)]
-        mean = _Sum.apply(input.sum(others)) / count
-        centred = input - mean.view(wide)
+        shape = [1, -1, *[1] * (input.dim() - 2)]
+        precise = input.to(torch.promote_types(input.dtype, torch.float32))  # also under mixed precision
+        mean = _Sum.apply(precise.sum(others)) / count
+        centred = precise - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(others)) / count
-        with torch.no_grad():
-            momentum = cast(float, self.momentum)
-            cast(Tensor, self.running_mean).lerp_(mean.detach(), momentum)
-            cast(Tensor, self.running_var).lerp_(variance.detach() * count / (count - 1), momentum)
-            cast(Tensor, self.num_batches_tracked).add_(1)
-        scaled = centred * (variance + self.eps).rsqrt().view(wide)
-        return cast(Tensor, scaled * self.weight.view(wide) + self.bias.view(wide))
+        if self.track_running_stats:
+            self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        result = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            result = result * self.weight.view(shape) + self.bias.view(shape)
+        return cast(Tensor, result.to(input.dtype))
+
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Running statistics from those of a batch [C]; the variance is the unbiased one."""
+        seen = cast(Tensor, self.num_batches_tracked).add_(1)
+        share_of_new = 1 / int(seen) if self.momentum is None else self.momentum
+        cast(Tensor, self.running_mean).lerp_(mean, share_of_new)
+        cast(Tensor, self.running_var).lerp_(variance, share_of_new)
 
 
-def synchronised(module: nn.Module) -> nn.Module:
-    """The module with batch normalisation over all processes, keys of the state_dict unchanged; in place."""
+M = TypeVar("M", bound=nn.Module)
+
+
+def synchronised(module: M) -> M:
+    """The module, changed in place: batch normalisation over all processes. To be called on its final device.
+
+    Parameters and buffers stay the same objects under the same names.
+    """
     if world() == 1:
         return module
     if any(parameter.is_cuda for parameter in module.parameters()):
-        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-            own = _SyncBatchNorm(child.num_features, child.eps, child.momentum)
-            own.load_state_dict(child.state_dict())
-            own.to(child.weight)
-            for key, parameter in child.named_parameters():
-                own.get_parameter(key).requires_grad_(parameter.requires_grad)
-            setattr(module, name, own.train(child.training))
-        else:
-            synchronised(child)
+        return cast(M, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                setattr(parent, name, _converted(child))
     return module
+
+
+def _converted(layer: _BatchNorm) -> _SyncBatchNorm:
+    own = _SyncBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+    own.weight, own.bias = layer.weight, layer.bias
+    for name, buffer in layer.named_buffers():
+        setattr(own, name, buffer)
+    return own.train(layer.training)
 
 
 class Dropout(nn.Dropout):

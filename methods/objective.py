@@ -22,13 +22,16 @@ class Objective(nn.Module, ABC):
     """
 
     backbone: Backbone
-    synchronise_bn: ClassVar[bool] = (
-        True  # among processes; False where groups of the batch are normalised by themselves
-    )
+    # Among processes. False where groups of the batch are normalised by themselves (shuffle_bn.py).
+    synchronise_bn: ClassVar[bool] = True
 
     @abstractmethod
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """Scalars by name; "loss" is the one to minimise, the others are detached and logged."""
+        """Scalars by name; "loss" is the one to minimise, the others are detached and logged.
+
+        Each of several processes hands in its rows of the batch (distributed.py). The mean over processes of every
+        scalar is then what one process finds on the whole batch, and so is the mean of the gradients.
+        """
 
     def after_step(self, progress: float) -> None:
         """Called once after every optimiser step k = 0 .. K-1 with progress = k / K: momentum targets, queues."""
@@ -59,11 +62,10 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def embedding_std(embeddings: Tensor) -> Tensor:
-    """How spread out the embeddings [B, D] of all processes are: 1 for directions uniform on the sphere, 0 when all
-    are the same.
+    """How spread out [B, D] embeddings are: 1 for directions uniform on the sphere, 0 when all are the same.
 
     The mean over dimensions of the standard deviation of L2-normalised embeddings, times sqrt(D)
-    (Chen & He 2021, arXiv:2011.10566, figure 2).
+    (Chen & He 2021, arXiv:2011.10566, figure 2); over the rows of all processes.
     """
     unit = nn.functional.normalize(gathered(embeddings).float(), dim=1)
     return unit.std(dim=0, correction=0).mean() * math.sqrt(embeddings.shape[1])

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from methods.distributed import gathered, share, world
+from methods.distributed import agreed, gathered, share, world
 
 
 def in_groups(encode: Callable[..., Tensor], splits: int, *batch: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def in_groups(encode: Callable[..., Tensor], splits: int, *batch: Tensor) -> Ten
     if world() > 1 and (splits % world() or rows % own):
         raise ValueError(
             f"bn_splits {splits} must be a multiple of the {world()} processes and divide their batch of "
-            f"{rows * world()}"
+            f"{rows * world()}; --set objective.bn_splits={world()} gives each process one group"
         )
     if rows < 2 * own:
         raise ValueError(
@@ -45,6 +45,6 @@ def shuffled(encode: Callable[..., Tensor], splits: int, *batch: Tensor) -> Tens
 
     Among several processes the result carries no gradient: it is for keys.
     """
-    order = torch.randperm(world() * len(batch[0]))
-    there, back = order.to(batch[0].device), order.argsort().to(batch[0].device)
-    return share(gathered(in_groups(encode, splits, *(share(gathered(part)[there]) for part in batch)))[back])
+    order = agreed(torch.randperm(world() * len(batch[0])).to(batch[0].device))
+    mine = (gathered(part)[share(order)] for part in batch)
+    return share(gathered(in_groups(encode, splits, *mine))[order.argsort()])

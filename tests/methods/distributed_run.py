@@ -24,7 +24,7 @@ from methods.args import (
     SimclrArgs,
 )
 from methods.backbone import Backbone
-from methods.distributed import gathered, shared_views, synchronised, world
+from methods.distributed import gathered, rank, slice_views, synchronised, world
 from methods.objective import Objective
 from methods.registry import OBJECTIVES
 from methods.views.batch import Views
@@ -77,16 +77,16 @@ def build(name: str) -> Objective:
 
 
 def run(name: str) -> dict[str, Any]:
-    """Loss and logged scalars of each step, gradients of each step, and all state at the end."""
+    """Scalars, averaged over the processes, and gradients of each step, and all state at the end."""
     torch.manual_seed(0)
     objective = build(name).train()
     if objective.synchronise_bn:
-        objective = synchronised(objective)  # type: ignore[assignment]
+        objective = synchronised(objective)
     model = objective if world() == 1 else DistributedDataParallel(objective)
     optimizer = torch.optim.SGD(objective.parameters(), lr=0.05, momentum=0.9)
     scalars, gradients = [], []
     for step in range(STEPS):
-        found = model(shared_views(batch(name, step)))
+        found = model(slice_views(batch(name, step), rank(), world()))
         optimizer.zero_grad()
         found["loss"].backward()
         gradients.append({k: p.grad.clone() for k, p in objective.named_parameters() if p.grad is not None})
@@ -98,11 +98,11 @@ def run(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    place, rank, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    place, number, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     store = distributed.FileStore(str(place / "store"), processes)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=processes)
-    torch.save({name: run(name) for name in CASES}, place / f"{rank}.pt")
+    distributed.init_process_group("gloo", store=store, rank=number, world_size=processes)
+    torch.save({name: run(name) for name in CASES}, place / f"{number}.pt")
     distributed.destroy_process_group()
 
 
