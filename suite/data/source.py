@@ -51,7 +51,7 @@ class SplitSource:
 
 
 class Part:
-    """Some images of a source, in the order given; without saliency, since only labelled training uses it."""
+    """Some images of a source, in the order given."""
 
     def __init__(self, source: SplitSource, positions: Tensor) -> None:
         self._source = source
@@ -66,12 +66,12 @@ class Part:
         return self._source.image(self._positions[index])
 
     def saliency(self, index: int) -> Tensor:
-        """Never: raises ValueError."""
-        raise ValueError(f"a part of a split has no saliency maps (image {index})")
+        """uint8 [1, H, W]."""
+        return self._source.saliency(self._positions[index])
 
     def salient_box(self, index: int) -> tuple[int, int, int, int]:
-        """Never: raises ValueError."""
-        raise ValueError(f"a part of a split has no saliency maps (image {index})")
+        """Left, top, right, bottom (exclusive)."""
+        return self._source.salient_box(self._positions[index])
 
 
 def held_out(labels: Tensor, share: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
