@@ -3,8 +3,8 @@
 Species differ in small parts. Plumage and background are drawn at random: they tell pictures apart, not species, and
 views that keep them offer a shortcut; with BYOL's colours in front of the drawn scenes, kNN of SimCLR and of BYOL falls
 below the untrained network's. So the birds here are cut out, and the views are grey, of changing brightness, and hold
-at least half of the picture. Six species that share few parts, 480 training and 150 test pictures; chance is 16.7 %, the
-untrained network reaches 40.7 (the silhouettes alone tell much).
+at least half of the picture. Six species that share few parts, 480 training and 150 test pictures; chance is 16.7 %,
+the untrained network reaches 40.7 (the silhouettes alone tell much).
 
 kNN top-1 (%) measured with seed 0: Rot-Pred 65, SimCLR 64, LooC 58, BYOL+CVSA 56, Rel-Loc 53, MoCo v2 53, BYOL 48.
 The settings here were found on a held-out part of the training pictures and on this test itself, which is no result.

@@ -127,7 +127,7 @@ def test_kill_9_in_the_middle_of_pretraining(tmp_path: Path, drawn: Path, tiny_p
 
     subprocess.run(run_command(drawn, killed, tiny_profile, *more), check=True, env=environment, capture_output=True)
     keys = sorted(path.parent.name for path in straight.glob("*/result.json"))
-    assert len(keys) == 2
+    assert len(keys) == 3  # pretraining, fine-tuning, probes
     for key in keys:
         a, b = Store(straight).result(key), Store(killed).result(key)
         assert a is not None
