@@ -30,6 +30,7 @@ lint: $(VENV)/.installed
 benchmark: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/bench_cli.py
 	$(BIN)/python tests/benchmarks/bench_throughput.py
+	$(BIN)/python tests/benchmarks/bench_engine.py
 
 clean:
 	rm -rf $(VENV) runs/demo

@@ -21,6 +21,8 @@ class Entry:
     gives_masks: bool = False  # its views carry a mask, which the alignment needs
     needs_train_size: bool = False  # takes `train_images`, the number of training images: queues depend on it
     plain_views: str = "random_resized_crop"  # an objective's own views, which a first stage uses
+    # Of an objective: forward passes per training image, a backward pass counted as two; for estimates of time only.
+    passes: float | None = None
     # Of blocks from outside the project, which no profile has a recipe for:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     by_profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # laid over `recipe` in that profile
@@ -34,14 +36,16 @@ class Entry:
 
 
 OBJECTIVES: dict[str, Entry] = {
-    "byol": Entry("methods.byol:Byol", args.ByolArgs),
-    "simclr": Entry("methods.simclr:Simclr", args.SimclrArgs),
-    "moco_v2": Entry("methods.moco_v2:MocoV2", args.MocoV2Args, needs_train_size=True),
-    "looc": Entry("methods.looc:Looc", args.LoocArgs, needs_train_size=True, plain_views="shared_augmentation"),
-    "rot_pred": Entry("methods.rot_pred:RotPred", args.RotPredArgs, plain_views="rotations"),
-    "rel_loc": Entry("methods.rel_loc:RelLoc", args.RelLocArgs, plain_views="patches"),
+    "byol": Entry("methods.byol:Byol", args.ByolArgs, passes=8),  # two views, online 3 and target 1 each
+    "simclr": Entry("methods.simclr:Simclr", args.SimclrArgs, passes=6),
+    "moco_v2": Entry("methods.moco_v2:MocoV2", args.MocoV2Args, needs_train_size=True, passes=4),
+    "looc": Entry(  # a query and three keys, with the two augmentations of our recipes
+        "methods.looc:Looc", args.LoocArgs, needs_train_size=True, plain_views="shared_augmentation", passes=6
+    ),
+    "rot_pred": Entry("methods.rot_pred:RotPred", args.RotPredArgs, plain_views="rotations", passes=12),
+    "rel_loc": Entry("methods.rel_loc:RelLoc", args.RelLocArgs, plain_views="patches", passes=27),  # nine patches
     "insloc": Entry(
-        "methods.insloc:InsLoc", args.InsLocArgs, needs_train_size=True, plain_views="instance_composition"
+        "methods.insloc:InsLoc", args.InsLocArgs, needs_train_size=True, plain_views="instance_composition", passes=4
     ),
 }
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from suite.errors import DataError
 from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
+from suite.grid.changes import changes
 from suite.grid.recipe import Profile
 from suite.grid.spec import GridSpec
+from suite.store.ledger import read_cells
 from suite.store.store import Status, Store
 
 if TYPE_CHECKING:
@@ -78,13 +80,31 @@ class Plan:
     @cached_property
     def cell_jobs(self) -> list[CellJobs]:
         """Jobs per cell, for every cell whose dataset is there. Equal jobs are one object."""
-        from suite.data.prepare import DETECTOR_IDENTITIES, fingerprints
+        return [self._jobs_of(cell) for cell in self.cells if self._ready(cell)]
 
-        prints = fingerprints(self.datasets, self.workspace.cache)
-        ready = [cell for cell in self.cells if all(name in prints for name in cell.data)]
+    @cached_property
+    def unready(self) -> list[CellJobs]:
+        """Jobs of the other cells, whose data or checkpoints are missing. Their keys mean nothing: for estimates."""
+        return [self._jobs_of(cell) for cell in self.cells if not self._ready(cell)]
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        from suite.data.prepare import fingerprints
+
+        return fingerprints(self.datasets, self.workspace.cache)
+
+    def _ready(self, cell: Cell) -> bool:
+        there = all(name in self._fingerprints for name in cell.data)
+        return there and (cell.checkpoint is None or cell.checkpoint in self.checkpoints)
+
+    def _jobs_of(self, cell: Cell) -> CellJobs:
+        from suite.data.prepare import DETECTOR_IDENTITIES
+
+        prints = {name: self._fingerprints.get(name, "missing") for name in cell.data}
         hashes = {source: digest for source, (_, digest) in self.checkpoints.items()}
-        ready = [cell for cell in ready if cell.checkpoint is None or cell.checkpoint in hashes]
-        return [jobs_of(cell, prints, DETECTOR_IDENTITIES, hashes) for cell in ready]
+        if cell.checkpoint is not None:
+            hashes.setdefault(cell.checkpoint, "missing")
+        return jobs_of(cell, prints, DETECTOR_IDENTITIES, hashes)
 
     @cached_property
     def jobs(self) -> list[Job]:
@@ -98,20 +118,34 @@ class Plan:
 
     def explain(self) -> list[PlannedJob]:
         """Every job with its state and the reason for it."""
-        return [PlannedJob(job, *self._state(job)) for job in self.jobs]
+        before = self._before()
+        return [PlannedJob(job, *self._state(job, before.get(job.key))) for job in self.jobs]
 
-    def _state(self, job: Job) -> tuple[Status, str]:
+    def _before(self) -> dict[str, str]:
+        """Per job, the key of the one that took its place when its cell was last run with this profile."""
+        recorded = {
+            (entry["grid"], entry["row"], entry["dataset"], entry["seed"]): entry.get("roles", {})
+            for entry in read_cells(self.workspace.runs, profile=self.profile.name)
+        }
+        return {
+            job.key: recorded[item.cell.identity][role]
+            for item in self.cell_jobs
+            for role, job in item.roles.items()
+            if role in recorded.get(item.cell.identity, {})
+        }
+
+    def _state(self, job: Job, before: str | None) -> tuple[Status, str]:
         store = self.workspace.store
         status = store.status(job.key)
         if status == "failed" and (failure := store.failure(job.key)) is not None:
             return status, f"failed before: {failure.error}"
-        reasons = {
-            "done": "cached",
-            "running": "another run works on it",
-            "interrupted": "interrupted; resumes from its checkpoint",
-            "new": "never run with this content",
-        }
-        return status, reasons[status]
+        if status == "interrupted":
+            resumes = (store.checkpoint(job.key) / "state.pt").is_file()
+            why = f"interrupted; {'resumes from its checkpoint' if resumes else 'starts again, no checkpoint was made'}"
+            return status, why
+        if status == "new" and before not in (None, job.key) and store.status(before) != "new":
+            return status, "; ".join(changes(store.spec(before), job.spec))
+        return status, {"done": "cached", "running": "another run works on it", "new": "never run"}[status]
 
 
 def make_plan(

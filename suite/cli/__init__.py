@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("status")(status.status)
+app.command("cancel")(status.cancel)
 app.command("report")(report.report)
 app.command("sync")(sync.sync)
 app.add_typer(data.app, name="data")

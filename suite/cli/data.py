@@ -59,7 +59,7 @@ def saliency(
     from suite.data.find import load_dataset
     from suite.data.saliency import box_quality, compute_saliency
     from suite.errors import unknown
-    from suite.execute.run import ProgressLine
+    from suite.execute.announce import PreparationLines
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
@@ -70,7 +70,7 @@ def saliency(
     if split not in splits:
         raise unknown("split", split, splits)
     made = make_detector(detector, workspace.data, workspace.cache, weights)
-    line = ProgressLine()
+    line = PreparationLines()
     maps = compute_saliency(
         found, splits[split], made, workspace.cache, os.cpu_count() or 1,
         progress=lambda done, total: line(f"saliency {dataset}", done, total),

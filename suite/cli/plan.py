@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from suite.cli import options
+from suite.grid.costs import Machine
+from suite.text import duration
+
+if TYPE_CHECKING:
+    from suite.forecast import Forecast
 
 
 def plan(
@@ -21,6 +28,7 @@ def plan(
     set_: options.Set = None,
     stage1: options.Stage1 = None,
     plugin: options.Plugins = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="for the estimate of time")] = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="print recipes with the origin of each value")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the jobs as JSON")] = False,
 ) -> None:
@@ -37,21 +45,67 @@ def plan(
                 name = f"{row.row.name}, first stage on {row.row.stage1}"
                 _print_recipe(name, row.stage1.recipe.model_dump(mode="json"), row.stage1.origins)
         return
-    jobs = planned.explain()
+    from suite.execute.local import machine
+    from suite.forecast import Forecast
+
+    jobs, forecast = planned.explain(), Forecast(planned, machine(workers))
     if json_:
-        listing = [{"key": p.job.key, "name": p.job.name, "status": p.status, "reason": p.reason} for p in jobs]
-        print(json.dumps({"cells": len(planned.cells), "jobs": listing, "missing": planned.missing}, indent=2))
+        listing = [
+            {
+                "key": p.job.key, "name": p.job.name, "status": p.status, "reason": p.reason,
+                "seconds": forecast.remaining.get(p.job.key, 0.0), "source": forecast.estimates[p.job.key].source,
+            }
+            for p in jobs
+        ]  # fmt: skip
+        totals = {
+            "seconds": forecast.seconds, "wall_seconds": forecast.wall_seconds, "gpu_seconds": forecast.gpu_seconds,
+            "disk_bytes": forecast.disk_bytes, "sources": forecast.sources, "alone": forecast.alone,
+            "shared": forecast.shared,
+        }  # fmt: skip
+        content = {"cells": len(planned.cells), "jobs": listing, "missing": planned.missing, "forecast": totals}
+        print(json.dumps(content, indent=2))
     else:
         for p in jobs:
-            print(f"{p.status:12}{p.job.key}  {p.job.name:40}{p.reason}")
-        steps = sum(len(item.jobs) for item in planned.cell_jobs)
-        done = sum(p.status == "done" for p in jobs)
-        print(f"{len(planned.cells)} cells, {len(jobs)} jobs ({steps - len(jobs)} shared), {done} done.")
+            left = duration(forecast.remaining[p.job.key]) if p.job.key in forecast.remaining else ""
+            print(f"{p.status:12}{p.job.key}  {p.job.name:40}{left:>9}  {p.reason}".rstrip())
+        for line in _summary(forecast, sum(p.status == "done" for p in jobs)):
+            print(line)
         for name, reason in planned.missing.items():
             print(f"missing {name}: {reason}")
         if planned.missing and planned.profile.synthetic is not None:
             print("This profile's data are drawn by `suite run`, or now by: suite data synth")
     raise typer.Exit(2 if planned.missing and planned.profile.synthetic is None else 0)
+
+
+def _summary(forecast: Forecast, done: int) -> Iterator[str]:
+    cells, jobs = len(forecast.cells), len(forecast.jobs)
+    there = len(forecast.plan.cell_jobs)
+    short = f" (of {cells - there} cells data are missing: not listed, but counted below)" if there < cells else ""
+    yield f"{cells} cells, {jobs} jobs, {done} done{short}."
+    (alone, alone_seconds), (shared, shared_seconds) = forecast.alone, forecast.shared
+    if shared < alone:
+        yield (
+            f"Shared stages: {shared} jobs instead of {alone} for cells run one by one, "
+            f"{duration(shared_seconds)} instead of {duration(alone_seconds)}."
+        )
+    if not forecast.remaining:
+        return
+    machine = forecast.machine
+    yield (
+        f"To do: {duration(forecast.seconds)} of training, {duration(forecast.wall_seconds)} from start to end with "
+        f"{machine.workers} worker{'s' * (machine.workers > 1)}; {forecast.disk_bytes / 1e9:.1f} GB of disk."
+    )
+    on_gpus = forecast if machine.device == "cuda" else replace(forecast, machine=Machine("cuda", 1))
+    known = "" if on_gpus is forecast else ", as on a V100 (no GPU is visible here)"
+    yield f"GPU-hours: {on_gpus.gpu_seconds / 3600:.1f}{known}."
+    yield "Times are " + ", ".join(_SOURCES[source].format(count) for source, count in forecast.sources.items()) + "."
+
+
+_SOURCES = {
+    "measured": "measured on finished jobs of the same kind ({} jobs)",
+    "calibrated": "scaled by multiply-adds from finished jobs of other kinds ({} jobs)",
+    "assumed": "guesses from multiply-adds and the rates in experiments/costs.yaml ({} jobs)",
+}
 
 
 def _print_recipe(row: str, values: dict[str, object], origins: object) -> None:

@@ -1,27 +1,110 @@
-"""`suite status`: the recorded cells' jobs, from any shell."""
+"""`suite status` and `suite cancel`: what goes on over a store, from any shell and any machine that sees it."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from suite.cli import options
+from suite.text import duration
+
+if TYPE_CHECKING:
+    from suite.store.store import Store
+
+_WORTH_A_LINE = {"running", "failed", "interrupted"}
 
 
-def status(runs: options.Runs = None) -> None:
-    """Show every job of every grid that was run here: state, epoch, and why a failed one failed."""
+def status(
+    runs: options.Runs = None,
+    all_: Annotated[bool, typer.Option("--all", help="list finished jobs and those never run as well")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+) -> None:
+    """Show which runs go on, every job that runs, failed or was interrupted, and counts per grid."""
+    from suite.store.active import active_runs
     from suite.store.ledger import read_cells
     from suite.workspace import Workspace
 
     store = Workspace.of(None, runs).store
-    keys = list(dict.fromkeys(key for entry in read_cells(store.root) for key in entry["jobs"]))
-    states: Counter[str] = Counter()
-    for key in keys:
-        state = store.status(key)
-        states[state] += 1
-        lines = store.metrics(key)
-        epoch = f"epoch {lines[-1]['epoch']:.0f}" if lines else ""
-        name = store.name(key) if state != "new" else ""
-        print(f"{state:12}{key}  {name:40}{epoch:12}")
-        if state == "failed" and (failure := store.failure(key)) is not None:
-            print(f"            {failure.error}")
-    print(", ".join(f"{count} {state}" for state, count in states.items()) or "nothing was run here yet.")
+    entries = read_cells(store.root)
+    jobs = {key: _job(store, key) for key in dict.fromkeys(key for entry in entries for key in entry["jobs"])}
+    active = active_runs(store.root)
+    if json_:
+        going = [{"host": run.holder.host, "process": run.holder.process, **run.facts} for run in active]
+        print(json.dumps({"runs": going, "jobs": list(jobs.values())}, indent=2))
+        return
+    for run in active:
+        since = duration(time.time() - float(run.facts["started"]))
+        stopping = ", asked to stop" if run.asked_to_stop else ""
+        print(
+            f"run of {run.facts['grid']} ({run.facts['profile']}), {len(run.facts['jobs'])} jobs, for {since}, "
+            f"process {run.holder.process} on {run.holder.host}{stopping}"
+        )
+    for job in jobs.values():
+        if all_ or job["state"] in _WORTH_A_LINE:
+            print(_line(job))
+            if job["state"] == "failed":
+                print(f"            {job['error']}\n            more in {store.folder(job['key']) / 'log.txt'}")
+    for name in dict.fromkeys((entry["grid"], entry["profile"]) for entry in entries):
+        cells = [entry for entry in entries if (entry["grid"], entry["profile"]) == name]
+        complete = sum(all(jobs[key]["state"] == "done" for key in entry["jobs"]) for entry in cells)
+        states = Counter(jobs[key]["state"] for key in {key for entry in cells for key in entry["jobs"]})
+        text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        print(f"{name[0]} ({name[1]}): {complete} of {len(cells)} cells complete; jobs: {text}")
+    if not entries:
+        print("nothing was run here yet.")
+
+
+def cancel(
+    runs: options.Runs = None,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="seconds to wait for them to end")] = 60.0,
+) -> None:
+    """Ask every run that goes on over the store to save its running jobs and stop, as the first Ctrl-C does."""
+    from suite.store.active import active_runs
+    from suite.workspace import Workspace
+
+    active = active_runs(Workspace.of(None, runs).runs)
+    if not active:
+        print("no run goes on here.")
+        return
+    for run in active:
+        run.ask_to_stop()
+    deadline = time.monotonic() + wait
+    going = active
+    while going and time.monotonic() < deadline:
+        time.sleep(0.2)
+        going = [run for run in going if run.alive]
+    print(f"{len(active) - len(going)} of {len(active)} runs stopped; the same `suite run` goes on where they stopped.")
+    for run in going:
+        print(f"still saving: process {run.holder.process} on {run.holder.host}")
+    raise typer.Exit(1 if going else 0)
+
+
+def _job(store: Store, key: str) -> dict[str, Any]:
+    """State of one job; how far it is, where it runs or why it failed."""
+    from suite.execute.announce import Progress
+    from suite.store.claim import read_holder
+
+    state = store.status(key)
+    found: dict[str, Any] = {"key": key, "state": state, "name": "" if state == "new" else store.name(key)}
+    if state in {"running", "interrupted"} and (lines := store.metrics(key)):
+        progress = Progress.of(store.spec(key), lines[-1])
+        found["progress"] = None if progress is None else progress.columns
+    if state == "running" and (holder := read_holder(store.folder(key) / "claim.json")) is not None:
+        found["host"], found["process"] = holder.host, holder.process
+    if state == "failed" and (failure := store.failure(key)) is not None:
+        found["error"] = failure.error
+    return found
+
+
+def _line(job: dict[str, Any]) -> str:
+    line = f"{job['state']:12}{job['key']}  {job['name']:40}"
+    if job.get("progress"):
+        epoch, loss, speed, left = job["progress"]
+        line += f"epoch {epoch}, loss {loss}, {speed.removesuffix('/s')} images/s, {left} left"
+    if "host" in job:
+        line += f" on {job['host']}"
+    return line.rstrip()

@@ -14,6 +14,8 @@ from suite.store.store import Failure, Result, Store, sha256
 
 log = logging.getLogger(__name__)
 
+_WAIT = 600.0  # seconds for another run that imports the same file
+
 
 def import_checkpoints(jobs: Iterable[Job], files: Mapping[str, Path], store: Store) -> None:
     """Import every checkpoint that is not in the store yet.
@@ -28,7 +30,7 @@ def import_checkpoints(jobs: Iterable[Job], files: Mapping[str, Path], store: St
     """
     for job in jobs:
         if isinstance(job.spec, ImportSpec):
-            with store.claim(job.key):
+            with store.claim(job.key).acquire(timeout=_WAIT):
                 if store.result(job.key) is None:
                     _import(job, job.spec, files[job.spec.sha256], store)
 

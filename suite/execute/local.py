@@ -9,18 +9,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from suite.execute.worker import Device, Places
+from suite.grid.costs import Machine
 from suite.grid.jobs import Job
+from suite.grid.order import Ready
 from suite.store.store import Failure, Store
 
 _CONTEXT = multiprocessing.get_context("spawn")
+_LOOK_AGAIN = 1.0  # seconds until a job that another run works on, or a request to stop, is looked at again
 
 
 class Listener(Protocol):
@@ -33,16 +36,26 @@ class Listener(Protocol):
         """An epoch is over."""
 
     def ended(self, job: Job, outcome: str, error: str) -> None:
-        """The job is done, failed, interrupted or skipped."""
+        """The job is done, done elsewhere, failed, interrupted or skipped."""
 
 
 @dataclass
 class Summary:
     """How a run ended."""
 
-    done: list[Job]
-    failed: dict[str, str]  # key -> error, including jobs skipped because of a failed parent
-    interrupted: bool
+    done: list[Job] = field(default_factory=list)
+    elsewhere: int = 0  # of `done`, how many another run did meanwhile
+    failed: dict[str, str] = field(default_factory=dict)  # key -> error; jobs skipped for a failed parent as well
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run: what `seconds` expects of each job (by key) decides the order."""
+
+    fail_fast: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    asked_to_stop: Callable[[], bool] = lambda: False
 
 
 def default_workers() -> int:
@@ -58,6 +71,14 @@ def gpu_count() -> int:
     return len(glob.glob("/dev/nvidia[0-9]*"))  # noqa: PTH207
 
 
+def machine(workers: int | None = None) -> Machine:
+    """What this machine offers to a run, without loading torch."""
+    count = workers or default_workers()
+    if gpu_count():
+        return Machine("cuda", count)
+    return Machine("cpu", count, threads=max(1, (os.cpu_count() or 1) // count))
+
+
 class LocalExecutor:
     """Runs jobs in `workers` processes. Threads per worker depend on the machine alone, never on how much is left,
     so that an interrupted run goes on with the very same arithmetic."""
@@ -68,9 +89,12 @@ class LocalExecutor:
         threads = max(1, (os.cpu_count() or 1) // self.workers)
         self.device = replace(device, threads=threads)
 
-    def run(self, jobs: Sequence[Job], listener: Listener, fail_fast: bool = False) -> Summary:
-        """Run jobs whose parents are done or among them. Returns when all have ended or the user stopped the run."""
-        return _Run(self, jobs, listener, fail_fast).run()
+    def run(self, jobs: Sequence[Job], listener: Listener, options: Options | None = None) -> Summary:
+        """Run jobs whose parents are done or among them. Returns when all have ended or the user stopped the run.
+
+        `jobs` lists parents before children. Jobs another run is working on are waited for, not done twice.
+        """
+        return _Run(self, jobs, listener, options or Options()).run()
 
 
 class _Worker:
@@ -100,67 +124,85 @@ class _Worker:
 
 
 class _Run:
-    def __init__(self, executor: LocalExecutor, jobs: Sequence[Job], listener: Listener, fail_fast: bool) -> None:
-        self.executor, self.listener, self.fail_fast = executor, listener, fail_fast
+    def __init__(self, executor: LocalExecutor, jobs: Sequence[Job], listener: Listener, options: Options) -> None:
+        self.executor, self.listener, self.options = executor, listener, options
         self.store = Store(executor.places.runs)
-        self.waiting = {job.key: job for job in jobs}
-        self.summary = Summary([], {}, False)
+        self.ready = Ready(jobs, options.seconds)
+        self.later: list[tuple[float, Job]] = []  # another run works on these; when to look again
+        self.skipped: set[str] = set()
+        self.count = len(jobs)
+        self.summary = Summary()
         self.stop = _CONTEXT.Event()
         self.interrupts = 0
         self.pool: list[_Worker] = []
 
     def run(self) -> Summary:
-        previous = None
+        previous = {}
         if threading.current_thread() is threading.main_thread():
-            previous = signal.signal(signal.SIGINT, self._interrupt)
+            previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            count = min(self.executor.workers, len(self.waiting))
+            count = min(self.executor.workers, self.count)
             self.pool = [_Worker(self.executor, index, self.stop) for index in range(count)]
             while self._hand_out():
                 self._listen()
         finally:
             for worker in self.pool:
                 worker.close()
-            if previous is not None:
-                signal.signal(signal.SIGINT, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
         return self.summary
 
     def _interrupt(self, *_: object) -> None:
         self.interrupts += 1
-        self.summary.interrupted = True
-        self.stop.set()
         if self.interrupts > 1:
             for worker in self.pool:
                 worker.process.kill()
             os._exit(130)
-        print("stopping: saving the running jobs (once more to kill)", file=sys.stderr, flush=True)
+        self._stop("stopping: saving the running jobs (once more to kill)")
+
+    def _stop(self, why: str) -> None:
+        self.summary.interrupted = True
+        self.stop.set()
+        print(why, file=sys.stderr, flush=True)
 
     def _hand_out(self) -> bool:
         """Give ready jobs to idle workers. False when nothing runs and nothing can start."""
-        if not self.stop.is_set():
-            for worker in self.pool:
-                if worker.job is None and (job := self._next()) is not None:
-                    del self.waiting[job.key]
-                    self.listener.started(job)
-                    worker.give(job)
-        return any(worker.job is not None for worker in self.pool)
+        if not self.stop.is_set() and self.options.asked_to_stop():
+            self._stop("stopping, as asked by `suite cancel`: saving the running jobs")
+        if self.stop.is_set():
+            return any(worker.job is not None for worker in self.pool)
+        for worker in self.pool:
+            if worker.job is None and (job := self._next()) is not None:
+                self.listener.started(job)
+                worker.give(job)
+        return any(worker.job is not None for worker in self.pool) or bool(self.later)
 
     def _next(self) -> Job | None:
-        """A job whose parents are done; those that others wait for come first."""
-        unfinished = self._unfinished()
-        ready = [job for job in self.waiting.values() if not any(parent.key in unfinished for parent in job.parents)]
-        needed = {parent.key for job in self.waiting.values() for parent in job.parents}
-        return min(ready, key=lambda job: job.key not in needed, default=None)
+        """The job to start now. One that another run works on is looked at again when nothing else is ready."""
+        while True:
+            if (job := self.ready.pop()) is None:
+                now = time.monotonic()
+                due = next((entry for entry in self.later if entry[0] <= now), None)
+                if due is None:
+                    return None
+                self.later.remove(due)
+                job = due[1]
+            if self.store.result(job.key) is not None:
+                self._ended(job, "elsewhere", "")
+            elif self.store.status(job.key) == "running":
+                self._postpone(job)
+            else:
+                return job
 
-    def _unfinished(self) -> set[str]:
-        return set(self.waiting) | {worker.job.key for worker in self.pool if worker.job is not None}
+    def _postpone(self, job: Job) -> None:
+        self.later.append((time.monotonic() + _LOOK_AGAIN, job))
 
     def _listen(self) -> None:
         handles: dict[Any, _Worker] = {}
         for worker in self.pool:
             handles[worker.connection] = worker
             handles[worker.process.sentinel] = worker
-        for handle in wait(list(handles), timeout=1.0):
+        for handle in wait(list(handles), timeout=_LOOK_AGAIN):
             worker = handles[handle]
             try:
                 while worker.connection.poll():
@@ -183,20 +225,30 @@ class _Run:
         self._ended(job, outcome, error)
 
     def _ended(self, job: Job, outcome: str, error: str) -> None:
+        if outcome == "busy":
+            self._postpone(job)
+            return
         self.listener.ended(job, outcome, error)
-        if outcome == "done":
-            self.summary.done.append(job)
-        elif outcome == "interrupted":
-            self.summary.interrupted = True
-        else:
-            self.summary.failed[job.key] = error
-            for child in list(self.waiting.values()):
-                # A child may be gone already: its other parent was skipped just before.
-                if child.key in self.waiting and job.key in {parent.key for parent in child.parents}:
-                    del self.waiting[child.key]
-                    self._ended(child, "skipped", f"its parent {job.name} failed")
-            if self.fail_fast:
-                self.waiting.clear()  # what runs may finish; nothing more starts
+        match outcome:
+            case "done" | "elsewhere":
+                self.summary.done.append(job)
+                self.summary.elsewhere += outcome == "elsewhere"
+                self.ready.done(job)
+            case "interrupted":
+                self.summary.interrupted = True
+            case _:
+                self._failed(job, error)
+
+    def _failed(self, job: Job, error: str) -> None:
+        self.summary.failed[job.key] = error
+        for child in self.ready.descendants(job):
+            if child.key not in self.skipped:
+                self.skipped.add(child.key)
+                self.summary.failed[child.key] = f"not run: {job.name} failed ({error})"
+                self.listener.ended(child, "skipped", f"{job.name} failed")
+        if self.options.fail_fast:
+            self.ready.close()  # what runs may finish; nothing more starts
+            self.later.clear()
 
     def _died(self, worker: _Worker) -> None:
         """A worker was killed from outside: its job failed, another worker takes its place."""

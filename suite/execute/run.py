@@ -11,10 +11,12 @@ from typing import Any
 
 from suite.data.prepare import prepare, undecoded
 from suite.errors import UsageError
+from suite.execute.announce import LiveTable, PlainLines, PreparationLines
 from suite.execute.imports import import_checkpoints
-from suite.execute.local import LocalExecutor, Summary
+from suite.execute.local import LocalExecutor, Options, Summary, machine
 from suite.execute.worker import Device, Places
-from suite.grid.jobs import Job, TrainingSpec
+from suite.forecast import Forecast
+from suite.store.active import Presence
 from suite.store.ledger import record_cells, write_results
 from suite.tracking import BackgroundMirror, tracking_uri
 from suite.workspace import Plan, data_facts, refuse_missing
@@ -84,24 +86,33 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail
     record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs, data_facts(plan))
     import_checkpoints(plan.pending, {digest: file for file, digest in plan.checkpoints.values()}, store)
     pending = plan.pending
-    summary = Summary([], {}, False)
+    summary = Summary()
     # Decoded images of finished cells are made again where they were deleted: figures need them.
     prepare(
         [*pending, *undecoded(plan.jobs, workspace.cache)],
         plan.datasets,
         plan.data_root,
         workspace.cache,
-        ProgressLine(),
+        PreparationLines(),
     )
     if pending:
         places = Places(workspace.runs, workspace.cache, plan.plugins)
         executor = LocalExecutor(places, workers, Device(checkpoint_minutes=checkpoint_minutes()))
         grid = plan.cells[0].grid
-        with BackgroundMirror(store, tracking_uri(workspace.runs), grid):
-            summary = executor.run(pending, Announcer(len(pending)), fail_fast)
+        with (
+            BackgroundMirror(store, tracking_uri(workspace.runs), grid),
+            Presence(workspace.runs, grid=grid, profile=plan.profile.name, jobs=[job.key for job in pending]) as here,
+        ):
+            forecast = Forecast(plan, machine(workers))
+            options = Options(fail_fast, forecast.remaining, here.asked_to_stop)
+            on_terminal = sys.stderr.isatty()
+            lines = LiveTable(len(pending), forecast.wall_seconds) if on_terminal else PlainLines(len(pending))
+            with lines:
+                summary = executor.run(pending, lines, options)
     results = write_results(store)
-    cached = len(plan.jobs) - len(pending)
-    return RunOutcome(plan, len(summary.done), cached, summary, time.monotonic() - began, str(results))
+    trained = len(summary.done) - summary.elsewhere
+    cached = len(plan.jobs) - len(pending) + summary.elsewhere
+    return RunOutcome(plan, trained, cached, summary, time.monotonic() - began, str(results))
 
 
 def checkpoint_minutes() -> float:
@@ -111,54 +122,3 @@ def checkpoint_minutes() -> float:
         return float(text)
     except ValueError:
         raise UsageError(f"SUITE_CHECKPOINT_MINUTES expects a number of minutes, got '{text}'.") from None
-
-
-class ProgressLine:
-    """Preparation on standard error: one line at the start and at the end of each step, and every ten seconds."""
-
-    def __init__(self) -> None:
-        self._last = (0.0, "")
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Report that `done` of `total` are done."""
-        now = time.monotonic()
-        if what != self._last[1] or done == total or now - self._last[0] > 10:
-            self._last = (now, what)
-            print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
-
-
-class Announcer:
-    """Plain lines on standard error: every start and end, and at most one line in five seconds per job."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.ends = total, 0
-        self._last: dict[str, float] = {}
-
-    def started(self, job: Job) -> None:
-        """Announce a start."""
-        self._last[job.key] = time.monotonic()
-        self._say(f"start {job.name} ({job.key})")
-
-    def progress(self, job: Job, line: dict[str, float]) -> None:
-        """Announce an epoch, unless one was announced just before."""
-        now = time.monotonic()
-        if now - self._last[job.key] < 5:
-            return
-        self._last[job.key] = now
-        if not isinstance(job.spec, TrainingSpec):
-            return
-        epochs = job.spec.train.epochs
-        steps_left = (epochs / line["epoch"] - 1) * line["step"]
-        left = steps_left * job.spec.train.batch_size / line["images_per_second"]
-        self._say(
-            f"{job.name}: epoch {line['epoch']:.0f}/{epochs}, loss {line['loss']:.4f}, "
-            f"{line['images_per_second']:.0f} images/s, {left:.0f} s left"
-        )
-
-    def ended(self, job: Job, outcome: str, error: str) -> None:
-        """Announce an end."""
-        self.ends += 1
-        self._say(f"{outcome} {job.name}" + (f": {error}" if error else ""))
-
-    def _say(self, text: str) -> None:
-        print(f"[{self.ends}/{self.total}] {text}", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ import subprocess
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +17,17 @@ from typing import Any, Literal
 from filelock import Timeout
 
 from suite.errors import TrainingError
+from suite.grid.costs import Speed, likeness, multiply_adds_of
 from suite.grid.jobs import DataReader, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec
 from suite.grid.recipe import Precision
+from suite.store.claim import ClaimLost
 from suite.store.store import Failure, Result, Store, sha256
+from suite.store.throughput import record_speed
 
 log = logging.getLogger(__name__)
 
-Outcome = Literal["done", "failed", "interrupted"]
+# "busy": another process works on the job. "elsewhere": another has done it.
+Outcome = Literal["done", "failed", "interrupted", "busy", "elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,13 @@ class Device:
     threads: int = 1
     checkpoint_minutes: float = 5.0
 
+    @property
+    def kind(self) -> Literal["cpu", "cuda"]:
+        """What it comes down to on this machine."""
+        import torch
+
+        return "cuda" if self.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
 
 def run_job(
     job: Job,
@@ -59,20 +71,26 @@ def run_job(
     from suite.training.session import Interrupted
 
     store = Store(places.runs)
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(store.claim(job.key).acquire(timeout=0.5))
-                break
-            except Timeout:  # another run works on it; its result will do
-                if should_stop():
-                    return "interrupted", ""
+    try:
+        claim = store.claim(job.key).acquire()
+    except Timeout:
+        return "busy", ""
+
+    def stopping() -> bool:
+        claim.check_now_and_then()
+        return should_stop()
+
+    with claim:
         if store.result(job.key) is not None:
-            return "done", ""
+            return "elsewhere", ""
         store.begin(job, environment(device))
         with _logging_to(store.folder(job.key) / "log.txt"):
             try:
-                _train(job, store, places, device, should_stop, report)
+                result = _train(job, store, places, device, stopping, report)
+                claim.check()
+                store.finish(result)
+            except ClaimLost:
+                return "busy", ""  # nothing is written: the folder is another's now
             except Interrupted:
                 log.info("stopped on request; the next run resumes here")
                 store.fail(job.key, Failure(error="stopped on request", kind="killed", traceback=""))
@@ -82,6 +100,10 @@ def run_job(
                 text = f"{type(error).__name__}: {error}"
                 store.fail(job.key, Failure(error=text, kind="failed", traceback=traceback.format_exc()))
                 return "failed", text
+    if result.images_per_second:
+        speed = result.images_per_second, multiply_adds_of(job.spec)
+        with contextlib.suppress(OSError):  # only estimates would miss it
+            record_speed(store.root, Speed(likeness(job.spec), device.kind, *speed))
     return "done", ""
 
 
@@ -92,14 +114,14 @@ def _train(
     device: Device,
     should_stop: Callable[[], bool],
     report: Callable[[dict[str, float]], None],
-) -> None:
+) -> Result:
     import torch
     from lightning_fabric import Fabric
 
     from suite.training.session import Session
 
     torch.set_num_threads(device.threads)
-    gpu = device.accelerator != "cpu" and torch.cuda.is_available()
+    gpu = device.kind == "cuda"
     spec = job.spec
     if isinstance(spec, ImportSpec):
         raise TrainingError(f"{job.name} has to be imported before other jobs start.")
@@ -125,17 +147,15 @@ def _train(
     for reason in outcome["suspicious"]:
         log.warning("suspicious: %s", reason)
     log.info("done: %s", ", ".join(f"{name} {value:.4g}" for name, value in outcome["metrics"].items()))
-    store.finish(
-        Result(
-            key=job.key,
-            name=job.name,
-            metrics=outcome["metrics"],
-            counts=counts,
-            files=files,
-            suspicious=outcome["suspicious"],
-            seconds=session.seconds,
-            images_per_second=speed,
-        )
+    return Result(
+        key=job.key,
+        name=job.name,
+        metrics=outcome["metrics"],
+        counts=counts,
+        files=files,
+        suspicious=outcome["suspicious"],
+        seconds=session.seconds,
+        images_per_second=speed,
     )
 
 
@@ -229,6 +249,7 @@ def environment(device: Device) -> dict[str, Any]:
     }
 
 
+@cache
 def commit() -> str | None:
     """The checked-out commit of the suite, marked where files differ from it; None outside a checkout."""
     here = Path(__file__).resolve().parent

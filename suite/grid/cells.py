@@ -48,6 +48,11 @@ class Cell:
         return f"{self.row.name}/{self.dataset}/{self.seed}"
 
     @property
+    def identity(self) -> tuple[str, str, str, int]:
+        """Grid, row, dataset and seed: the place in a table, whatever the recipe."""
+        return self.grid, self.row.name, self.dataset, self.seed
+
+    @property
     def recipe(self) -> Recipe:
         """The cell's resolved numbers."""
         return self.resolved.recipe
@@ -80,6 +85,13 @@ class CellJobs:
         if self.cell.checkpoint is None or not isinstance(spec, ImportSpec):
             return None
         return {"name": self.cell.checkpoint.partition("#")[0].rpartition("/")[2], "sha256": spec.sha256}
+
+    @property
+    def roles(self) -> dict[str, Job]:
+        """All of them by what they are to the cell: ``stage 1``, ``held out, lr 0.1``, ``finetune``, ..."""
+        roles = {f"stage {2 if job is self.stages[-1] and self.cell.row.stage2 else 1}": job for job in self.stages}
+        roles |= {job.name.partition(", ")[2]: job for job in self.trials}
+        return roles | {job.spec.kind: job for job in (self.finetune, self.probe) if job is not None}
 
     @property
     def measured(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ job.yaml       the job's name and spec           env.json     where and with wha
 metrics.jsonl  one line per epoch                log.txt      what it said
 result.json    written last: its presence means success
 failure.json   why the last attempt failed; never read as a result, gone after the next success
+claim.json     who works on it just now
 checkpoint/    weights (safetensors), and state.pt while the job is not finished
 """
 
@@ -11,17 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
 from suite.errors import StoreError
 from suite.grid.jobs import Job, JobSpec, parse_spec
 from suite.store.atomic import write_json, write_text
+from suite.store.claim import Claim, held
 
 Status = Literal["done", "failed", "running", "interrupted", "new"]
 
@@ -65,10 +65,10 @@ class Store:
         """Folder of the job's weights."""
         return self.folder(key) / "checkpoint"
 
-    def claim(self, key: str) -> FileLock:
-        """The lock a process holds while it works on a job. The system frees it when that process dies."""
+    def claim(self, key: str) -> Claim:
+        """What a process holds while it works on a job; not acquired yet."""
         self.folder(key).mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder(key) / ".claim")
+        return Claim(self.folder(key))
 
     def status(self, key: str) -> Status:
         """State of a job as the disk tells it."""
@@ -77,7 +77,7 @@ class Store:
             return "done"
         if not folder.is_dir():
             return "new"
-        if _held(folder / ".claim"):
+        if held(folder):
             return "running"
         if (failure := self.failure(key)) is not None:
             return "failed" if failure.kind == "failed" else "interrupted"
@@ -119,8 +119,10 @@ class Store:
         return description
 
     def begin(self, job: Job, environment: dict[str, Any]) -> None:
-        """Write what is known before training; forget an earlier failure."""
+        """Write what is known before training; forget an earlier failure, clear away what a killed attempt left."""
         folder = self.folder(job.key)
+        for torn in folder.rglob(".*.tmp"):
+            torn.unlink()
         description = {"name": job.name, "key": job.key, "spec": job.spec.model_dump(mode="json")}
         write_text(folder / "job.yaml", yaml.safe_dump(description, sort_keys=False))
         write_json(folder / "env.json", environment)
@@ -170,16 +172,3 @@ def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _held(path: Path) -> bool:
-    """Whether another process holds the lock `path`; never creates the file."""
-    if not path.is_file() or not os.access(path, os.W_OK):
-        return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False

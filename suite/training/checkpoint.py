@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import pickle
 from pathlib import Path
@@ -17,11 +19,17 @@ from suite.store.atomic import atomic_file, write_bytes
 
 log = logging.getLogger(__name__)
 
+_DIGEST = hashlib.sha256().digest_size
+
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write everything a resumed run needs; the old state stays until the new one is complete on disk."""
+    """Write everything a resumed run needs, its SHA-256 in front; the old state stays until the new one is complete
+    on disk."""
+    content = io.BytesIO()
+    torch.save(state, content)
     with atomic_file(path) as file:
-        torch.save(state, file)
+        file.write(hashlib.sha256(content.getbuffer()).digest())
+        file.write(content.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
@@ -29,7 +37,10 @@ def load_state(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = memoryview(path.read_bytes())
+        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+            raise OSError("its content does not have the recorded SHA-256")
+        state: dict[str, Any] = torch.load(io.BytesIO(content[_DIGEST:]), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError) as error:
         log.warning("checkpoint %s cannot be read (%s); starting this job from its beginning", path.name, error)
         return None

@@ -100,11 +100,40 @@ def test_plan_and_status_show_the_jobs(finished: tuple[Path, dict[str, Any]], dr
     plan = suite("plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--json", "--seeds", "0,1")
     jobs = json.loads(plan.stdout)["jobs"]
     assert [sum(job["status"] == state for job in jobs) for state in ("done", "new")] == [16, 16]
-    assert "16 done" in suite("status", "--runs", runs).stdout
+    assert "paper_table1 (tiny): 6 of 6 cells complete; jobs: 16 done" in suite("status", "--runs", runs).stdout
+    assert suite("status", "--runs", runs, "--all").stdout.count("done  ") == 16
     resolved = suite(
         "plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs), "--resolved", "--set", "views.scale=0.3"
     )
     assert "scale: 0.3  # --set" in resolved.stdout
+
+
+def test_plan_says_why_and_how_long(finished: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path) -> None:
+    runs, _ = finished
+    command = ["plan", *GRID, *METHODS, *where(drawn, tiny_profile, runs)]
+    changed = json.loads(suite(*command, "--set", "pretrain.epochs=4", "--json").stdout)
+    reasons = {job["name"]: job["reason"] for job in changed["jobs"] if job["status"] == "new"}
+    assert reasons["pretrain byol cub s0"] == "train.epochs 2 -> 4"
+    assert reasons["finetune byol cub s0"] == "its starting weights changed"
+    assert not any("random" in name for name in reasons)
+    times = {job["name"]: job["seconds"] for job in changed["jobs"]}
+    assert times["finetune random cub s0"] == 0
+    assert all(times[name] > 0 for name in reasons)
+    forecast = changed["forecast"]
+    assert forecast["sources"] == {"measured": 12}
+    assert forecast["wall_seconds"] <= forecast["seconds"] == pytest.approx(sum(times.values()))
+    text = suite(*command, "--seeds", "0,1").stdout
+    assert "16 done" in text
+    assert "measured on finished jobs of the same kind (16 jobs)" in text
+
+
+def test_plan_without_data_still_says_how_long(tmp_path: Path) -> None:
+    done = suite("plan", *GRID, "--profile", "paper", "--data", tmp_path, "--runs", tmp_path / "runs", expect=2)
+    assert "120 cells, 348 jobs, 0 done (of 120 cells data are missing" in done.stdout
+    assert "from start to end" in done.stdout
+    assert "guesses from multiply-adds" in done.stdout
+    assert "GPU-hours: " in done.stdout
+    assert "missing cub:" in done.stdout
 
 
 def test_mlflow_holds_jobs_and_cells(finished: tuple[Path, dict[str, Any]]) -> None:

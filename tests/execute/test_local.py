@@ -13,8 +13,7 @@ import pytest
 
 from suite.cli.select import Chosen
 from suite.data.prepare import prepare
-from suite.execute.local import LocalExecutor, Summary, gpu_count
-from suite.execute.run import Announcer
+from suite.execute.local import LocalExecutor, Options, Summary, gpu_count
 from suite.execute.worker import Device, Places
 from suite.grid.jobs import Job
 from suite.store.store import Store
@@ -46,7 +45,7 @@ def planned(drawn: Path, runs: Path, profile: Path, *overrides: str) -> Plan:
 
 def run(plan: Plan, watch: Watch, workers: int = 2, fail_fast: bool = False) -> Summary:
     places = Places(plan.workspace.runs, plan.workspace.cache)
-    return LocalExecutor(places, workers, Device(accelerator="cpu")).run(plan.pending, watch, fail_fast)
+    return LocalExecutor(places, workers, Device(accelerator="cpu")).run(plan.pending, watch, Options(fail_fast))
 
 
 def test_parents_first_and_everything_once(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
@@ -173,13 +172,44 @@ def test_visible_gpus(visible: str, count: int, monkeypatch: pytest.MonkeyPatch)
     assert gpu_count() == count
 
 
-def test_announcer_is_sparing(
-    capsys: pytest.CaptureFixture[str], drawn: Path, tiny_profile: Path, tmp_path: Path
-) -> None:
-    job = planned(drawn, tmp_path, tiny_profile).jobs[0]
-    announcer = Announcer(1)
-    announcer.started(job)
-    for epoch in range(1, 50):
-        announcer.progress(job, {"epoch": epoch, "step": 3 * epoch, "loss": 1.0, "images_per_second": 10.0})
-    announcer.ended(job, "done", "")
-    assert len(capsys.readouterr().err.splitlines()) == 2
+def test_a_request_to_stop_is_a_ctrl_c(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    long = [*command(drawn, tmp_path, tiny_profile)[:-1], "pretrain.epochs=200"]
+    process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    suite = [sys.executable, "-c", "from suite.cli import main; main()"]
+    shown = subprocess.run([*suite, "status", "--runs", str(tmp_path)], capture_output=True, text=True, check=True)
+    assert f"process {process.pid} on" in shown.stdout
+    assert "running" in shown.stdout
+    assert "images/s" in shown.stdout
+    done = subprocess.run([*suite, "cancel", "--runs", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "1 of 1 runs stopped" in done.stdout
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"suite cancel" in errors
+    assert list(tmp_path.glob("*/checkpoint/state.pt"))
+    assert not list((tmp_path / "active").iterdir())
+    again = subprocess.run([*suite, "cancel", "--runs", str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "no run goes on" in again.stdout
+
+
+def test_jobs_of_another_run_are_waited_for_while_others_go_on(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    plan, watch = planned(drawn, tmp_path, tiny_profile), Watch()
+    store = Store(tmp_path)
+    (first,) = [job for job in plan.jobs if job.name == "pretrain byol cub s0"]
+    claim = store.claim(first.key).acquire()  # as another run would hold it
+
+    class Release(Watch):
+        def ended(self, job: Job, outcome: str, error: str) -> None:
+            super().ended(job, outcome, error)
+            if len([event for event, _ in self.events if event == "done"]) == 5:  # all that do not wait for `first`
+                claim.release()
+
+    watch = Release()
+    summary = run(plan, watch, workers=1)
+    assert len(summary.done) == 8
+    order = [key for event, key in watch.events if event == "done"]
+    assert order.index(first.key) == 5

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,46 @@ def test_stopping_and_resuming_changes_no_bit(
         assert not (broken.store.checkpoint(job.key) / "state.pt").exists()
 
 
+@pytest.mark.parametrize("row", ["simclr", "moco_v2", "looc", "insloc", "byol", "byol_dilo", "rot_pred", "rel_loc"])
+def test_every_objective_resumes_with_its_whole_state(
+    row: str, tmp_path: Path, drawn: Path, tiny_profile: Path
+) -> None:
+    """Weights, momentum copies, queues and their pointers, optimiser, random state and running means: all that a
+    checkpoint holds just before the last step is the same whether or not the job was stopped twice before."""
+    straight = Runs(tmp_path / "straight", drawn, tiny_profile, f"{row}/cub")
+    broken = Runs(tmp_path / "broken", drawn, tiny_profile, f"{row}/cub")
+    job = straight.jobs[0]
+    assert straight.run(job, stop_after=4)[0] == "interrupted"
+    for stop in (0, 1, 1):
+        assert broken.run(job, stop_after=stop)[0] == "interrupted"
+    states = [load_state(runs.store.checkpoint(job.key) / "state.pt") for runs in (straight, broken)]
+    assert states[0] is not None
+    assert states[1] is not None
+    assert states[0]["step"] == states[1]["step"] == 5
+    for state in states:
+        del state["seconds"]
+    assert_equal(states[0], states[1], "")
+    assert straight.run(job) == broken.run(job) == ("done", "")
+    assert_same(straight, broken, job)
+
+
+def assert_equal(left: Any, right: Any, place: str) -> None:
+    """The same structure, and tensors with the same bits."""
+    assert type(left) is type(right), place
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), place
+        for name in left:
+            assert_equal(left[name], right[name], f"{place}.{name}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), place
+        for index, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_equal(a, b, f"{place}[{index}]")
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), place
+    else:
+        assert left == right, place
+
+
 def test_lars_resumes_bit_identically(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     change = "pretrain.optimizer.name=lars"
     straight = Runs(tmp_path / "straight", drawn, tiny_profile, "byol/cub", change)
@@ -137,14 +178,27 @@ def test_kill_9_in_the_middle_of_pretraining(tmp_path: Path, drawn: Path, tiny_p
     assert (straight / "results.csv").read_text() == (killed / "results.csv").read_text()
 
 
-def test_a_torn_checkpoint_starts_the_job_afresh(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+def cut(content: bytes) -> bytes:
+    return content[:1000]
+
+
+def one_bit(content: bytes) -> bytes:
+    """A weight's bit flipped: the file still reads without complaint."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut, one_bit])
+def test_a_damaged_checkpoint_starts_the_job_afresh(
+    damage: Callable[[bytes], bytes], tmp_path: Path, drawn: Path, tiny_profile: Path
+) -> None:
     straight = Runs(tmp_path / "straight", drawn, tiny_profile, "random/cub")
     torn = Runs(tmp_path / "torn", drawn, tiny_profile, "random/cub")
     job = straight.jobs[0]
     straight.run(job)
     torn.run(job, stop_after=1)
     state = torn.store.checkpoint(job.key) / "state.pt"
-    state.write_bytes(state.read_bytes()[:1000])
+    state.write_bytes(damage(state.read_bytes()))
     assert torn.run(job)[0] == "done"
     assert_same(straight, torn, job)
     assert "cannot be read" in (torn.store.folder(job.key) / "log.txt").read_text()

@@ -1,0 +1,78 @@
+"""What the engine itself costs: planning and running a grid whose jobs do nothing, at growing numbers of cells.
+
+    python tests/benchmarks/bench_engine.py [CELLS ...]
+
+Per size: seconds of `suite plan`, of `suite run` with two workers, of the same command again; milliseconds per job;
+peak memory of the parent. The jobs go through everything a real one does but training: claim, files, result, MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from suite.data.synthetic.spec import Counts, SyntheticSpec
+from suite.data.synthetic.write import write_synthetic
+from suite.grid.spec import EXPERIMENTS
+
+SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
+COUNTS = Counts(classes=3, train=40, test=4)
+SETS = ("cub", "nabirds", "aircraft", "cars")
+
+
+def timed(command: list[str]) -> tuple[float, float]:
+    """Seconds and the peak memory in MB of the process itself (not of its workers)."""
+    began = time.monotonic()
+    process = subprocess.Popen([*SUITE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with status {status}")
+    return time.monotonic() - began, usage.ru_maxrss / 1024
+
+
+def measure(cells: int, data: Path, profile: Path, runs: Path) -> dict[str, float]:
+    """One size: Random on four datasets, a fine-tuning and a probe per cell."""
+    seeds = ",".join(str(seed) for seed in range(cells // len(SETS)))
+    plugin = Path(__file__).with_name("engine_plugin.py")
+    chosen = [
+        "--grid", "paper_table1", "--profile", str(profile), "--method", "random", "--seeds", seeds,
+        "--runs", str(runs), "--data", str(data), "--plugin", str(plugin),
+    ]  # fmt: skip
+    plan, plan_memory = timed(["plan", *chosen])
+    run, run_memory = timed(["run", *chosen, "--workers", "2"])
+    planned_again, _ = timed(["plan", *chosen])
+    again, _ = timed(["run", *chosen, "--workers", "2"])
+    return {
+        "cells": cells, "jobs": 2 * cells, "plan_s": plan, "plan_mb": plan_memory, "run_s": run, "run_mb": run_memory,
+        "ms_per_job": 1000 * run / (2 * cells), "plan_done_s": planned_again, "again_s": again,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Print one JSON line per size, and the slope between the last two."""
+    sizes = [int(text) for text in sys.argv[1:]] or [100, 1000, 10_000]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        write_synthetic(data, SyntheticSpec(sets=SETS, cub=COUNTS, nabirds=COUNTS, aircraft=COUNTS, cars=COUNTS), 1)
+        recipe = yaml.safe_load((EXPERIMENTS / "profiles" / "demo.yaml").read_text("utf-8"))
+        profile = Path(folder) / "trivial.yaml"
+        profile.write_text(yaml.safe_dump({**recipe, "name": "trivial", "synthetic": None}), "utf-8")
+        os.environ["SUITE_CACHE"] = str(Path(folder) / "cache")
+        for cells in sizes:
+            found.append(measure(cells, data, profile, Path(folder) / str(cells)))
+            print(json.dumps({name: round(value, 3) for name, value in found[-1].items()}), flush=True)
+    if len(found) > 1:
+        a, b = found[-2:]
+        print(f"per further job: {1000 * (b['run_s'] - a['run_s']) / (b['jobs'] - a['jobs']):.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Estimates: the count of a network's multiply-adds is torch's own, and the best known speed is used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from methods.args import BackboneArgs
+from methods.backbone import Backbone, parameter_count
+from suite.grid.costs import Costs, Machine, Size, Speed, images_of, likeness, multiply_adds_of, resnet, wall_clock
+from suite.grid.jobs import FinetuneSpec, Job, parse_spec
+from suite.grid.order import Ready, longest_paths
+
+CPU = Machine("cpu", workers=2)
+SIZES = {"cub": Size(train=100, test=50, classes=3)}
+
+
+def finetune(seed: int = 0, epochs: int = 4, init: str | None = None, held_out: float = 0) -> FinetuneSpec:
+    optimizer = {"name": "sgd", "base_lr": 0.1, "weight_decay": 0}
+    spec = parse_spec(
+        {
+            "kind": "finetune",
+            "data": {"name": "cub", "fingerprint": "f", "store_size": 72},
+            "image_size": 64,
+            "backbone": {"arch": "resnet10", "width": 16, "stem": "half"},
+            "train": {"epochs": epochs, "batch_size": 30, "optimizer": optimizer, "crop_scale": 0.5, "eval_resize": 1},
+            "seed": seed,
+            "init": init,
+            "held_out": held_out,
+        }
+    )
+    assert isinstance(spec, FinetuneSpec)
+    return spec
+
+
+@pytest.mark.parametrize("arch", ["resnet10", "resnet18", "resnet50"])
+@pytest.mark.parametrize(("stem", "width", "side"), [("imagenet", 64, 224), ("half", 16, 65), ("small", 32, 33)])
+def test_multiply_adds_and_parameters_are_torchs(arch: str, stem: str, width: int, side: int) -> None:
+    args = BackboneArgs.model_validate({"arch": arch, "stem": stem, "width": width})
+    backbone = Backbone(args)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone(torch.zeros(1, 3, side, side))
+    assert resnet(args, side) == (counter.get_total_flops() // 2, parameter_count(backbone))
+
+
+def test_images_are_those_of_the_training_loop() -> None:
+    assert images_of(finetune(), SIZES["cub"]) == 3 * 30 * 4  # the incomplete batch is left out
+    assert images_of(finetune(held_out=0.2), SIZES["cub"]) == 2 * 30 * 4
+
+
+def test_the_best_known_speed_is_used() -> None:
+    spec, other = finetune(), finetune().model_copy(update={"image_size": 96})
+    assert Costs([], CPU, SIZES).estimate(spec).source == "assumed"
+    alike = Speed(likeness(spec), "cpu", 36.0, multiply_adds_of(spec))
+    estimate = Costs([alike], CPU, SIZES).estimate(spec)
+    assert estimate.source == "measured"
+    overhead = estimate.seconds - 360 / 36.0
+    calibrated = Costs([alike], CPU, SIZES).estimate(other)
+    assert calibrated.source == "calibrated"
+    factor = multiply_adds_of(other) / multiply_adds_of(spec)
+    assert calibrated.seconds == pytest.approx(overhead + 10 * factor)
+    assert Costs([alike], Machine("cuda", 1), SIZES).estimate(spec).source == "assumed"  # another device
+
+
+def chain() -> list[Job]:
+    """a -> b -> c, and d alone."""
+    a = Job(finetune(1), "a")
+    b = Job(finetune(2, init=a.key), "b", (a,))
+    c = Job(finetune(3, init=b.key), "c", (b,))
+    return [a, b, c, Job(finetune(4), "d")]
+
+
+def test_the_longest_path_goes_first() -> None:
+    jobs = chain()
+    seconds = dict(zip([job.key for job in jobs], [1.0, 2.0, 3.0, 5.0], strict=True))
+    paths = longest_paths(jobs, seconds)
+    assert [paths[job.key] for job in jobs] == [6.0, 5.0, 3.0, 5.0]
+    ready, order = Ready(jobs, seconds), []
+    while (job := ready.pop()) is not None:
+        order.append(job.name)
+        ready.done(job)
+    assert order == ["a", "b", "d", "c"]
+    assert wall_clock(jobs, seconds, workers=1) == 11.0
+    assert wall_clock(jobs, seconds, workers=2) == 6.0
+
+
+def test_descendants_of_a_failure_are_named_once_and_in_order() -> None:
+    a, b, c, d = chain()
+    ready = Ready([a, b, c, d], {})
+    assert [job.name for job in ready.descendants(a)] == ["b", "c"]
+    assert ready.descendants(d) == []
+    ready.close()
+    assert ready.pop() is None
+    ready.done(a)
+    assert ready.pop() is None
