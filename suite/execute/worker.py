@@ -233,20 +233,25 @@ def _logging_to(path: Path) -> Iterator[None]:
 
 def environment(device: Device) -> dict[str, Any]:
     """What a reader needs to judge a number: versions, processor, threads, commit."""
-    packages = ("torch", "torchvision", "lightning-fabric", "solo-learn", "numpy", "fgssl-suite")
-    versions = {}
-    for package in packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.machine(),
         "threads": device.threads,
         "accelerator": device.accelerator,
-        "packages": versions,
+        "packages": package_versions(),
         "commit": commit(),
     }
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Of the libraries that numbers depend on, and of the suite."""
+    versions = {}
+    for package in ("torch", "torchvision", "lightning-fabric", "solo-learn", "numpy", "fgssl-suite"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
 
 
 @cache

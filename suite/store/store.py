@@ -23,6 +23,10 @@ from suite.grid.jobs import Job, JobSpec, parse_spec
 from suite.store.atomic import write_json, write_text
 from suite.store.claim import Claim, held
 
+# The C implementations are ten times as fast, where PyYAML was built with them.
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 Status = Literal["done", "failed", "running", "interrupted", "new"]
 
 
@@ -115,7 +119,7 @@ class Store:
         path = self.folder(key) / "job.yaml"
         if not path.is_file():
             raise StoreError(f"job {key} has never started in {self.root}: {path} does not exist.")
-        description: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+        description: dict[str, Any] = yaml.load(path.read_text("utf-8"), Loader=_LOADER)
         return description
 
     def begin(self, job: Job, environment: dict[str, Any]) -> None:
@@ -124,7 +128,7 @@ class Store:
         for torn in folder.rglob(".*.tmp"):
             torn.unlink()
         description = {"name": job.name, "key": job.key, "spec": job.spec.model_dump(mode="json")}
-        write_text(folder / "job.yaml", yaml.safe_dump(description, sort_keys=False))
+        write_text(folder / "job.yaml", yaml.dump(description, Dumper=_DUMPER, sort_keys=False))
         write_json(folder / "env.json", environment)
         (folder / "failure.json").unlink(missing_ok=True)
 
