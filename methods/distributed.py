@@ -71,6 +71,15 @@ def gathered(tensor: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def averaged(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean over all processes of each scalar, the same bits in all of them; without gradient."""
+    if world() == 1:
+        return scalars
+    values = torch.stack([scalar.detach().double() for scalar in scalars.values()])
+    distributed.all_reduce(values)
+    return dict(zip(scalars, values / world(), strict=True))
+
+
 def agreed(tensor: Tensor) -> Tensor:
     """Process 0's values, for what must not differ by any chance."""
     if world() > 1:

@@ -8,8 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from methods.args import ViewArgs
+from methods.distributed import rank, share, slice_views, world
 from methods.views.batch import Crops, ImageSource, Views, normalise, to_unit
-from methods.views.geometry import flipped, uniform
+from methods.views.geometry import SharedGenerator, flipped, uniform
 from methods.views.photometry import photometry
 
 
@@ -41,6 +42,18 @@ class ViewMaker(ABC):
     def __call__(self, indices: Tensor, rng: Generator, device: torch.device) -> Views:
         """Geometry, then colour."""
         return self.colours(self.crops(indices, rng), rng, device)
+
+    def mine(self, indices: Tensor, rng: Generator, device: torch.device, by_row: bool = True) -> Views:
+        """What this process has to see of the batch `indices`, int64 [B]: its rows of what one process would make.
+
+        `by_row`: every random number comes from `uniform`, as in all views here, so that only these rows are made.
+        Otherwise the whole batch is, and then cut: right whatever the view does, but W times the work.
+        """
+        if world() == 1:
+            return self(indices, rng, device)
+        if not by_row:
+            return slice_views(self(indices, rng, device), rank(), world())
+        return self(share(indices), SharedGenerator.of(rng, rank(), world()), device)
 
     def _flip(self, rng: Generator, *batches: Tensor) -> list[Tensor]:
         """Mirror image and mask of the same sample together."""

@@ -1,4 +1,4 @@
-"""Crop boxes and resampling shared by the views. Boxes are drawn for a whole batch at once."""
+"""Random numbers, crop boxes and resampling shared by the views. Boxes are drawn for a whole batch at once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,41 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
+from methods.distributed import share
+
 _TRIES = 10  # as torchvision's RandomResizedCrop
 
 
-def uniform(rng: Generator, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Tensor:
-    """float64 values in [low, high)."""
-    return low + (high - low) * torch.rand(shape, generator=rng, dtype=torch.float64)
+class SharedGenerator(Generator):
+    """What one of several processes draws from: `uniform` draws for the whole batch and gives it its own rows.
+
+    So W processes that each make the views of their rows make together, bit for bit, what one makes of the batch.
+    """
+
+    rank: int
+    world: int
+
+    @classmethod
+    def of(cls, rng: Generator, rank: int, world: int) -> SharedGenerator:
+        """One that goes on where `rng` stands, for process `rank` of `world`."""
+        shared = cls()
+        shared.set_state(rng.get_state())
+        shared.rank, shared.world = rank, world
+        return shared
+
+
+def uniform(
+    rng: Generator,
+    shape: tuple[int, ...],
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Values in [low, high), a row for each image first. All randomness of the views comes from here."""
+    if isinstance(rng, SharedGenerator):
+        whole = torch.rand((rng.world * shape[0], *shape[1:]), generator=rng, dtype=dtype)
+        return low + (high - low) * share(whole, rng.rank, rng.world)
+    return low + (high - low) * torch.rand(shape, generator=rng, dtype=dtype)
 
 
 def random_boxes(regions: Tensor, scale: float, ratio: tuple[float, float], rng: Generator) -> Tensor:

@@ -96,7 +96,7 @@ def augment(boxes: Tensor, candidates: Tensor, args: BoxAugmentationArgs, rng: G
     would be likely to lie in the crowd around the box, while those left are spread out.
     """
     overlap = box_iou(boxes, candidates)  # [B, anchors]
-    scores = torch.rand(overlap.shape, generator=rng)
+    scores = uniform(rng, tuple(overlap.shape), dtype=torch.float32)
     pick = uniform(rng, (len(boxes),)).tolist()
     chosen = []
     for row in range(len(boxes)):

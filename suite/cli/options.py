@@ -22,4 +22,5 @@ Stage1 = Annotated[
     list[str] | None,
     typer.Option("--stage1", help="OBJECTIVE=FILE or URL#sha256=...: checkpoint in place of a first stage; repeatable"),
 ]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs, or processes on a CPU, that train each job")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE, such as pretrain.epochs=5; repeatable")]

@@ -29,6 +29,7 @@ def plan(
     stage1: options.Stage1 = None,
     plugin: options.Plugins = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="for the estimate of time")] = None,
+    devices: options.Devices = 1,
     resolved: Annotated[bool, typer.Option("--resolved", help="print recipes with the origin of each value")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the jobs as JSON")] = False,
 ) -> None:
@@ -47,8 +48,10 @@ def plan(
         return
     from suite.execute.local import machine
     from suite.forecast import Forecast
+    from suite.grid.devices import refuse_uneven
 
-    jobs, forecast = planned.explain(), Forecast(planned, machine(workers))
+    refuse_uneven(planned.pending, devices)
+    jobs, forecast = planned.explain(), Forecast(planned, machine(workers, devices))
     if json_:
         listing = [
             {
@@ -93,7 +96,8 @@ def _summary(forecast: Forecast, done: int) -> Iterator[str]:
     machine = forecast.machine
     yield (
         f"To do: {duration(forecast.seconds)} of training, {duration(forecast.wall_seconds)} from start to end with "
-        f"{machine.workers} worker{'s' * (machine.workers > 1)}; {forecast.disk_bytes / 1e9:.1f} GB of disk."
+        f"{machine.workers} worker{'s' * (machine.workers > 1)}"
+        f"{f' of {machine.devices} devices' * (machine.devices > 1)}; {forecast.disk_bytes / 1e9:.1f} GB of disk."
     )
     on_gpus = forecast if machine.device == "cuda" else replace(forecast, machine=Machine("cuda", 1))
     known = "" if on_gpus is forecast else ", as on a V100 (no GPU is visible here)"

@@ -22,6 +22,7 @@ def run(
     only: options.Only = None,
     seeds: options.Seeds = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes side by side")] = None,
+    devices: options.Devices = 1,
     executor: Annotated[str, typer.Option("--executor", help="local or slurm")] = "local",
     set_: options.Set = None,
     stage1: options.Stage1 = None,
@@ -40,6 +41,6 @@ def run(
         raise unknown("executor", executor, ["local", "slurm"])
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
-    outcome = run_plan(chosen.plan(draw=True), chosen.selection.overrides, workers, fail_fast)
+    outcome = run_plan(chosen.plan(draw=True), chosen.selection.overrides, workers, fail_fast, devices)
     print(json.dumps(outcome.as_dict(), indent=2) if json_ else outcome.text())
     raise typer.Exit(outcome.exit_code)

@@ -14,8 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from suite.errors import UsageError
+from suite.execute.members import Members, end_with_parent
 from suite.execute.worker import Device, Places
 from suite.grid.costs import Machine
 from suite.grid.jobs import Job
@@ -58,9 +60,10 @@ class Options:
     asked_to_stop: Callable[[], bool] = lambda: False
 
 
-def default_workers() -> int:
-    """One per visible GPU; on a CPU one per core up to four, since small jobs side by side beat one with threads."""
-    return gpu_count() or min(4, os.cpu_count() or 1)
+def default_workers(devices: int = 1) -> int:
+    """One per `devices` visible GPUs; on a CPU as many as keep up to four cores busy, since small jobs side by side
+    beat one with threads."""
+    return max(1, (gpu_count() or min(4, os.cpu_count() or 1)) // devices)
 
 
 def gpu_count() -> int:
@@ -71,23 +74,38 @@ def gpu_count() -> int:
     return len(glob.glob("/dev/nvidia[0-9]*"))  # noqa: PTH207
 
 
-def machine(workers: int | None = None) -> Machine:
+def machine(workers: int | None = None, devices: int = 1) -> Machine:
     """What this machine offers to a run, without loading torch."""
-    count = workers or default_workers()
-    if gpu_count():
-        return Machine("cuda", count)
-    return Machine("cpu", count, threads=max(1, (os.cpu_count() or 1) // count))
+    count = workers or default_workers(devices)
+    kind: Literal["cpu", "cuda"] = "cuda" if gpu_count() else "cpu"
+    return Machine(kind, count, max(1, (os.cpu_count() or 1) // (count * devices)), devices)
 
 
 class LocalExecutor:
-    """Runs jobs in `workers` processes. Threads per worker depend on the machine alone, never on how much is left,
-    so that an interrupted run goes on with the very same arithmetic."""
+    """Runs jobs in `workers` processes, each of which trains with `device.devices - 1` others. Threads per process
+    depend on the machine alone, never on how much is left, so that an interrupted run goes on with the very same
+    arithmetic.
+
+    Raises:
+        UsageError: a job is to have more GPUs than there are.
+    """
 
     def __init__(self, places: Places, workers: int | None, device: Device) -> None:
+        gpus = gpu_count()
+        if gpus and device.accelerator != "cpu" and device.devices > gpus:
+            raise UsageError(
+                f"--devices {device.devices} asks for {device.devices} GPUs per job, and {gpus} can be seen here. "
+                f"Use --devices {gpus} or less."
+            )
         self.places = places
-        self.workers = workers or default_workers()
-        threads = max(1, (os.cpu_count() or 1) // self.workers)
-        self.device = replace(device, threads=threads)
+        here = machine(workers, device.devices)
+        self.workers = here.workers
+        self.device = replace(device, threads=here.threads)
+
+    def device_of(self, worker: int) -> Device:
+        """What a worker may use: of G GPUs, worker i has those from i x devices on, round and round."""
+        groups = max(1, gpu_count() // self.device.devices)
+        return replace(self.device, gpu=worker % groups * self.device.devices)
 
     def run(self, jobs: Sequence[Job], listener: Listener, options: Options | None = None) -> Summary:
         """Run jobs whose parents are done or among them. Returns when all have ended or the user stopped the run.
@@ -103,9 +121,12 @@ class _Worker:
     def __init__(self, executor: LocalExecutor, index: int, stop: Any) -> None:
         self.job: Job | None = None
         self.connection, theirs = _CONTEXT.Pipe()
-        device = replace(executor.device, gpu=index % max(1, gpu_count()))
+        device = executor.device_of(index)
         self.process: BaseProcess = _CONTEXT.Process(
-            target=_serve, args=(theirs, stop, executor.places, device), name=f"suite-worker-{index}", daemon=True
+            target=_serve,
+            args=(theirs, stop, executor.places, device),
+            name=f"suite-worker-{index}",
+            daemon=device.devices == 1,  # a daemon may not have children, which a group's process 0 has
         )
         with _ThreadEnvironment(device.threads):
             self.process.start()
@@ -259,6 +280,8 @@ class _Run:
         job, worker.job = worker.job, None
         if job is not None:
             error = f"worker process ended with exit code {worker.process.exitcode} (out of memory, or killed)"
+            if (told := self.store.failure(job.key)) is not None:
+                error = told.error  # it left on its own account
             self.store.fail(job.key, Failure(error=error, kind="killed", traceback=""))
             self._ended(job, "failed", error)
         self.pool[index] = _Worker(self.executor, index, self.stop)
@@ -285,7 +308,7 @@ class _ThreadEnvironment:
 def _serve(connection: Connection, stop: Any, places: Places, device: Device) -> None:
     """A worker's life: take jobs until told to end, or until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     from suite.execute.worker import run_job
     from suite.plugin import load_plugins
 
@@ -298,6 +321,7 @@ def _serve(connection: Connection, stop: Any, places: Places, device: Device) ->
             connection.send(("progress", line))
 
     stopping: Callable[[], bool] = stop.is_set
+    crew = Members(places, device) if device.devices > 1 else None
     while True:
         try:
             job = connection.recv()
@@ -305,12 +329,4 @@ def _serve(connection: Connection, stop: Any, places: Places, device: Device) ->
             return
         if job is None:
             return
-        connection.send(("ended", run_job(job, places, device, stopping, report)))
-
-
-def _end_with_parent() -> None:
-    """Leave at once when the parent dies, so that no orphan holds a claim the next run needs."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+        connection.send(("ended", run_job(job, places, device, stopping, report, crew)))

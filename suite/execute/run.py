@@ -16,6 +16,7 @@ from suite.execute.imports import import_checkpoints
 from suite.execute.local import LocalExecutor, Options, Summary, machine
 from suite.execute.worker import Device, Places
 from suite.forecast import Forecast
+from suite.grid.devices import refuse_uneven
 from suite.store.active import Presence
 from suite.store.ledger import record_cells, write_results
 from suite.tracking import BackgroundMirror, tracking_uri
@@ -74,14 +75,18 @@ class RunOutcome:
         return "\n".join(lines)
 
 
-def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail_fast: bool) -> RunOutcome:
-    """Run a plan to its end.
+def run_plan(
+    plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail_fast: bool, devices: int = 1
+) -> RunOutcome:
+    """Run a plan to its end, every job on `devices` devices.
 
     Raises:
         DataError: data missing or wrong; nothing was trained.
+        UsageError: more devices than there are, or than the batches can be shared by; likewise.
     """
     began = time.monotonic()
     refuse_missing(plan)
+    refuse_uneven(plan.pending, devices)
     workspace, store = plan.workspace, plan.workspace.store
     record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs, data_facts(plan))
     import_checkpoints(plan.pending, {digest: file for file, digest in plan.checkpoints.values()}, store)
@@ -97,13 +102,13 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail
     )
     if pending:
         places = Places(workspace.runs, workspace.cache, plan.plugins)
-        executor = LocalExecutor(places, workers, Device(checkpoint_minutes=checkpoint_minutes()))
+        executor = LocalExecutor(places, workers, Device(checkpoint_minutes=checkpoint_minutes(), devices=devices))
         grid = plan.cells[0].grid
         with (
             BackgroundMirror(store, tracking_uri(workspace.runs), grid),
             Presence(workspace.runs, grid=grid, profile=plan.profile.name, jobs=[job.key for job in pending]) as here,
         ):
-            forecast = Forecast(plan, machine(workers))
+            forecast = Forecast(plan, machine(workers, devices))
             options = Options(fail_fast, forecast.remaining, here.asked_to_stop)
             on_terminal = sys.stderr.isatty()
             lines = LiveTable(len(pending), forecast.wall_seconds) if on_terminal else PlainLines(len(pending))

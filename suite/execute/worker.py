@@ -8,7 +8,7 @@ import platform
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Any, Literal
 from filelock import Timeout
 
 from suite.errors import TrainingError
+from suite.execute.group import BACKENDS, Alone, Crew, Group, connected, fabric_of
 from suite.grid.costs import Speed, likeness, multiply_adds_of
-from suite.grid.jobs import DataReader, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec
+from suite.grid.jobs import DataReader, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec, TrainingSpec
 from suite.grid.recipe import Precision
 from suite.store.claim import ClaimLost
 from suite.store.store import Failure, Result, Store, sha256
@@ -44,9 +45,10 @@ class Device:
     """What one worker may use."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    gpu: int = 0  # index, where the accelerator is a GPU
-    threads: int = 1
+    gpu: int = 0  # index of the first, where the accelerator is a GPU
+    threads: int = 1  # per process
     checkpoint_minutes: float = 5.0
+    devices: int = 1  # processes that train a job together, one device each
 
     @property
     def kind(self) -> Literal["cpu", "cuda"]:
@@ -62,8 +64,11 @@ def run_job(
     device: Device,
     should_stop: Callable[[], bool],
     report: Callable[[dict[str, float]], None],
+    crew: Crew | None = None,
 ) -> tuple[Outcome, str]:
     """Do `job` unless it is done; its parents must be. Never raises for what goes wrong in training.
+
+    What has epochs is trained together with `crew`. Probes are not: one pass over the images is soon over.
 
     Returns:
         The outcome and, for a failure, the error in one line.
@@ -71,6 +76,8 @@ def run_job(
     from suite.training.session import Interrupted
 
     store = Store(places.runs)
+    if crew is None or not isinstance(job.spec, TrainingSpec):
+        device, crew = replace(device, devices=1), Alone()
     try:
         claim = store.claim(job.key).acquire()
     except Timeout:
@@ -86,7 +93,8 @@ def run_job(
         store.begin(job, environment(device))
         with _logging_to(store.folder(job.key) / "log.txt"):
             try:
-                result = _train(job, store, places, device, stopping, report)
+                with crew.at_work(job) as group:
+                    result = _train(job, store, places, device, group, stopping, report)
                 claim.check()
                 store.finish(result)
             except ClaimLost:
@@ -103,8 +111,16 @@ def run_job(
     if result.images_per_second:
         speed = result.images_per_second, multiply_adds_of(job.spec)
         with contextlib.suppress(OSError):  # only estimates would miss it
-            record_speed(store.root, Speed(likeness(job.spec), device.kind, *speed))
+            record_speed(store.root, Speed(likeness(job.spec), device.kind, *speed, device.devices))
     return "done", ""
+
+
+def follow_job(job: Job, places: Places, device: Device, group: Group) -> None:
+    """Another process's share of a job that process 0 does with `run_job`. Writes nothing, raises what goes wrong."""
+    from suite.training.session import Interrupted
+
+    with connected(group, device.kind), contextlib.suppress(Interrupted):
+        _trained(job, Store(places.runs), places, device, group)
 
 
 def _train(
@@ -112,11 +128,40 @@ def _train(
     store: Store,
     places: Places,
     device: Device,
+    group: Group,
     should_stop: Callable[[], bool],
     report: Callable[[dict[str, float]], None],
 ) -> Result:
+    outcome, counts, seconds = _trained(job, store, places, device, group, should_stop, report)
+    folder = store.folder(job.key)
+    files = {path.name: sha256(path) for path in sorted((folder / "checkpoint").glob("*.safetensors"))}
+    speed = outcome["images"] / outcome["seconds"] if outcome["seconds"] else 0.0
+    for reason in outcome["suspicious"]:
+        log.warning("suspicious: %s", reason)
+    log.info("done: %s", ", ".join(f"{name} {value:.4g}" for name, value in outcome["metrics"].items()))
+    return Result(
+        key=job.key,
+        name=job.name,
+        metrics=outcome["metrics"],
+        counts=counts,
+        files=files,
+        suspicious=outcome["suspicious"],
+        seconds=seconds,
+        images_per_second=speed,
+    )
+
+
+def _trained(
+    job: Job,
+    store: Store,
+    places: Places,
+    device: Device,
+    group: Group,
+    should_stop: Callable[[], bool] = lambda: False,
+    report: Callable[[dict[str, float]], None] = lambda _: None,
+) -> tuple[dict[str, Any], dict[str, int], float]:
+    """The loop's outcome (of process 0 alone), the counts to record, and the seconds spent."""
     import torch
-    from lightning_fabric import Fabric
 
     from suite.training.session import Session
 
@@ -131,32 +176,16 @@ def _train(
             "the recipe asks for 16-mixed precision, which needs a GPU, and none is visible. On a CPU use "
             "--set pretrain.precision=32-true --set finetune.precision=32-true (another recipe, hence other jobs)."
         )
-    fabric = Fabric(accelerator="cuda" if gpu else "cpu", devices=[device.gpu] if gpu else 1, precision=precision)
-    folder = store.folder(job.key)
-    session = Session(folder, fabric, device.checkpoint_minutes, should_stop, report)
-    log.info("%s (%s) on %s, %d threads", job.name, job.key, fabric.device, device.threads)
+    fabric = fabric_of(group, device.kind, device.gpu, precision)
+    session = Session(store.folder(job.key), fabric, device.checkpoint_minutes, should_stop, report)
+    log.info("%s (%s) on %s, %d threads, %d device(s)", job.name, job.key, fabric.device, device.threads, group.world)
     init = None
     if spec.init is not None:
         init = store.weights(spec.init, "backbone.safetensors")
     if isinstance(spec, FinetuneSpec) and spec.choose_from:
         spec = with_best_lr(spec, store)
     outcome, counts = _dispatch(spec, places, init, session)
-
-    files = {path.name: sha256(path) for path in sorted((folder / "checkpoint").glob("*.safetensors"))}
-    speed = outcome["images"] / outcome["seconds"] if outcome["seconds"] else 0.0
-    for reason in outcome["suspicious"]:
-        log.warning("suspicious: %s", reason)
-    log.info("done: %s", ", ".join(f"{name} {value:.4g}" for name, value in outcome["metrics"].items()))
-    return Result(
-        key=job.key,
-        name=job.name,
-        metrics=outcome["metrics"],
-        counts=counts,
-        files=files,
-        suspicious=outcome["suspicious"],
-        seconds=session.seconds,
-        images_per_second=speed,
-    )
+    return outcome, counts, session.seconds
 
 
 def with_best_lr(spec: FinetuneSpec, store: Store) -> FinetuneSpec:
@@ -212,7 +241,7 @@ def _dispatch(
             if isinstance(spec, ProbeSpec):
                 return probe(spec, train, test, classes, init, session), counts
             outcome = finetune(spec, train, test, classes, init, session)
-            if spec.choose_from:
+            if spec.choose_from and session.leads:
                 outcome["metrics"]["base_lr"] = spec.train.optimizer.base_lr
             return outcome, counts
 
@@ -239,6 +268,8 @@ def environment(device: Device) -> dict[str, Any]:
         "processor": platform.machine(),
         "threads": device.threads,
         "accelerator": device.accelerator,
+        "devices": device.devices,
+        "backend": BACKENDS[device.kind] if device.devices > 1 else None,
         "packages": package_versions(),
         "commit": commit(),
     }

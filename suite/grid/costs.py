@@ -56,6 +56,7 @@ class Speed:
     device: str  # "cpu" or "cuda"
     images_per_second: float
     multiply_adds: float  # per image
+    devices: int = 1  # that reached it together
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Machine:
-    """On what a job runs: one of `workers` processes, with so many threads or GPUs."""
+    """On what a job runs: one of `workers` groups of `devices` processes, with so many threads or one GPU each."""
 
     device: Literal["cpu", "cuda"]
     workers: int
     threads: int = 1
     devices: int = 1
+
+    def devices_for(self, spec: JobSpec) -> int:
+        """How many work on a job: on what has epochs all of a group, on the rest one."""
+        return self.devices if isinstance(spec, TrainingSpec) else 1
 
 
 @cache
@@ -175,10 +180,12 @@ class Costs:
     def __init__(self, speeds: Iterable[Speed], machine: Machine, sizes: Mapping[str, Size]) -> None:
         self.machine, self._sizes = machine, sizes
         here = [speed for speed in speeds if speed.device == machine.device]
-        self._alike: dict[str, list[float]] = {}
+        self._alike: dict[tuple[str, int], list[float]] = {}
         for speed in here:
-            self._alike.setdefault(speed.like, []).append(speed.images_per_second)
-        per_second = [speed.images_per_second * speed.multiply_adds for speed in here if "probe" not in speed.like]
+            self._alike.setdefault((speed.like, speed.devices), []).append(speed.images_per_second)
+        per_second = [  # of one device
+            speed.images_per_second * speed.multiply_adds / speed.devices for speed in here if "probe" not in speed.like
+        ]
         self._reached = statistics.median(per_second) if per_second else None
 
     def estimate(self, spec: JobSpec) -> Estimate:
@@ -187,15 +194,15 @@ class Costs:
         if isinstance(spec, ImportSpec):
             return Estimate(assumed.overhead_seconds, "assumed")
         images = images_of(spec, self._sizes[spec.data.name])
-        if alike := self._alike.get(likeness(spec)):
+        machine, devices = self.machine, self.machine.devices_for(spec)
+        if alike := self._alike.get((likeness(spec), devices)):
             return Estimate(assumed.overhead_seconds + images / statistics.median(alike), "measured")
         work = images * multiply_adds_of(spec)
         if self._reached is not None:
-            return Estimate(assumed.overhead_seconds + work / self._reached, "calibrated")
+            return Estimate(assumed.overhead_seconds + work / (self._reached * devices), "calibrated")
         precision = spec.train.precision if isinstance(spec, TrainingSpec) else "32-true"
-        machine = self.machine
         rate = assumed.cpu_thread * machine.threads if machine.device == "cpu" else assumed.gpu[precision]
-        return Estimate(assumed.overhead_seconds + work / (rate * machine.devices), "assumed")
+        return Estimate(assumed.overhead_seconds + work / (rate * devices), "assumed")
 
     def bytes_of(self, spec: JobSpec) -> int:
         """Disk that stays in use once the job is finished: its weights."""

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from methods.args import PhotometryArgs, RandomResizedCropArgs
 from methods.backbone import Backbone, Classifier
+from methods.distributed import averaged, share, synchronised, world
 from methods.views.batch import normalise, to_unit
 from methods.views.random_resized_crop import RandomResizedCrop
 from suite.data.source import Part, SplitSource
@@ -55,7 +56,7 @@ def finetune(
     model = Classifier(Backbone(spec.backbone), classes)
     if init is not None:
         log.info("backbone from %s: %s", spec.init, hand_over(model.backbone, load_weights(init), str(spec.init)))
-    model = model.to(memory_format=torch.channels_last)
+    model = synchronised(model.to(fabric.device).to(memory_format=torch.channels_last))
     batches = Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "finetune"))
     warmup = round(args.warmup_epochs * batches.per_epoch)
     lr = effective_lr(args.optimizer, args.batch_size)
@@ -66,8 +67,8 @@ def finetune(
         spec.image_size,
     )
     log.info(
-        "%d images, %d classes, %d steps of %d, base lr %g, effective lr %g, warm-up %d steps",
-        len(train), classes, batches.total, args.batch_size, args.optimizer.base_lr, lr, warmup,
+        "%d images, %d classes, %d steps of %d on %d device(s), base lr %g, effective lr %g, warm-up %d steps",
+        len(train), classes, batches.total, args.batch_size, world(), args.optimizer.base_lr, lr, warmup,
     )  # fmt: skip
 
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -83,8 +84,8 @@ def finetune(
     began, line = time.monotonic(), {}
     for step in range(start, batches.total):
         indices = batches.indices(step)
-        images = views(indices, generator(spec.seed, "finetune-views", step), fabric.device).images[0]
-        labels = train.labels[indices].to(fabric.device)
+        images = views.mine(indices, generator(spec.seed, "finetune-views", step), fabric.device).images[0]
+        labels = share(train.labels[indices]).to(fabric.device)
         rate = lr * lr_factor(step, batches.total, warmup)
         set_lr(optimizer, rate)
 
@@ -92,10 +93,11 @@ def finetune(
         loss = cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
-        check_finite(loss, step, rate)
+        scalars = averaged({"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()})
+        check_finite(scalars["loss"], step, rate)
         optimizer.step()
 
-        means.add({"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()})
+        means.add(scalars)
         done = step + 1
         if done % batches.per_epoch == 0:
             line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **means.take()}
@@ -111,15 +113,19 @@ def finetune(
                 }
             )
     seconds = time.monotonic() - began
+    if not session.leads:
+        return {}  # process 0 measures, on its own: there is nothing left to agree on
 
     top1 = percent(predict(wrapped, centre_crops(test, spec.image_size, args.eval_resize), fabric.device), test.labels)
     if not spec.held_out:
         save_weights(session.folder / "checkpoint" / "model.safetensors", model)
-    name = "held_out_top1" if spec.held_out else "top1"
     chance = 100 / classes
     suspicious = [f"top-1 {top1:.2f} is not above chance ({chance:.2f})"] if top1 <= chance else []
     return {
-        "metrics": {name: top1, **{key: line[key] for key in ("loss", "train_top1") if key in line}},
+        "metrics": {
+            "held_out_top1" if spec.held_out else "top1": top1,
+            **{key: line[key] for key in ("loss", "train_top1") if key in line},
+        },
         "suspicious": suspicious,
         "images": (batches.total - start) * args.batch_size,
         "seconds": seconds,

@@ -11,6 +11,7 @@ import torch
 
 from methods.args import AlignmentArgs
 from methods.backbone import Backbone, parameter_count
+from methods.distributed import averaged, synchronised, world
 from methods.objective import Objective
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
 from methods.views.base import ViewMaker
@@ -67,15 +68,18 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     fabric, train = session.fabric, spec.train
     torch.manual_seed(derived_seed(spec.seed, "init"))
     objective = build_objective(spec, len(source), init)
-    objective = objective.to(memory_format=torch.channels_last)
+    objective = objective.to(fabric.device).to(memory_format=torch.channels_last)
+    if objective.synchronise_bn:
+        objective = synchronised(objective)
     batches = Batches(len(source), train.batch_size, train.epochs, derived_seed(spec.seed, "pretrain"))
     warmup = round(train.warmup_epochs * batches.per_epoch)
     lr = effective_lr(train.optimizer, train.batch_size)
     optimizer = build_optimizer(train.optimizer, objective, lr)
     views = build_views(spec, source)
     log.info(
-        "%d images, %d steps of %d, base lr %g, effective lr %g, warm-up %d steps, %.2f M trainable parameters",
-        len(source), batches.total, train.batch_size, train.optimizer.base_lr, lr, warmup,
+        "%d images, %d steps of %d on %d device(s), base lr %g, effective lr %g, warm-up %d steps, "
+        "%.2f M trainable parameters",
+        len(source), batches.total, train.batch_size, world(), train.optimizer.base_lr, lr, warmup,
         parameter_count(objective) / 1e6,
     )  # fmt: skip
 
@@ -92,13 +96,14 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     began, line = time.monotonic(), {}
     for step in range(start, batches.total):
         rng = generator(spec.seed, "views", step)
-        batch = views(batches.indices(step), rng, fabric.device)
+        batch = views.mine(batches.indices(step), rng, fabric.device, by_row=spec.views.code is None)
         rate = lr * lr_factor(step, batches.total, warmup)
         set_lr(optimizer, rate)
 
         scalars = model(batch)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(scalars["loss"])
+        scalars = averaged(scalars)
         check_finite(scalars["loss"], step, rate)
         optimizer.step()
         objective.after_step(step / batches.total)
@@ -119,7 +124,8 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
                 }
             )
 
-    save_weights(session.folder / "checkpoint" / "backbone.safetensors", objective.backbone)
+    if session.leads:
+        save_weights(session.folder / "checkpoint" / "backbone.safetensors", objective.backbone)
     suspicious = []
     if line and line.get("embedding_std", 1.0) < train.collapse_std:
         suspicious.append(f"pretraining collapsed: embedding_std {line['embedding_std']:.3f} < {train.collapse_std}")

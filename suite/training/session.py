@@ -15,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from methods.distributed import agreed
 from suite.errors import TrainingError
 from suite.training.checkpoint import load_state, save_state
 
@@ -27,7 +28,11 @@ class Interrupted(Exception):
 
 @dataclass
 class Session:
-    """A job's folder, its device, and the way to the outside."""
+    """A job's folder, its device, and the way to the outside.
+
+    Of several processes that train a job together each has one. Process 0 decides when to save and to stop, and alone
+    writes and reports; the state it writes is the same in all of them.
+    """
 
     folder: Path
     fabric: Fabric
@@ -39,6 +44,11 @@ class Session:
     _saved: float = field(default_factory=time.monotonic)
 
     @property
+    def leads(self) -> bool:
+        """Whether this is process 0, or the only one."""
+        return self.fabric.is_global_zero
+
+    @property
     def seconds(self) -> float:
         """Wall-clock time of this job, earlier attempts included."""
         return self.seconds_before + time.monotonic() - self._started
@@ -48,7 +58,11 @@ class Session:
         return self.folder / "checkpoint" / "state.pt"
 
     def resume(self) -> dict[str, Any] | None:
-        """The state an earlier attempt left, its metrics cut back to that point; None for a fresh start."""
+        """The state an earlier attempt left, on however many devices, its metrics cut back to that point; None for a
+        fresh start."""
+        return self.fabric.broadcast(self._resume() if self.leads else None)
+
+    def _resume(self) -> dict[str, Any] | None:
         state = load_state(self._state_file)
         lines = self._lines()
         step = 0 if state is None else int(state["step"])
@@ -80,14 +94,16 @@ class Session:
 
     def checkpoint_if_asked(self, state: Callable[[], dict[str, Any]]) -> None:
         """After each step: save when due; save and leave when the run is to stop."""
-        stop = self.should_stop()
-        if stop or self.due():
+        stop = bool(agreed(torch.tensor(self.leads and self.should_stop())))
+        if self.leads and (stop or self.due()):
             self.save(state())
         if stop:
             raise Interrupted
 
     def write_metrics(self, line: dict[str, float]) -> None:
         """Append one epoch's metrics and pass them on."""
+        if not self.leads:
+            return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
             file.flush()
