@@ -17,6 +17,7 @@ from suite.errors import UsageError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from suite.execute.worker import Places
     from suite.grid.jobs import Job
     from suite.grid.recipe import Precision
 
@@ -63,14 +64,14 @@ class Group:
 class Crew(Protocol):
     """The processes beside process 0, as process 0 sees them."""
 
-    def at_work(self, job: Job) -> AbstractContextManager[Group]:
+    def at_work(self, job: Job, places: Places) -> AbstractContextManager[Group]:
         """Process 0's place in the group, connected to all others, which work on `job` meanwhile."""
 
 
 class Alone:
     """No other process."""
 
-    def at_work(self, job: Job) -> AbstractContextManager[Group]:
+    def at_work(self, job: Job, places: Places) -> AbstractContextManager[Group]:
         """A group of one."""
         return nullcontext(Group())
 

@@ -321,7 +321,7 @@ def _serve(connection: Connection, stop: Any, places: Places, device: Device) ->
             connection.send(("progress", line))
 
     stopping: Callable[[], bool] = stop.is_set
-    crew = Members(places, device) if device.devices > 1 else None
+    crew = Members(device) if device.devices > 1 else None
     while True:
         try:
             job = connection.recv()

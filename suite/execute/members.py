@@ -19,6 +19,7 @@ from suite.errors import TrainingError
 from suite.execute.group import Group, connected, open_store
 from suite.execute.worker import Device, Places, follow_job
 from suite.grid.jobs import Job
+from suite.plugin import load_plugins
 from suite.store.claim import ClaimLost
 from suite.store.store import Failure, Store
 
@@ -65,12 +66,12 @@ class Members:
     NCCL's may not, this process records the failure and ends itself.
     """
 
-    def __init__(self, places: Places, device: Device) -> None:
-        self._places, self._device = places, device
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self._members: list[_Member] = []
 
     @contextmanager
-    def at_work(self, job: Job) -> Iterator[Group]:
+    def at_work(self, job: Job, places: Places) -> Iterator[Group]:
         """Have the others follow `job`.
 
         Raises:
@@ -83,9 +84,9 @@ class Members:
         store = open_store(group)
         for member in self._members:
             place = Group(member.rank, group.world, member.rank, port=store.port)
-            member.connection.send((job, place))
+            member.connection.send((job, places, place))
         left = threading.Event()
-        threading.Thread(target=self._watch, args=(job, left), daemon=True).start()
+        threading.Thread(target=self._watch, args=(job, places, left), daemon=True).start()
         try:
             with connected(group, self._device.kind, store):
                 yield group
@@ -120,7 +121,7 @@ class Members:
         for rank in range(1, self._device.devices) if not self._members else ():
             ours, theirs = _CONTEXT.Pipe()
             process = _CONTEXT.Process(
-                target=_serve, args=(theirs, self._places, self._device), name=f"suite-member-{rank}", daemon=True
+                target=_serve, args=(theirs, self._device), name=f"suite-member-{rank}", daemon=True
             )
             process.start()
             theirs.close()
@@ -131,12 +132,12 @@ class Members:
         if any(not member.connection.poll(_GRACE) or member.last_words is not None for member in self._members):
             self.close()
 
-    def _watch(self, job: Job, left: threading.Event) -> None:
+    def _watch(self, job: Job, places: Places, left: threading.Event) -> None:
         members = list(self._members)  # kept, for their sentinels to stay open
         while not left.is_set():
             if wait([member.process.sentinel for member in members], timeout=1.0) and not left.wait(_GRACE):
                 error = self._cause() or "a process of the group ended"
-                Store(self._places.runs).fail(job.key, Failure(error=error, kind="killed", traceback=""))
+                Store(places.runs).fail(job.key, Failure(error=error, kind="killed", traceback=""))
                 os._exit(1)
 
     def _cause(self) -> str | None:
@@ -155,18 +156,17 @@ class Members:
         return min(found)[1] if found else None
 
 
-def _serve(connection: Connection, places: Places, device: Device) -> None:
+def _serve(connection: Connection, device: Device) -> None:
     """A member's life: follow one job after another, until process 0 is gone or something fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what Ctrl-C means is not decided here
     threading.Thread(target=end_with_parent, daemon=True).start()
     logging.getLogger("suite").addHandler(logging.NullHandler())  # process 0 says the same
     try:
-        from suite.plugin import load_plugins
-
-        load_plugins(places.plugins)
         while True:
-            job, group = connection.recv()
-            follow_job(job, places, device, group)
+            job, places, place = connection.recv()
+            load_plugins(places.plugins)
+            with connected(place, device.kind):
+                follow_job(job, places, device, place)
             connection.send(None)
     except EOFError:
         return

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from filelock import Timeout
 
 from suite.errors import TrainingError
-from suite.execute.group import BACKENDS, Alone, Crew, Group, connected, fabric_of
+from suite.execute.group import BACKENDS, Alone, Crew, Group, fabric_of
 from suite.grid.costs import Speed, likeness, multiply_adds_of
 from suite.grid.jobs import DataReader, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec, TrainingSpec
 from suite.grid.recipe import Precision
@@ -93,7 +93,7 @@ def run_job(
         store.begin(job, environment(device))
         with _logging_to(store.folder(job.key) / "log.txt"):
             try:
-                with crew.at_work(job) as group:
+                with crew.at_work(job, places) as group:
                     result = _train(job, store, places, device, group, stopping, report)
                 claim.check()
                 store.finish(result)
@@ -119,7 +119,7 @@ def follow_job(job: Job, places: Places, device: Device, group: Group) -> None:
     """Another process's share of a job that process 0 does with `run_job`. Writes nothing, raises what goes wrong."""
     from suite.training.session import Interrupted
 
-    with connected(group, device.kind), contextlib.suppress(Interrupted):
+    with contextlib.suppress(Interrupted):
         _trained(job, Store(places.runs), places, device, group)
 
 
