@@ -164,8 +164,8 @@ def _serve(connection: Connection, device: Device) -> None:
     try:
         while True:
             job, places, place = connection.recv()
-            load_plugins(places.plugins)
-            with connected(place, device.kind):
+            with connected(place, device.kind):  # first, so that process 0 need not wait for what fails
+                load_plugins(places.plugins)
                 follow_job(job, places, device, place)
             connection.send(None)
     except EOFError:

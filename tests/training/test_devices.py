@@ -1,41 +1,55 @@
-"""A job trained by two processes is the job trained by one; it survives what happens to one of them."""
+"""A job trained by two processes is the job trained by one, and outlives what happens to either of them."""
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
 import torch
 
+from suite.cli.select import Chosen
+from suite.execute import members as members_module
 from suite.execute.members import Members
 from suite.execute.worker import Device, run_job
-from suite.grid.jobs import Job
+from suite.grid.jobs import Job, ProbeSpec
 from suite.training.checkpoint import load_state
 
-from .test_resume import Runs, assert_equal, assert_same
+from .test_resume import Runs, assert_same
 
-# Largest differences of one process and two, over all weights and metrics, after everything a cell trains. Double
-# precision shows that the arithmetic is the same; single precision adds what rounding makes of it in 12 steps.
-TOLERANCE = {"64-true": 1e-9, "32-true": 2e-3}
-TWO = Device(accelerator="cpu", threads=1, devices=2)
+ONE, TWO = (Device(accelerator="cpu", threads=1, checkpoint_minutes=0, devices=n) for n in (1, 2))
+# Largest difference over all weights, and over all metrics, which Fabric hands over in single precision. CVSA's
+# alignment is computed in single precision too, and what is rounded there grows from step to step.
+TOLERANCE = {"byol_cvsa 64-true": (1e-4, 1e-4), "simclr 32-true": (2e-2, 1e-2), "moco_v2 32-true": (1e-4, 1e-4)}
+DOUBLE = (1e-11, 1e-6)
 
 
-@contextmanager
-def pair(runs: Runs) -> Iterator[Members]:
+@pytest.fixture(scope="module")
+def second() -> Iterator[Members]:
+    """Process 1 beside this one, warm for all tests."""
     with closing(Members(TWO)) as members:
         yield members
 
 
-def train(runs: Runs, job: Job, members: Members | None, stop_after: int | None = None) -> tuple[str, str]:
+def train(
+    runs: Runs,
+    job: Job,
+    members: Members | None,
+    stop_after: int | None = None,
+    report: Callable[[dict[str, float]], None] = lambda _: None,
+) -> tuple[str, str]:
     """The job by this process and `members`, or by this process alone."""
     polls = 0
 
@@ -44,18 +58,258 @@ def train(runs: Runs, job: Job, members: Members | None, stop_after: int | None 
         polls += 1
         return stop_after is not None and polls > stop_after
 
-    device = replace(TWO, devices=1) if members is None else TWO
-    return run_job(job, runs.places, device, should_stop, lambda _: None, members)
+    return run_job(job, runs.places, ONE if members is None else TWO, should_stop, report, members)
 
 
-def precisely(job: Job, precision: str, parents: dict[str, str]) -> Job:
-    """The job, and what it starts from, in that precision."""
-    spec = job.spec
-    changed = {}
-    if hasattr(spec, "train"):
-        changed["train"] = spec.train.model_copy(update={"precision": precision})
-    if getattr(spec, "init", None) is not None:
-        changed["init"] = parents[spec.init]
-    new = Job(spec.model_copy(update=changed), job.name)
-    parents[job.key] = new.key
-    return new
+def in_precision(runs: Runs, precision: str) -> list[Job]:
+    """The jobs of a cell, probes included, all trained in that precision."""
+    made: dict[str, Job] = {}
+    for job in runs.plan.jobs:
+        changes = {}
+        if not isinstance(job.spec, ProbeSpec):
+            changes["train"] = job.spec.train.model_copy(update={"precision": precision})
+        if job.spec.init is not None:
+            changes["init"] = made[job.spec.init].key
+        made[job.key] = Job(job.spec.model_copy(update=changes), job.name)
+    return list(made.values())
+
+
+class Cell(Runs):
+    """As `Runs`, with its plan."""
+
+    def __init__(self, root: Path, drawn: Path, profile: Path, cell: str, *overrides: str) -> None:
+        super().__init__(root, drawn, profile, cell, *overrides)
+        self.plan = Chosen("paper_table1", str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
+            draw=False
+        )
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "byol 64-true",
+        "byol_cvsa 64-true",
+        "moco_v2 64-true",
+        "looc 64-true",
+        "simclr 64-true",
+        "moco_v2 32-true",
+        "simclr 32-true",
+    ],
+)
+def test_two_devices_are_one(case: str, tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members) -> None:
+    """Pretraining, fine-tuning and probes of a cell: the same metrics, curves and weights."""
+    row, precision = case.split()
+    one, two = (Cell(tmp_path / name, drawn, tiny_profile, f"{row}/cub") for name in ("one", "two"))
+    for_weights, for_metrics = TOLERANCE.get(case, DOUBLE)
+    for job in in_precision(one, precision):
+        assert train(one, job, None) == train(two, job, second) == ("done", "")
+        left, right = one.store.result(job.key), two.store.result(job.key)
+        assert left is not None
+        assert right is not None
+        assert right.metrics == pytest.approx(left.metrics, rel=0, abs=for_metrics)
+        curves = [[list(line) for line in runs.store.metrics(job.key)] for runs in (one, two)]
+        assert curves[0] == curves[1]
+        if not isinstance(job.spec, ProbeSpec):
+            weights, others = one.tensors(job), two.tensors(job)
+            assert weights.keys() == others.keys()
+            largest = max(float((others[name].double() - weights[name].double()).abs().max()) for name in weights)
+            print(case, job.name, largest, {k: abs(left.metrics[k] - right.metrics[k]) for k in left.metrics})
+            assert largest < for_weights
+            assert (max(weights.values(), key=torch.numel).dtype == torch.float64) is (precision == "64-true")
+
+
+@pytest.mark.parametrize("row", ["byol_cvsa", "moco_v2"])
+def test_a_job_goes_on_with_another_number_of_devices(
+    row: str, tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members
+) -> None:
+    """2 then 2 devices end in the bits of 2 throughout; 2 then 1, and 1 then 2, take over the state as it was."""
+    straight, again, to_one, to_two = (
+        Runs(tmp_path / name, drawn, tiny_profile, f"{row}/cub") for name in ("straight", "again", "to_one", "to_two")
+    )
+    for job in straight.jobs:
+        assert train(straight, job, second) == ("done", "")
+        for stop in (0, 1):
+            assert train(again, job, second, stop_after=stop)[0] == "interrupted"
+        for runs, members in ((to_one, second), (to_two, None)):
+            assert train(runs, job, members, stop_after=3)[0] == "interrupted"
+            assert len(runs.store.metrics(job.key)) == 1
+        state = load_state(to_one.store.checkpoint(job.key) / "state.pt")
+        assert train(to_one, job, None, stop_after=0)[0] == "interrupted"  # the next step, on one device
+        following = load_state(to_one.store.checkpoint(job.key) / "state.pt")
+        assert state is not None
+        assert following is not None
+        assert (state["step"], following["step"]) == (4, 5)
+        assert_layout(state, following)
+        assert train(again, job, second) == ("done", "")
+        assert_same(straight, again, job)
+        assert train(to_one, job, None) == train(to_two, job, second) == ("done", "")
+        for runs in (to_one, to_two):
+            assert len(runs.store.metrics(job.key)) == 2
+            assert "resuming at step" in (runs.store.folder(job.key) / "log.txt").read_text()
+
+
+def assert_layout(left: object, right: object) -> None:
+    """The same names, shapes and types, whatever the values."""
+    assert type(left) is type(right)
+    if isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for name in left:
+            assert_layout(left[name], right[name])
+    elif isinstance(left, torch.Tensor):
+        assert (left.shape, left.dtype) == (right.shape, right.dtype)
+
+
+def test_a_killed_process_fails_the_job_which_then_resumes(
+    tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members
+) -> None:
+    straight, killed = (Runs(tmp_path / name, drawn, tiny_profile, "byol/cub") for name in ("straight", "killed"))
+    job = straight.jobs[0]
+    assert train(straight, job, second) == ("done", "")
+    (victim,) = members_alive()
+
+    def kill(line: dict[str, float]) -> None:
+        os.kill(victim, signal.SIGKILL)
+
+    outcome, error = train(killed, job, second, report=kill)
+    assert (outcome, error) == (
+        "failed",
+        "TrainingError: process 1 of 2 ended with exit code -9 (out of memory, or killed)",
+    )
+    assert not members_alive()
+    assert killed.store.result(job.key) is None
+    assert killed.store.status(job.key) == "failed"
+    assert train(killed, job, second) == ("done", "")
+    assert_same(straight, killed, job)
+
+
+def test_what_goes_wrong_in_another_process_is_told(
+    tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members
+) -> None:
+    """An error of all of them is told as in one process; an error of process 1 alone, with its number."""
+    runs = Runs(tmp_path, drawn, tiny_profile, "random/cub", "finetune.optimizer.base_lr=1e30")
+    outcome, error = train(runs, runs.jobs[0], second)
+    assert outcome == "failed"
+    assert error.startswith("TrainingError: the loss became")
+
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "import multiprocessing\n"
+        "if multiprocessing.current_process().name == 'suite-member-1':\n"
+        "    raise ValueError('only here')\n",
+        "utf-8",
+    )
+    runs = Runs(tmp_path / "alone", drawn, tiny_profile, "random/cub")
+    runs.places = replace(runs.places, plugins=(plugin,))
+    outcome, error = train(runs, runs.jobs[0], second)
+    assert outcome == "failed"
+    assert error.startswith("TrainingError: process 1 of 2 failed: ")
+    assert "only here" in error
+    assert "Traceback" in (runs.store.folder(runs.jobs[0].key) / "log.txt").read_text()
+    assert not members_alive()
+
+
+def test_a_process_that_waits_for_a_dead_one_for_ever_leaves(
+    tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NCCL may: here process 0 does not exchange anything any more."""
+    runs = Runs(tmp_path, drawn, tiny_profile, "random/cub")
+    job, left = runs.jobs[0], threading.Event()
+    runs.store.begin(job, {})
+    codes: list[int] = []
+    monkeypatch.setattr(members_module, "_GRACE", 0.1)
+    monkeypatch.setattr(members_module.os, "_exit", lambda code: (codes.append(code), left.set()))
+    with second.at_work(job, runs.places):
+        (victim,) = members_alive()
+        os.kill(victim, signal.SIGKILL)
+        assert left.wait(60)
+    assert codes[0] == 1
+    failure = runs.store.failure(job.key)
+    assert failure is not None
+    assert failure.kind == "killed"
+    assert "process 1 of 2 ended with exit code -9" in failure.error
+
+
+def members_alive() -> list[int]:
+    """Ids of the other processes, of all groups that this one leads."""
+    return [child.pid for child in active_children() if child.name.startswith("suite-member") and child.pid]
+
+
+COMMAND = [sys.executable, "-c", "from suite.cli import main; main()", "run", "--grid", "paper_table1"]
+
+
+def command(drawn: Path, runs: Path, profile: Path, devices: int) -> list[str]:
+    where = ["--data", str(drawn), "--runs", str(runs), "--profile", str(profile), "--only", "moco_v2/cub"]
+    return [*COMMAND, *where, "--workers", "1", "--devices", str(devices), "--set", "pretrain.epochs=40"]
+
+
+def test_the_command_line_and_no_orphans(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    """SIGKILL of `suite run` takes all of its processes along; the same command then goes on and finishes."""
+    environment = {**os.environ, "SUITE_CHECKPOINT_MINUTES": "0.005"}
+    refused = subprocess.run(command(drawn, tmp_path, tiny_profile, 3), capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "a batch of 8 images cannot be shared evenly by 3 devices. Use --devices 1 or 2" in refused.stderr
+    assert not list(tmp_path.glob("*/job.yaml"))
+
+    run = command(drawn, tmp_path, tiny_profile, 2)
+    with subprocess.Popen(run, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("*/checkpoint/state.pt")):
+            assert process.poll() is None, "finished before a checkpoint was seen"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        below = descendants(process.pid)
+        assert len(below) >= 2
+        process.kill()
+    while any(Path(f"/proc/{number}").exists() for number in below):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+    assert "3 jobs trained" in done.stdout
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 3  # three protocols
+    logs = [path.read_text() for path in tmp_path.glob("*/log.txt")]
+    assert sum("resuming at step" in log for log in logs) == 1
+    recorded = [json.loads(path.read_text()) for path in tmp_path.glob("*/env.json")]
+    assert (
+        sorted((found["devices"], found["backend"]) for found in recorded if found["devices"] > 1) == [(2, "gloo")] * 2
+    )
+
+
+def descendants(process: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False).stdout.split()
+    return [number for child in found for number in (int(child), *descendants(int(child)))]
+
+
+def test_processes_started_by_slurm(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    """Two tasks that know of each other what srun tells them train a job; sent again, both leave at once."""
+    runs = Runs(tmp_path, drawn, tiny_profile, "random/cub")
+    job = runs.jobs[0]
+    (tmp_path / "order.pickle").write_bytes(pickle.dumps((job, runs.places, ONE)))
+    code = (
+        "import os, pickle, sys\n"
+        "from suite.execute.group import Group\n"
+        "from suite.execute.started import run_started\n"
+        "order = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(run_started(*order, lambda: False, lambda _: None, Group.from_slurm(os.environ))[0])\n"
+    )
+    for expected in (["done", "elsewhere"], ["elsewhere", "elsewhere"]):
+        port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        tasks = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(tmp_path / "order.pickle")],
+                env={**os.environ, **port, "SLURM_PROCID": str(n), "SLURM_LOCALID": str(n), "SLURM_NTASKS": "2"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for n in range(2)
+        ]
+        assert [task.communicate(timeout=120)[0].strip() for task in tasks] == expected
+    result = runs.store.result(job.key)
+    assert result is not None
+    assert "top1" in result.metrics
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
