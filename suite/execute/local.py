@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -321,12 +321,6 @@ def _serve(connection: Connection, stop: Any, places: Places, device: Device) ->
             connection.send(("progress", line))
 
     stopping: Callable[[], bool] = stop.is_set
-    crew = Members(device) if device.devices > 1 else None
-    while True:
-        try:
-            job = connection.recv()
-        except EOFError:
-            return
-        if job is None:
-            return
-        connection.send(("ended", run_job(job, places, device, stopping, report, crew)))
+    with closing(Members(device)) as crew, suppress(EOFError):
+        while (job := connection.recv()) is not None:
+            connection.send(("ended", run_job(job, places, device, stopping, report, crew)))

@@ -25,6 +25,7 @@ from suite.store.store import Failure, Store
 
 _CONTEXT = multiprocessing.get_context("spawn")
 _GRACE = 10.0  # seconds for process 0 to notice by itself that another is gone, or for the others that it is through
+_SIGN = 2.0  # seconds until the end of a process, or its last words, must have come through
 
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class _Member:
 
 
 class Members:
-    """`devices - 1` processes; see `suite.execute.group.Crew`. To be closed by whoever makes it.
+    """`devices - 1` processes, none for one device; see `suite.execute.group.Crew`. Whoever makes it closes it.
 
     They are children of this process and leave when it dies. A member that dies takes the job with it: on CPUs the next
     exchange among the processes fails, and that error is reported as what it is. Where the exchange never returns, as
@@ -77,6 +78,9 @@ class Members:
         Raises:
             TrainingError: one of them failed or was killed; says which, and why.
         """
+        if self._device.devices == 1:
+            yield Group()
+            return
         from suite.training.session import Interrupted
 
         self._start()
@@ -89,19 +93,21 @@ class Members:
         threading.Thread(target=self._watch, args=(job, places, left), daemon=True).start()
         try:
             with connected(group, self._device.kind, store):
-                yield group
+                try:
+                    yield group
+                except (TrainingError, ClaimLost, Interrupted):
+                    raise
+                except Exception as error:
+                    # Asked while the connection stands: nobody complains yet that this process has left.
+                    if (cause := self._cause()) is not None:
+                        raise TrainingError(cause) from error
+                    raise
         except Interrupted:
             self._dismiss()
             raise
-        except (TrainingError, ClaimLost):
+        except BaseException:
             self.close()
             raise
-        except Exception as error:
-            cause = self._cause()
-            self.close()
-            if cause is None:
-                raise
-            raise TrainingError(cause) from error
         else:
             self._dismiss()
         finally:
@@ -143,12 +149,13 @@ class Members:
     def _cause(self) -> str | None:
         """What went wrong in the others, if it was there that something did.
 
-        When one dies, the others soon complain that it does not answer. So all are heard, and the earliest is believed.
+        When one fails, the rest soon complain that it does not answer; so the earliest is believed.
         """
-        deadline = time.monotonic() + _GRACE / 2
+        signs = [sign for member in self._members for sign in (member.connection, member.process.sentinel)]
+        if wait(signs, timeout=_SIGN):
+            time.sleep(_SIGN / 10)  # for the others to have their say
         found: list[tuple[float, str]] = []
         for member in self._members:
-            wait([member.connection, member.process.sentinel], timeout=max(0.0, deadline - time.monotonic()))
             if (words := member.last_words) is not None:
                 error = f"process {member.rank} of {self._device.devices} {words.error}"
                 log.error("%s\n%s", error, words.traceback)
@@ -161,18 +168,19 @@ def _serve(connection: Connection, device: Device) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what Ctrl-C means is not decided here
     threading.Thread(target=end_with_parent, daemon=True).start()
     logging.getLogger("suite").addHandler(logging.NullHandler())  # process 0 says the same
-    try:
+    with suppress(EOFError):
         while True:
             job, places, place = connection.recv()
-            with connected(place, device.kind):  # first, so that process 0 need not wait for what fails
-                load_plugins(places.plugins)
-                follow_job(job, places, device, place)
+            with connected(place, device.kind):
+                try:
+                    load_plugins(places.plugins)
+                    follow_job(job, places, device, place)
+                except Exception as error:
+                    log.exception("failed")
+                    text = f"failed: {type(error).__name__}: {error}"
+                    connection.send(_Words(time.monotonic(), text, traceback.format_exc()))
+                    raise SystemExit(1) from error  # only now do the others notice
             connection.send(None)
-    except EOFError:
-        return
-    except Exception as error:
-        log.exception("failed")
-        connection.send(_Words(time.monotonic(), f"failed: {type(error).__name__}: {error}", traceback.format_exc()))
 
 
 def end_with_parent() -> None:

@@ -185,11 +185,17 @@ def test_a_killed_process_fails_the_job_which_then_resumes(
 def test_what_goes_wrong_in_another_process_is_told(
     tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members
 ) -> None:
-    """An error of all of them is told as in one process; an error of process 1 alone, with its number."""
+    """An error of all, or of process 0, is told as in one process; an error of process 1 alone with its number."""
     runs = Runs(tmp_path, drawn, tiny_profile, "random/cub", "finetune.optimizer.base_lr=1e30")
     outcome, error = train(runs, runs.jobs[0], second)
     assert outcome == "failed"
     assert error.startswith("TrainingError: the loss became")
+
+    def full(line: dict[str, float]) -> None:
+        raise OSError("no space left")
+
+    runs = Runs(tmp_path / "leader", drawn, tiny_profile, "random/cub")
+    assert train(runs, runs.jobs[0], second, report=full) == ("failed", "OSError: no space left")
 
     plugin = tmp_path / "plugin.py"
     plugin.write_text(
