@@ -50,8 +50,8 @@ def plan(
     from suite.forecast import Forecast
     from suite.grid.devices import refuse_uneven
 
-    refuse_uneven(planned.pending, devices)
     jobs, forecast = planned.explain(), Forecast(planned, machine(workers, devices))
+    refuse_uneven((job for job in forecast.jobs if job.key in forecast.remaining), devices)
     if json_:
         listing = [
             {

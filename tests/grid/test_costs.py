@@ -8,7 +8,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from methods.args import BackboneArgs
 from methods.backbone import Backbone, parameter_count
-from suite.grid.costs import Costs, Machine, Size, Speed, images_of, likeness, multiply_adds_of, resnet, wall_clock
+from suite.grid.costs import (
+    Costs,
+    Machine,
+    Size,
+    Speed,
+    images_of,
+    likeness,
+    multiply_adds_of,
+    rates,
+    resnet,
+    wall_clock,
+)
 from suite.grid.jobs import FinetuneSpec, Job, parse_spec
 from suite.grid.order import Ready, longest_paths
 
@@ -61,6 +72,33 @@ def test_the_best_known_speed_is_used() -> None:
     factor = multiply_adds_of(other) / multiply_adds_of(spec)
     assert calibrated.seconds == pytest.approx(overhead + 10 * factor)
     assert Costs([alike], Machine("cuda", 1), SIZES).estimate(spec).source == "assumed"  # another device
+
+
+def test_several_devices_share_what_has_epochs() -> None:
+    spec, other = finetune(), finetune().model_copy(update={"image_size": 96})
+    pair = Machine("cpu", workers=1, devices=2)
+    work = {m: Costs([], m, SIZES).estimate(spec).seconds - rates().overhead_seconds for m in (CPU, pair)}
+    assert work[pair] == pytest.approx(work[CPU] / 2)
+    assert pair.devices_for(spec) == 2
+    assert pair.devices_for(parse_spec({**PROBE, "data": spec.data.model_dump(), "backbone": spec.backbone})) == 1
+    alone, together = (
+        Speed(likeness(spec), "cpu", speed, multiply_adds_of(spec), n) for n, speed in ((1, 40), (2, 72))
+    )
+    measured = Costs([alone, together], pair, SIZES).estimate(spec)
+    assert (measured.source, measured.seconds) == ("measured", pytest.approx(rates().overhead_seconds + 360 / 72))
+    # A speed of one device says something about two, but is not the speed of two.
+    calibrated = [Costs([alone], machine, SIZES).estimate(which) for machine, which in ((pair, spec), (CPU, other))]
+    assert [estimate.source for estimate in calibrated] == ["calibrated"] * 2
+    assert calibrated[0].seconds == pytest.approx(rates().overhead_seconds + 360 / 80)
+
+
+PROBE = {
+    "kind": "probe",
+    "image_size": 64,
+    "probe": {"eval_resize": 1, "knn": None, "linear": None},
+    "seed": 0,
+    "init": None,
+}
 
 
 def chain() -> list[Job]:
