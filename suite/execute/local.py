@@ -47,6 +47,7 @@ class Summary:
     elsewhere: int = 0  # of `done`, how many another run did meanwhile
     failed: dict[str, str] = field(default_factory=dict)  # key -> error; jobs skipped for a failed parent as well
     interrupted: bool = False
+    queued: int = 0  # handed to a queue and not waited for
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,13 @@ class Options:
     fail_fast: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     asked_to_stop: Callable[[], bool] = lambda: False
+
+
+class Executor(Protocol):
+    """Takes jobs whose parents are done or among them to their end, parents before children."""
+
+    def run(self, jobs: Sequence[Job], listener: Listener, options: Options | None = None) -> Summary:
+        """Returns when all have ended, the user stopped the run, or a queue has taken them over."""
 
 
 def default_workers() -> int:

@@ -13,7 +13,8 @@ from suite.data.prepare import prepare, undecoded
 from suite.errors import UsageError
 from suite.execute.announce import LiveTable, PlainLines, PreparationLines
 from suite.execute.imports import import_checkpoints
-from suite.execute.local import LocalExecutor, Options, Summary, machine
+from suite.execute.local import Executor, LocalExecutor, Options, Summary, machine
+from suite.execute.slurm.executor import Cluster, SlurmExecutor
 from suite.execute.worker import Device, Places
 from suite.forecast import Forecast
 from suite.store.active import Presence
@@ -47,7 +48,8 @@ class RunOutcome:
         for item in self.plan.cell_jobs:
             unfinished = [job for job in item.jobs if store.result(job.key) is None]
             if unfinished:
-                holes[item.cell.id] = self.summary.failed.get(unfinished[0].key, "not run")
+                why = "queued" if self.summary.queued else "not run"
+                holes[item.cell.id] = self.summary.failed.get(unfinished[0].key, why)
         return holes
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class RunOutcome:
             "cached": self.cached,
             "holes": self.holes(),
             "interrupted": self.summary.interrupted,
+            "queued": self.summary.queued,
             "seconds": round(self.seconds, 1),
             "results": self.results,
         }
@@ -68,14 +71,22 @@ class RunOutcome:
             f"{len(self.plan.cells)} cells: {self.trained} jobs trained, {self.cached} cached, {self.seconds:.0f} s. "
             f"Results: {self.results}"
         ]
-        lines += [f"  no number for {cell}: {reason}" for cell, reason in self.holes().items()]
+        if not self.summary.queued:
+            lines += [f"  no number for {cell}: {reason}" for cell, reason in self.holes().items()]
         if self.summary.interrupted:
             lines.append("interrupted; the same command goes on where it stopped.")
+        if self.summary.queued:
+            lines.append(
+                f"{self.summary.queued} jobs are Slurm's now: `suite status` shows them, `suite cancel` ends them, and "
+                "the same command waits for them; `suite sync` brings results.csv and MLflow up to date."
+            )
         return "\n".join(lines)
 
 
-def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail_fast: bool) -> RunOutcome:
-    """Run a plan to its end.
+def run_plan(
+    plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail_fast: bool, cluster: Cluster | None = None
+) -> RunOutcome:
+    """Run a plan to its end: here in `workers` processes or, where a cluster is given, by Slurm.
 
     Raises:
         DataError: data missing or wrong; nothing was trained.
@@ -97,16 +108,21 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail
     )
     if pending:
         places = Places(workspace.runs, workspace.cache, plan.plugins)
-        executor = LocalExecutor(places, workers, Device(checkpoint_minutes=checkpoint_minutes()))
+        executor: Executor
+        if cluster is None:
+            executor = LocalExecutor(places, workers, Device(checkpoint_minutes=checkpoint_minutes()))
+        else:
+            executor = SlurmExecutor(places, cluster, checkpoint_minutes())
         grid = plan.cells[0].grid
         with (
             BackgroundMirror(store, tracking_uri(workspace.runs), grid),
             Presence(workspace.runs, grid=grid, profile=plan.profile.name, jobs=[job.key for job in pending]) as here,
         ):
-            forecast = Forecast(plan, machine(workers))
+            forecast = Forecast(plan, machine(workers) if cluster is None else cluster.machine)
             options = Options(fail_fast, forecast.remaining, here.asked_to_stop)
             on_terminal = sys.stderr.isatty()
-            lines = LiveTable(len(pending), forecast.wall_seconds) if on_terminal else PlainLines(len(pending))
+            expected = forecast.wall_seconds if cluster is None else 0.0  # nobody knows how long a queue is
+            lines = LiveTable(len(pending), expected) if on_terminal else PlainLines(len(pending))
             with lines:
                 summary = executor.run(pending, lines, options)
     results = write_results(store)
