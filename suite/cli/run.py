@@ -42,9 +42,12 @@ def run(
 ) -> None:
     """Train what the grid asks for and has not been trained yet, then rewrite results.csv."""
     from suite.cli.select import Chosen
+    from suite.errors import UsageError
     from suite.execute.run import run_plan
 
     cluster = _cluster(executor, site, detach, workers)
+    if detach and fail_fast:
+        raise UsageError("--fail-fast needs a run that waits; leave --detach out.")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
     outcome = run_plan(chosen.plan(draw=True), chosen.selection.overrides, workers, fail_fast, cluster)

@@ -78,12 +78,13 @@ def cancel(
     from suite.workspace import Workspace
 
     store = Workspace.of(None, runs).store
-    active, queued = active_runs(store.root), in_queue(store)
+    active = active_runs(store.root)
+    for run in active:
+        run.ask_to_stop()
+    queued = in_queue(store)
     if not active and not queued:
         print("no run goes on here.")
         return
-    for run in active:
-        run.ask_to_stop()
     end(record.slurm for record, _ in queued.values())
     deadline = time.monotonic() + wait
     going, left = active, queued

@@ -112,19 +112,18 @@ def _aligned(
 ) -> list[Array[Request]] | None:
     """Arrays in which task i waits for task i of the parents' arrays; None where the group is not made like that."""
     siblings: Counter[tuple[str, ...]] = Counter()
-    found: dict[Hashable, dict[int, Job]] = defaultdict(dict)  # (parents' arrays, which of its siblings) -> task -> job
+    found: dict[tuple[tuple[int, ...], int], dict[int, Job]] = defaultdict(dict)  # arrays, sibling -> task -> job
     for job in group:
-        mine = [places.get(parent) for parent in parents[job.key]]
-        tasks = {None if place is None else place[1] for place in mine}
-        if None in tasks or len(tasks) != 1 or len(set(mine)) != len(mine):
+        waits = parents[job.key]
+        at = [places[parent] for parent in waits if parent in places]
+        tasks = {task for _, task in at}
+        if len(at) < len(waits) or len(tasks) != 1:
             return None
-        waited_for = tuple(sorted(place[0] for place in mine if place is not None))
-        found[waited_for, siblings[parents[job.key]]][tasks.pop() or 0] = job
-        siblings[parents[job.key]] += 1
+        found[tuple(sorted(array for array, _ in at)), siblings[waits]][tasks.pop()] = job
+        siblings[waits] += 1
     made = []
-    for (waited_for, _), jobs in found.items():  # type: ignore[misc]
-        length = {len(arrays[index].jobs) for index in waited_for}
-        if length != {len(jobs)}:
+    for (waited_for, _), jobs in found.items():
+        if {len(arrays[index].jobs) for index in waited_for} != {len(jobs)}:
             return None
         ordered = tuple(jobs[task] for task in sorted(jobs))
         if len(ordered) == 1:  # no array, so it has no tasks to correspond to

@@ -91,6 +91,8 @@ def run_task(order_json: str) -> str:
 def _run(job: Job, order: Order, stop: Stop) -> tuple[str, str]:
     from suite.execute.worker import Device, Places, run_job
 
+    # One process per job as yet. With several, each builds its group from Slurm's variables here (rank SLURM_PROCID of
+    # SLURM_NTASKS), rank 0 alone requeues below, and SlurmExecutor.run no longer refuses such sites.
     device = Device(
         accelerator="cuda" if order.gpu else "cpu",
         gpu=int(os.environ.get("SLURM_LOCALID", "0")),
