@@ -45,8 +45,8 @@ def into_arrays(
         queued: keys of jobs that Slurm has already.
         largest: most tasks in one array.
     """
-    here = {job.key for job in jobs}
-    parents = {job.key: tuple(sorted({p.key for p in job.parents} & (here | set(queued)))) for job in jobs}
+    undone = {job.key for job in jobs} | set(queued)
+    parents = {job.key: tuple(sorted({parent.key for parent in job.parents} & undone)) for job in jobs}
     alike, paths = _alike(jobs, requests), longest_paths(jobs, seconds)
     arrays: list[Array[Request]] = []
     places: dict[str, Place] = {}

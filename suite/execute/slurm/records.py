@@ -111,8 +111,13 @@ def _last_words(record: Record, state: State) -> str:
 
 
 def _last_line(path: Path) -> str:
-    """Of a log; srun's own remarks about the end are left out."""
-    with suppress(OSError):
-        lines = [line.strip() for line in path.read_text("utf-8", errors="replace").splitlines()]
-        return next((line for line in reversed(lines) if line and not line.startswith(("srun:", "slurm"))), "")
-    return ""
+    """Of a log: the exception, or what srun says of a process that had no time for one ("task 0: Killed")."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    own = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
+    ends = [line for line in lines if line.startswith("srun: error:") and ": task " in line]
+    if ends and (not own or "Exited with exit code" not in ends[-1]):
+        return ends[-1]
+    return own[-1] if own else ""

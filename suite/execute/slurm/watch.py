@@ -42,7 +42,8 @@ class Watch:
         self.graph = Ready(jobs, {})
         self.started: set[str] = set()
         self.curves: dict[str, int] = {}  # bytes of metrics.jsonl at the last look
-        self.ended_before: set[str] = set()  # ended by Slurm's account at the last look
+        self.begun: set[str] = set()  # have left the queue, by Slurm's account
+        self.ended: set[str] = set()  # have ended, by Slurm's account at the last look, without a result so far
         self.summary = Summary()
         self.stopping = False
         self.interrupts = 0
@@ -56,10 +57,10 @@ class Watch:
         try:
             while self.waiting:
                 self._stop_if_asked()
-                self._look()
                 if time.monotonic() >= next_poll:
                     self._ask_slurm()
-                    next_poll = time.monotonic() + self.poll_seconds
+                    next_poll = time.monotonic() + (min(2.0, self.poll_seconds) if self.ended else self.poll_seconds)
+                self._look()
                 if self.waiting:
                     time.sleep(_LOOK_AGAIN)
         finally:
@@ -84,8 +85,8 @@ class Watch:
         cancel(self.records[key].slurm for key in self.waiting)
 
     def _look(self) -> None:
-        """What the store tells: results, and how far running jobs are."""
-        for job in list(self.waiting.values()):
+        """What the store tells of jobs that have left the queue: results, and how far running ones are."""
+        for job in [job for key, job in self.waiting.items() if key in self.begun]:
             folder = self.store.folder(job.key)
             if (folder / "result.json").is_file():
                 self._start(job)
@@ -111,12 +112,14 @@ class Watch:
             state = known[self.records[job.key].slurm]
             if state.name in _RUNNING:
                 self._start(job)
+            if state.name in _RUNNING or state.ended:
+                self.begun.add(job.key)
             if state.never_starts:
                 cancel([self.records[job.key].slurm])
             if not state.ended:
-                self.ended_before.discard(job.key)
-            elif job.key not in self.ended_before:
-                self.ended_before.add(job.key)  # a shared disk may show the result a moment later
+                self.ended.discard(job.key)
+            elif job.key not in self.ended:
+                self.ended.add(job.key)  # a shared disk may show the result a moment later: judged at the next look
             else:
                 self._judge(job, state)
 
@@ -126,7 +129,7 @@ class Watch:
             return
         error = settle(self.store, self.records[job.key], state)
         if state.name == "CANCELLED":
-            self._end(job, "interrupted", error)
+            self._end(job, "interrupted", "" if self.stopping else error)
         else:
             self._end(job, "failed", error)
 
@@ -141,6 +144,7 @@ class Watch:
 
     def _end(self, job: Job, outcome: str, error: str) -> None:
         del self.waiting[job.key]
+        self.ended.discard(job.key)
         match outcome:
             case "done":
                 forget(self.store, job.key)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,7 +22,9 @@ from suite.execute.worker import Device, Places
 from suite.grid.jobs import Job
 from suite.store.store import Store
 from suite.workspace import Plan
-from tests.execute.slurm.conftest import Daemons
+
+if TYPE_CHECKING:
+    from tests.execute.slurm.conftest import Daemons
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +122,7 @@ def test_a_failed_job_takes_its_descendants_with_it_and_no_others(
 def test_a_requeued_and_then_cancelled_job_ends_in_the_same_bits(
     slurm: Daemons, tmp_path: Path, drawn: Path, lean_profile: Path, site: Site
 ) -> None:
-    long = "pretrain.epochs=80"
+    long = "pretrain.epochs=50"
     calm = planned(drawn, tmp_path / "calm", lean_profile, long)
     pretraining = calm.jobs[0]
 
@@ -190,6 +193,5 @@ def test_a_detached_run_is_seen_not_repeated_and_cancelled_from_elsewhere(
         assert cancelled.returncode == 0, cancelled.stdout
         assert "2 of 2 Slurm jobs ended" in cancelled.stdout
         assert not slurm.call("squeue", "--noheader").strip()
-        assert "no run goes on" in suite("cancel", "--runs", str(tmp_path)).stdout
     finally:
         slurm.call("scontrol", "update", "partitionname=main", "state=up")

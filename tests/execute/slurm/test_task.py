@@ -93,7 +93,7 @@ def record(job: Job, folder: Path, slurm: str = "12_3") -> Record:
 )
 def test_slurm_speaks_for_a_job_that_could_not(name: str, status: str, said: str, job: Job, tmp_path: Path) -> None:
     store, one = Store(tmp_path), record(job, tmp_path)
-    Path(one.log).write_text("Traceback:\nNo module named 'suite'\nsrun: error: vm: task 0: Exited with code 1\n")
+    Path(one.log).write_text("Traceback:\nNo module named 'suite'\nsrun: error: vm: task 0: Exited with exit code 1\n")
     write_record(store, one)
     error = settle(store, one, State(name))
     assert f"Slurm ended job 12_3: {name}" in error
@@ -104,6 +104,12 @@ def test_slurm_speaks_for_a_job_that_could_not(name: str, status: str, said: str
     assert store.status(job.key) == status
     assert store.name(job.key) == job.name
     assert not read_records(store)
+
+
+def test_a_process_without_time_for_an_exception_is_spoken_for_by_srun(job: Job, tmp_path: Path) -> None:
+    store, one = Store(tmp_path), record(job, tmp_path)
+    Path(one.log).write_text("UserWarning: something else\nsrun: error: vm: task 0: Killed\n")
+    assert settle(store, one, State("FAILED")).endswith("vm: task 0: Killed")
 
 
 def test_what_the_job_said_itself_comes_first_and_a_pending_one_that_was_cancelled_leaves_no_trace(
