@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from suite.cli import options
+
+if TYPE_CHECKING:
+    from suite.execute.local import Engine
 
 
 def run(
@@ -21,9 +24,17 @@ def run(
     method: options.Methods = None,
     only: options.Only = None,
     seeds: options.Seeds = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes side by side")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="processes side by side; with Slurm, tasks of one array")
+    ] = None,
     devices: options.Devices = 1,
     executor: Annotated[str, typer.Option("--executor", help="local or slurm")] = "local",
+    site: Annotated[
+        str | None, typer.Option("--site", help="YAML file that describes the Slurm cluster [default: $SUITE_SITE]")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "--no-wait", help="with Slurm: submit and return, instead of waiting")
+    ] = False,
     set_: options.Set = None,
     stage1: options.Stage1 = None,
     plugin: options.Plugins = None,
@@ -32,15 +43,38 @@ def run(
 ) -> None:
     """Train what the grid asks for and has not been trained yet, then rewrite results.csv."""
     from suite.cli.select import Chosen
-    from suite.errors import UsageError, unknown
+    from suite.errors import UsageError
     from suite.execute.run import run_plan
 
-    if executor != "local":
-        if executor == "slurm":
-            raise UsageError("--executor slurm is not available yet; use --executor local.")
-        raise unknown("executor", executor, ["local", "slurm"])
+    engine = _engine(executor, site, detach, workers, devices)
+    if detach and fail_fast:
+        raise UsageError("--fail-fast needs a run that waits; leave --detach out.")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
-    outcome = run_plan(chosen.plan(draw=True), chosen.selection.overrides, workers, fail_fast, devices)
+    outcome = run_plan(chosen.plan(draw=True), chosen.selection.overrides, engine, fail_fast)
     print(json.dumps(outcome.as_dict(), indent=2) if json_ else outcome.text())
     raise typer.Exit(outcome.exit_code)
+
+
+def _engine(executor: str, site: str | None, detach: bool, workers: int | None, devices: int) -> Engine:
+    """What the jobs run on: this machine, or a Slurm cluster."""
+    from suite.errors import UsageError, unknown
+    from suite.execute.local import Here
+
+    if executor not in {"local", "slurm"}:
+        raise unknown("executor", executor, ["local", "slurm"])
+    if executor == "local":
+        if site is not None or detach:
+            raise UsageError("--site and --detach are for --executor slurm.")
+        return Here(workers, devices)
+    if devices != 1:
+        raise UsageError(
+            "with --executor slurm the site file says on how many devices a job is trained, not --devices."
+        )
+    from suite.execute.slurm.executor import Cluster
+    from suite.execute.slurm.queue import require_slurm
+    from suite.execute.slurm.site import load_site
+
+    cluster = Cluster(load_site(site), detach, workers)
+    require_slurm()
+    return cluster

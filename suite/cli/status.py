@@ -13,9 +13,11 @@ from suite.cli import options
 from suite.text import duration
 
 if TYPE_CHECKING:
+    from suite.execute.slurm.queue import State
+    from suite.execute.slurm.records import Record
     from suite.store.store import Store
 
-_WORTH_A_LINE = {"running", "failed", "interrupted"}
+_WORTH_A_LINE = {"running", "queued", "failed", "interrupted"}
 
 
 def status(
@@ -30,7 +32,11 @@ def status(
 
     store = Workspace.of(None, runs).store
     entries = read_cells(store.root)
-    jobs = {key: _job(store, key) for key in dict.fromkeys(key for entry in entries for key in entry["jobs"])}
+    queue, silence = _queue(store)
+    jobs = {
+        key: _job(store, key, queue.get(key))
+        for key in dict.fromkeys(key for entry in entries for key in entry["jobs"])
+    }
     active = active_runs(store.root)
     if json_:
         going = [{"host": run.holder.host, "process": run.holder.process, **run.facts} for run in active]
@@ -43,6 +49,8 @@ def status(
             f"run of {run.facts['grid']} ({run.facts['profile']}), {len(run.facts['jobs'])} jobs, for {since}, "
             f"process {run.holder.process} on {run.holder.host}{stopping}"
         )
+    if silence:
+        print(silence)
     for job in jobs.values():
         if all_ or job["state"] in _WORTH_A_LINE:
             print(_line(job))
@@ -62,29 +70,53 @@ def cancel(
     runs: options.Runs = None,
     wait: Annotated[float, typer.Option("--wait", min=0, help="seconds to wait for them to end")] = 60.0,
 ) -> None:
-    """Ask every run that goes on over the store to save its running jobs and stop, as the first Ctrl-C does."""
+    """Ask every run that goes on over the store to save its running jobs and stop, as the first Ctrl-C does; and have
+    Slurm end the jobs it was given, which save as well."""
+    from suite.execute.slurm.queue import cancel as end
+    from suite.execute.slurm.records import in_queue
     from suite.store.active import active_runs
     from suite.workspace import Workspace
 
-    active = active_runs(Workspace.of(None, runs).runs)
-    if not active:
-        print("no run goes on here.")
-        return
+    store = Workspace.of(None, runs).store
+    active = active_runs(store.root)
     for run in active:
         run.ask_to_stop()
+    queued = in_queue(store)
+    if not active and not queued:
+        print("no run goes on here.")
+        return
+    end(record.slurm for record, _ in queued.values())
     deadline = time.monotonic() + wait
-    going = active
-    while going and time.monotonic() < deadline:
-        time.sleep(0.2)
+    going, left = active, queued
+    while (going or left) and time.monotonic() < deadline:
+        time.sleep(1.0 if left else 0.2)
         going = [run for run in going if run.alive]
-    print(f"{len(active) - len(going)} of {len(active)} runs stopped; the same `suite run` goes on where they stopped.")
+        left = in_queue(store, queued) if left else left
+    if active:
+        print(f"{len(active) - len(going)} of {len(active)} runs stopped; ", end="")
+    if queued:
+        print(f"{len(queued) - len(left)} of {len(queued)} Slurm jobs ended; ", end="")
+    print("the same `suite run` goes on where they stopped.")
     for run in going:
         print(f"still saving: process {run.holder.process} on {run.holder.host}")
-    raise typer.Exit(1 if going else 0)
+    for record, state in left.values():
+        print(f"not ended yet: Slurm job {record.slurm}, {record.name}: {state.text}")
+    raise typer.Exit(1 if going or left else 0)
 
 
-def _job(store: Store, key: str) -> dict[str, Any]:
-    """State of one job; how far it is, where it runs or why it failed."""
+def _queue(store: Store) -> tuple[dict[str, tuple[Record, State]], str]:
+    """What Slurm has of the store's jobs; and, where it cannot be asked, a line that says so."""
+    from suite.execute.slurm.queue import QueueSilent
+    from suite.execute.slurm.records import in_queue, read_records
+
+    try:
+        return in_queue(store), ""
+    except QueueSilent as error:
+        return {}, f"{len(read_records(store))} jobs were given to Slurm, and how they are is not known here: {error}"
+
+
+def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[str, Any]:
+    """State of one job; how far it is, where it runs or waits, or why it failed."""
     from suite.execute.announce import Progress
     from suite.store.claim import read_holder
 
@@ -95,6 +127,10 @@ def _job(store: Store, key: str) -> dict[str, Any]:
         found["progress"] = None if progress is None else progress.columns
     if state == "running" and (holder := read_holder(store.folder(key) / "claim.json")) is not None:
         found["host"], found["process"] = holder.host, holder.process
+    if queued is not None:
+        record, at = queued
+        found |= {"name": record.name, "slurm": record.slurm, "slurm_state": at.text}
+        found["state"] = state if state == "running" else "queued"
     if state == "failed" and (failure := store.failure(key)) is not None:
         found["error"] = failure.error
     return found
@@ -107,4 +143,6 @@ def _line(job: dict[str, Any]) -> str:
         line += f"epoch {epoch}, loss {loss}, {speed.removesuffix('/s')} images/s, {left} left"
     if "host" in job:
         line += f" on {job['host']}"
+    if "slurm" in job:
+        line += f"  Slurm job {job['slurm']}: {job['slurm_state']}"
     return line.rstrip()

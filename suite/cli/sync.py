@@ -6,11 +6,15 @@ from suite.cli import options
 
 
 def sync(runs: options.Runs = None) -> None:
-    """Replay into MLflow ($MLFLOW_TRACKING_URI, else the runs folder's own database) what it has missed."""
+    """Replay into MLflow ($MLFLOW_TRACKING_URI, else the runs folder's own database) what it has missed, and rewrite
+    results.csv: jobs that Slurm ran with nobody waiting for them are in neither yet."""
+    from suite.store.ledger import write_results
     from suite.tracking import Mirror, tracking_uri
     from suite.workspace import Workspace
 
     workspace = Workspace.of(None, runs)
     uri = tracking_uri(workspace.runs)
+    if (workspace.runs / "grids").is_dir():
+        write_results(workspace.store)
     changed = Mirror(workspace.store, uri).sync()
     print(f"{changed} MLflow runs created or changed at {uri}")

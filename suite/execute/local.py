@@ -49,6 +49,7 @@ class Summary:
     elsewhere: int = 0  # of `done`, how many another run did meanwhile
     failed: dict[str, str] = field(default_factory=dict)  # key -> error; jobs skipped for a failed parent as well
     interrupted: bool = False
+    queued: int = 0  # handed to a queue and not waited for
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,54 @@ class Options:
     fail_fast: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     asked_to_stop: Callable[[], bool] = lambda: False
+
+
+class Executor(Protocol):
+    """Takes jobs whose parents are done or among them to their end, parents before children."""
+
+    def run(self, jobs: Sequence[Job], listener: Listener, options: Options | None = None) -> Summary:
+        """Returns when all have ended, the user stopped the run, or a queue has taken them over."""
+
+
+class Engine(Protocol):
+    """What jobs run on, before any starts."""
+
+    @property
+    def machine(self) -> Machine:
+        """For estimates of time."""
+
+    @property
+    def starts_at_once(self) -> bool:
+        """Whether the end of a run can be foretold from such estimates."""
+
+    def devices_for(self, kind: str) -> int:
+        """How many processes train a job of this kind together."""
+
+    def executor(self, places: Places, checkpoint_minutes: float) -> Executor:
+        """Ready to run."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """This machine, with `workers` processes side by side that train each job together with `devices` - 1 others."""
+
+    workers: int | None = None
+    devices: int = 1
+    starts_at_once = True
+
+    @property
+    def machine(self) -> Machine:
+        """See `machine`."""
+        return machine(self.workers, self.devices)
+
+    def devices_for(self, kind: str) -> int:
+        """The same for all: what has no epochs uses one of them."""
+        return self.devices
+
+    def executor(self, places: Places, checkpoint_minutes: float) -> LocalExecutor:
+        """See `LocalExecutor`."""
+        device = Device(checkpoint_minutes=checkpoint_minutes, devices=self.devices)
+        return LocalExecutor(places, self.workers, device)
 
 
 def default_workers(devices: int = 1) -> int:

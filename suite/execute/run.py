@@ -13,8 +13,8 @@ from suite.data.prepare import prepare, undecoded
 from suite.errors import UsageError
 from suite.execute.announce import LiveTable, PlainLines, PreparationLines
 from suite.execute.imports import import_checkpoints
-from suite.execute.local import LocalExecutor, Options, Summary, machine
-from suite.execute.worker import Device, Places
+from suite.execute.local import Engine, Options, Summary
+from suite.execute.worker import Places
 from suite.forecast import Forecast
 from suite.grid.devices import refuse_uneven
 from suite.store.active import Presence
@@ -48,7 +48,8 @@ class RunOutcome:
         for item in self.plan.cell_jobs:
             unfinished = [job for job in item.jobs if store.result(job.key) is None]
             if unfinished:
-                holes[item.cell.id] = self.summary.failed.get(unfinished[0].key, "not run")
+                why = "queued" if self.summary.queued else "not run"
+                holes[item.cell.id] = self.summary.failed.get(unfinished[0].key, why)
         return holes
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,6 +60,7 @@ class RunOutcome:
             "cached": self.cached,
             "holes": self.holes(),
             "interrupted": self.summary.interrupted,
+            "queued": self.summary.queued,
             "seconds": round(self.seconds, 1),
             "results": self.results,
         }
@@ -69,16 +71,20 @@ class RunOutcome:
             f"{len(self.plan.cells)} cells: {self.trained} jobs trained, {self.cached} cached, {self.seconds:.0f} s. "
             f"Results: {self.results}"
         ]
-        lines += [f"  no number for {cell}: {reason}" for cell, reason in self.holes().items()]
+        if not self.summary.queued:
+            lines += [f"  no number for {cell}: {reason}" for cell, reason in self.holes().items()]
         if self.summary.interrupted:
             lines.append("interrupted; the same command goes on where it stopped.")
+        if self.summary.queued:
+            lines.append(
+                f"{self.summary.queued} jobs are Slurm's now: `suite status` shows them, `suite cancel` ends them, and "
+                "the same command waits for them; `suite sync` brings results.csv and MLflow up to date."
+            )
         return "\n".join(lines)
 
 
-def run_plan(
-    plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail_fast: bool, devices: int = 1
-) -> RunOutcome:
-    """Run a plan to its end, every job on `devices` devices.
+def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast: bool) -> RunOutcome:
+    """Run a plan to its end on `engine`.
 
     Raises:
         DataError: data missing or wrong; nothing was trained.
@@ -86,7 +92,8 @@ def run_plan(
     """
     began = time.monotonic()
     refuse_missing(plan)
-    refuse_uneven(plan.pending, devices)
+    for kind in ("pretrain", "finetune"):
+        refuse_uneven([job for job in plan.pending if job.spec.kind == kind], engine.devices_for(kind))
     workspace, store = plan.workspace, plan.workspace.store
     record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs, data_facts(plan))
     import_checkpoints(plan.pending, {digest: file for file, digest in plan.checkpoints.values()}, store)
@@ -102,16 +109,17 @@ def run_plan(
     )
     if pending:
         places = Places(workspace.runs, workspace.cache, plan.plugins)
-        executor = LocalExecutor(places, workers, Device(checkpoint_minutes=checkpoint_minutes(), devices=devices))
+        executor = engine.executor(places, checkpoint_minutes())
         grid = plan.cells[0].grid
         with (
             BackgroundMirror(store, tracking_uri(workspace.runs), grid),
             Presence(workspace.runs, grid=grid, profile=plan.profile.name, jobs=[job.key for job in pending]) as here,
         ):
-            forecast = Forecast(plan, machine(workers, devices))
+            forecast = Forecast(plan, engine.machine)
             options = Options(fail_fast, forecast.remaining, here.asked_to_stop)
             on_terminal = sys.stderr.isatty()
-            lines = LiveTable(len(pending), forecast.wall_seconds) if on_terminal else PlainLines(len(pending))
+            expected = forecast.wall_seconds if engine.starts_at_once else 0.0  # nobody knows how long a queue is
+            lines = LiveTable(len(pending), expected) if on_terminal else PlainLines(len(pending))
             with lines:
                 summary = executor.run(pending, lines, options)
     results = write_results(store)

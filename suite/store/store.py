@@ -127,21 +127,29 @@ class Store:
         folder = self.folder(job.key)
         for torn in folder.rglob(".*.tmp"):
             torn.unlink()
-        description = {"name": job.name, "key": job.key, "spec": job.spec.model_dump(mode="json")}
-        write_text(folder / "job.yaml", yaml.dump(description, Dumper=_DUMPER, sort_keys=False))
+        self.describe(job)
         write_json(folder / "env.json", environment)
-        (folder / "failure.json").unlink(missing_ok=True)
+        self.forget_failure(job.key)
+
+    def describe(self, job: Job) -> None:
+        """Write the job's name and spec."""
+        description = {"name": job.name, "key": job.key, "spec": job.spec.model_dump(mode="json")}
+        write_text(self.folder(job.key) / "job.yaml", yaml.dump(description, Dumper=_DUMPER, sort_keys=False))
 
     def finish(self, result: Result) -> None:
         """Record success; the training state is no longer needed."""
         folder = self.folder(result.key)
         write_text(folder / "result.json", result.model_dump_json(indent=2) + "\n")
-        (folder / "failure.json").unlink(missing_ok=True)
+        self.forget_failure(result.key)
         (folder / "checkpoint" / "state.pt").unlink(missing_ok=True)
 
     def fail(self, key: str, failure: Failure) -> None:
         """Record an attempt's failure. The next run tries again."""
         write_text(self.folder(key) / "failure.json", failure.model_dump_json(indent=2) + "\n")
+
+    def forget_failure(self, key: str) -> None:
+        """A new attempt begins, or is on its way."""
+        (self.folder(key) / "failure.json").unlink(missing_ok=True)
 
     def weights(self, key: str, name: str) -> Path:
         """A weight file of a finished job, its hash checked.

@@ -1,0 +1,123 @@
+"""Which Slurm job works, or will work, on which job of the store: `<runs>/slurm/<key>.json`.
+
+A record is written when the job is submitted and removed when it has ended, by whichever process of any shell notices
+first. So a second run does not submit again what waits in the queue, and `suite cancel` finds it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from suite.execute.slurm.queue import State, states
+from suite.grid.jobs import Job, parse_spec
+from suite.store.atomic import write_json
+from suite.store.store import Failure, Store
+
+_HINTS = {  # where Slurm knows better than the job, which may not have had the time to say anything
+    "OUT_OF_MEMORY": "raise mem_gb in the site file",
+    "TIMEOUT": "it did not save and requeue in time: raise grace_seconds or time.min_minutes in the site file",
+    "NODE_FAIL": "the node went down; run again",
+    "CANCELLED": "by scancel",
+    "FORGOTTEN": "it left the queue without a result",
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A submitted job."""
+
+    key: str
+    name: str
+    slurm: str  # "12", or "12_3" for a task of an array
+    log: str  # what the process printed
+    submitted: float  # seconds since the epoch
+    spec: dict[str, Any]
+
+
+def folder(store: Store) -> Path:
+    """Where records are."""
+    return store.root / "slurm"
+
+
+def write_record(store: Store, record: Record) -> None:
+    """Remember a submission. What went wrong in an earlier attempt is no longer the job's last word."""
+    store.forget_failure(record.key)
+    write_json(folder(store) / f"{record.key}.json", asdict(record))
+
+
+def read_records(store: Store) -> dict[str, Record]:
+    """All of them by key, in the order of submission."""
+    found = []
+    for path in folder(store).glob("*.json"):
+        try:
+            found.append(Record(**json.loads(path.read_text("utf-8"))))
+        except FileNotFoundError:  # ended just now
+            continue
+    return {record.key: record for record in sorted(found, key=lambda record: (record.submitted, record.slurm))}
+
+
+def in_queue(store: Store, keys: Collection[str] | None = None) -> dict[str, tuple[Record, State]]:
+    """What Slurm still has to do for the store, or for `keys` of it. Records of ended jobs are settled and removed.
+
+    Raises:
+        QueueSilent: Slurm does not answer, and something is recorded.
+    """
+    records = {key: record for key, record in read_records(store).items() if keys is None or key in keys}
+    known = states(record.slurm for record in records.values())
+    found = {}
+    for key, record in records.items():
+        if known[record.slurm].ended or store.result(key) is not None:
+            settle(store, record, known[record.slurm])
+        else:
+            found[key] = record, known[record.slurm]
+    return found
+
+
+def forget(store: Store, key: str) -> None:
+    """Remove a record whose job has ended, or will never start."""
+    (folder(store) / f"{key}.json").unlink(missing_ok=True)
+
+
+def settle(store: Store, record: Record, state: State) -> str:
+    """Remove an ended job's record, and return why it has no result; empty where it has one.
+
+    Where the job itself could not say what became of it, Slurm's word is written down. Only FAILED counts as failed:
+    after anything else trying again may well succeed, and goes on from the checkpoint.
+    """
+    forget(store, record.key)
+    if store.result(record.key) is not None:
+        return ""
+    before = store.failure(record.key)
+    if before is not None and (before.kind == "failed" or state.name not in _HINTS):
+        return before.error
+    error = _last_words(record, state)
+    if state.name != "CANCELLED" or (before is None and store.status(record.key) != "new"):
+        with suppress(ValueError):  # a spec that today's code no longer reads
+            store.describe(Job(parse_spec(record.spec), record.name))
+            kind: Literal["failed", "killed"] = "failed" if state.name == "FAILED" else "killed"
+            store.fail(record.key, Failure(error=error, kind=kind, traceback=""))
+    return error
+
+
+def _last_words(record: Record, state: State) -> str:
+    """Slurm's state, and what to do about it or the last line that the process printed."""
+    hint = _HINTS.get(state.name) or _last_line(Path(record.log)) or f"nothing in {record.log}"
+    return f"Slurm ended job {record.slurm}: {state.name}, {hint}"
+
+
+def _last_line(path: Path) -> str:
+    """Of a log: the exception, or what srun says of a process that had no time for one ("task 0: Killed")."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    own = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
+    ends = [line for line in lines if line.startswith("srun: error:") and ": task " in line]
+    if ends and (not own or "Exited with exit code" not in ends[-1]):
+        return ends[-1]
+    return own[-1] if own else ""

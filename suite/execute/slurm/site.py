@@ -1,0 +1,131 @@
+"""A site file: what one cluster wants to be told about a job. `experiments/sites/example.yaml` explains every field."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from suite.errors import UsageError, unknown
+from suite.grid.costs import Machine
+from suite.grid.spec import EXPERIMENTS
+from suite.grid.validate import validated
+
+
+class Resources(BaseModel):
+    """What one Slurm job gets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    nodes: int = Field(1, ge=1)
+    gpus_per_node: int = Field(0, ge=0, description="one task per GPU; 0: on the CPU")
+    cpu_tasks_per_node: int = Field(1, ge=1, description="without GPUs: processes per node that train a job together")
+    cpus_per_task: int = Field(ge=1, description="also the number of threads")
+    mem_gb: float = Field(gt=0, description="per node")
+
+    @property
+    def tasks_per_node(self) -> int:
+        """Processes on each node."""
+        return self.gpus_per_node or self.cpu_tasks_per_node
+
+    @property
+    def devices(self) -> int:
+        """Processes that train one job together."""
+        return self.nodes * self.tasks_per_node
+
+
+class TimeLimit(BaseModel):
+    """From an estimate to a limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    factor: float = Field(2.0, ge=1, description="limit over estimate")
+    min_minutes: int = Field(15, ge=1)
+    max_minutes: int = Field(1440, ge=1, description="longer jobs are requeued at the limit and resume")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TimeLimit:
+        if self.min_minutes > self.max_minutes:
+            raise ValueError(f"expected min_minutes up to max_minutes, found {self.min_minutes} > {self.max_minutes}")
+        return self
+
+
+class Site(Resources):
+    """A cluster: the resources of every job, what some kinds of jobs need otherwise, and habits."""
+
+    by_kind: Mapping[Literal["pretrain", "finetune", "probe"], Mapping[str, Any]] = Field(default_factory=dict)
+    time: TimeLimit = TimeLimit()
+    grace_seconds: int = Field(120, ge=1, description="from the signal to the limit")
+    signal: Literal["USR1", "USR2"] = "USR1"
+    array_largest: int = Field(1000, ge=1)
+    array_at_once: int = Field(64, ge=1)
+    requeues: int = Field(100, ge=0)
+    poll_seconds: float = Field(10.0, gt=0)
+    setup: tuple[str, ...] = ()
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _time_to_save(self) -> Site:
+        if self.grace_seconds >= 60 * self.time.min_minutes:
+            raise ValueError(
+                f"expected grace_seconds below the shortest limit, found {self.grace_seconds} s of "
+                f"time.min_minutes {self.time.min_minutes}"
+            )
+        return self
+
+    def resources(self, kind: str) -> Resources:
+        """What a job of a kind gets."""
+        shared = self.model_dump(include=set(Resources.model_fields))
+        own: Mapping[str, Any] = dict(self.by_kind).get(kind, {})  # type: ignore[call-overload]
+        return Resources(**{**shared, **own})
+
+    def minutes(self, seconds: float) -> int:
+        """Limit for a job that is expected to take `seconds`. Few different ones, so that jobs can share an array."""
+        wanted = math.ceil((seconds * self.time.factor + self.grace_seconds) / 60)
+        limit = self.time.min_minutes
+        while limit < min(wanted, self.time.max_minutes):
+            limit *= 2
+        return min(limit, self.time.max_minutes)
+
+    def machine(self, workers: int | None = None) -> Machine:
+        """What a pretraining job runs on, for estimates of time."""
+        used = self.resources("pretrain")
+        device: Literal["cpu", "cuda"] = "cuda" if used.gpus_per_node else "cpu"
+        return Machine(device, workers or self.array_at_once, used.cpus_per_task, used.devices)
+
+
+def load_site(name_or_file: str | None) -> Site:
+    """Read a site file, or one of experiments/sites by its name; `None` means $SUITE_SITE.
+
+    Raises:
+        UsageError: no such file or field, with the nearest match.
+    """
+    given = name_or_file or os.environ.get("SUITE_SITE")
+    shipped = EXPERIMENTS / "sites"
+    if given is None:
+        raise UsageError(
+            "--executor slurm needs to know the cluster: --site FILE, or $SUITE_SITE. Copy and adapt "
+            f"{shipped / 'example.yaml'}"
+        )
+    path = Path(given)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = shipped / f"{given}.yaml"
+        if not path.is_file():
+            raise unknown("site", given, [file.stem for file in shipped.glob("*.yaml")], "A path must end in .yaml.")
+    if not path.is_file():
+        raise UsageError(f"site file {path} does not exist. Copy and adapt {shipped / 'example.yaml'}")
+    data = yaml.safe_load(path.read_text("utf-8"))
+    site = validated(Site, data, str(path))
+    needed = site.model_dump(include=set(Resources.model_fields))
+    for kind, own in site.by_kind.items():
+        validated(Resources, {**needed, **own}, f"{path}: by_kind.{kind}")
+    return site

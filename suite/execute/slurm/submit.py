@@ -1,0 +1,130 @@
+"""From arrays of jobs to sbatch, by submitit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suite.errors import UsageError
+from suite.execute.slurm.arrays import Array, into_arrays
+from suite.execute.slurm.queue import cancel
+from suite.execute.slurm.records import Record, folder, write_record
+from suite.execute.slurm.site import Resources, Site
+from suite.execute.slurm.task import Order, run_task
+from suite.execute.worker import Places
+from suite.grid.jobs import Job
+from suite.store.store import Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an array's tasks ask for, each."""
+
+    kind: str  # named in the queue
+    resources: Resources
+    minutes: int
+
+
+@dataclass(frozen=True)
+class Submission:
+    """How jobs are handed to one cluster."""
+
+    site: Site
+    places: Places
+    checkpoint_minutes: float
+    at_once: int  # tasks of one array that run side by side
+
+    def submit(self, jobs: Sequence[Job], seconds: Mapping[str, float], queued: Mapping[str, str]) -> dict[str, Record]:
+        """Submit `jobs`, all or none, and record them.
+
+        Args:
+            jobs: parents before children; parents elsewhere are done or in `queued`.
+            seconds: expected duration per key; decides time limits and which comes first.
+            queued: Slurm job per key, of those submitted before.
+
+        Raises:
+            UsageError: sbatch refuses; says why.
+        """
+        requests = {
+            job.key: Request(
+                job.spec.kind, self.site.resources(job.spec.kind), self.site.minutes(seconds.get(job.key, 0.0))
+            )
+            for job in jobs
+        }
+        arrays = into_arrays(jobs, requests, seconds, queued, self.site.array_largest)
+        store, records, ids = Store(self.places.runs), dict[str, Record](), list[str]()
+        known = dict(queued)
+        try:
+            for array in arrays:
+                made = self._sbatch(array, known, ids)
+                ids.append(made[0][0].partition("_")[0])
+                for job, (slurm, log) in zip(array.jobs, made, strict=True):
+                    known[job.key] = slurm
+                    records[job.key] = Record(
+                        job.key, job.name, slurm, log, time.time(), job.spec.model_dump(mode="json")
+                    )
+                    write_record(store, records[job.key])
+        except BaseException:
+            cancel(ids)
+            raise
+        return records
+
+    def _sbatch(self, array: Array[Request], known: Mapping[str, str], ids: Sequence[str]) -> list[tuple[str, str]]:
+        """One call of sbatch. Per job, Slurm's id and the file with what it prints."""
+        import submitit
+        from submitit.core.utils import FailedJobError
+
+        executor = submitit.SlurmExecutor(folder(Store(self.places.runs)) / "files")
+        waits = [f"afterok:{':'.join(known[key] for key in array.afterok)}"] if array.afterok else []
+        waits += [f"aftercorr:{ids[index]}" for index in array.aftercorr]
+        executor.update_parameters(**self.parameters(array.request, waits))
+        try:
+            made = executor.map_array(run_task, [self._order(job, array.request) for job in array.jobs])
+        except FailedJobError as error:
+            said = str(error).strip().splitlines()[-1]
+            raise UsageError(f"sbatch refuses {array.jobs[0].name}: {said}. Nothing was submitted.") from None
+        return [(str(job.job_id), str(job.paths.stderr)) for job in made]
+
+    def parameters(self, request: Request, waits: Sequence[str]) -> dict[str, Any]:
+        """As submitit takes them."""
+        site, used = self.site, request.resources
+        threads = [f"export {name}={used.cpus_per_task}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
+        given = {
+            "job_name": f"suite-{request.kind}", "time": request.minutes, "nodes": used.nodes,
+            "ntasks_per_node": used.tasks_per_node, "cpus_per_task": used.cpus_per_task,
+            "gpus_per_node": used.gpus_per_node or None, "mem": f"{round(used.mem_gb * 1024)}M",
+            "partition": used.partition, "account": used.account, "qos": used.qos, "constraint": used.constraint,
+            "dependency": ",".join(waits) or None, "array_parallelism": self.at_once, "setup": [*threads, *site.setup],
+            # Since 22.05 srun no longer takes this from sbatch. A requeued job goes on in its old log.
+            # Where one process of a group fails, the others would wait for it.
+            "srun_args": [f"--cpus-per-task={used.cpus_per_task}", "--open-mode=append", "--kill-on-bad-exit=1"],
+        }  # fmt: skip
+        always = {
+            "signal": f"{site.signal}@{site.grace_seconds}", "requeue": True, "kill-on-invalid-dep": "yes",
+            "open-mode": "append",
+        }  # fmt: skip
+        return {**given, "wckey": None, "additional_parameters": {**always, **site.options}}
+
+    def _order(self, job: Job, request: Request) -> str:
+        return Order(
+            key=job.key,
+            name=job.name,
+            spec=job.spec.model_dump(mode="json"),
+            runs=self.places.runs,
+            cache=self.places.cache,
+            plugins=self.places.plugins,
+            threads=request.resources.cpus_per_task,
+            gpu=request.resources.gpus_per_node > 0,
+            devices=request.resources.devices,
+            checkpoint_minutes=self.checkpoint_minutes,
+            signal=self.site.signal,
+            requeues=self.site.requeues,
+        ).model_dump_json()
+
+
+def absolute(places: Places) -> Places:
+    """The same places, named so that another machine finds them from any folder."""
+    return Places(places.runs.resolve(), places.cache.resolve(), tuple(Path(p).resolve() for p in places.plugins))

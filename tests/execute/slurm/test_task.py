@@ -1,0 +1,157 @@
+"""A task's own doing, without a daemon: what it refuses, and what is written down for those that could not speak."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suite.errors import TrainingError
+from suite.execute.slurm import queue, task
+from suite.execute.slurm.queue import QueueSilent, State, states
+from suite.execute.slurm.records import Record, in_queue, read_records, settle, write_record
+from suite.execute.slurm.task import Order, Stop, run_task
+from suite.grid.cells import Selection, cells, jobs_of
+from suite.grid.jobs import Job
+from suite.grid.recipe import load_profile
+from suite.grid.spec import load_grid
+from suite.store.store import Failure, Store
+
+
+@pytest.fixture
+def job() -> Job:
+    (cell,) = cells(load_grid("paper_table1"), load_profile("demo"), Selection(("cub",), ("byol",)))
+    return jobs_of(cell, {"cub": "print"}, {"masks": ("1", None)}).stages[0]
+
+
+def order(job: Job, runs: Path, **changes: Any) -> str:
+    values: dict[str, Any] = {
+        "key": job.key, "name": job.name, "spec": job.spec.model_dump(mode="json"), "runs": runs,
+        "cache": runs / "cache", "plugins": (), "threads": 1, "gpu": False, "checkpoint_minutes": 5.0,
+        "signal": "USR1", "requeues": 3,
+    }  # fmt: skip
+    return Order(**{**values, **changes}).model_dump_json()
+
+
+@pytest.fixture(autouse=True)
+def _own_handlers() -> Any:
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_submitted_spec_is_what_runs(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = job.spec.model_dump(mode="json")
+    with pytest.raises(TrainingError, match=r"code has changed since pretrain byol .* now reads as job"):
+        run_task(order(job, tmp_path, spec={**spec, "seed": 7}))
+    monkeypatch.setitem(task.OBJECTIVES, "byol", task.OBJECTIVES["simclr"].__class__("methods.byol:Byol", object, 2))
+    with pytest.raises(TrainingError, match="byol is another version now"):
+        run_task(order(job, tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gpu_that_is_not_there_is_no_reason_to_train_on_the_cpu(job: Job, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(TrainingError, match="asks for a GPU"):
+        run_task(order(job, tmp_path, gpu=True))
+
+
+def test_signals_are_told_apart() -> None:
+    stop = Stop("USR1")
+    stop.listen()
+    assert not stop.asked()
+    signal.raise_signal(signal.SIGUSR1)
+    assert stop.asked()
+    assert stop.to_requeue
+    signal.raise_signal(signal.SIGTERM)  # somebody cancels: it must not come back by our doing
+    assert stop.asked()
+    assert not stop.to_requeue
+
+
+def record(job: Job, folder: Path, slurm: str = "12_3") -> Record:
+    log = folder / "12_3_0_log.err"
+    return Record(job.key, job.name, slurm, str(log), time.time(), job.spec.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("OUT_OF_MEMORY", "interrupted", "mem_gb"),
+        ("TIMEOUT", "interrupted", "time"),
+        ("NODE_FAIL", "interrupted", "node"),
+        ("FORGOTTEN", "interrupted", "left the queue"),
+        ("FAILED", "failed", "No module named 'suite'"),
+    ],
+)
+def test_slurm_speaks_for_a_job_that_could_not(name: str, status: str, said: str, job: Job, tmp_path: Path) -> None:
+    store, one = Store(tmp_path), record(job, tmp_path)
+    Path(one.log).write_text("Traceback:\nNo module named 'suite'\nsrun: error: vm: task 0: Exited with exit code 1\n")
+    write_record(store, one)
+    error = settle(store, one, State(name))
+    assert f"Slurm ended job 12_3: {name}" in error
+    assert said in error
+    failure = store.failure(job.key)
+    assert failure is not None
+    assert failure.error == error
+    assert store.status(job.key) == status
+    assert store.name(job.key) == job.name
+    assert not read_records(store)
+
+
+def test_a_process_without_time_for_an_exception_is_spoken_for_by_srun(job: Job, tmp_path: Path) -> None:
+    store, one = Store(tmp_path), record(job, tmp_path)
+    Path(one.log).write_text("UserWarning: something else\nsrun: error: vm: task 0: Killed\n")
+    assert settle(store, one, State("FAILED")).endswith("vm: task 0: Killed")
+
+
+def test_what_the_job_said_itself_comes_first_and_a_pending_one_that_was_cancelled_leaves_no_trace(
+    job: Job, tmp_path: Path
+) -> None:
+    store, one = Store(tmp_path), record(job, tmp_path)
+    assert "CANCELLED" in settle(store, one, State("CANCELLED"))
+    assert store.status(job.key) == "new"
+    store.describe(job)
+    store.fail(job.key, Failure(error="TrainingError: loss", kind="failed", traceback=""))
+    assert settle(store, one, State("FAILED")) == "TrainingError: loss"
+    write_record(store, one)
+    assert store.failure(job.key) is None  # a new attempt: the old failure is no longer its last word
+
+
+def test_states_of_arrays_accounts_and_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    squeue = "7_[1-2,4%3]|PENDING|Dependency\n7_0|RUNNING|None\n8|CANCELLED|DependencyNeverSatisfied\n"
+    answers = {"squeue": (0, squeue), "sacct": (0, "9|CANCELLED by 1000\n9.batch|FAILED\n")}
+
+    def call(*command: str) -> subprocess.CompletedProcess[str]:
+        code, out = answers[command[0]]
+        return subprocess.CompletedProcess(command, code, out, "controller away")
+
+    monkeypatch.setattr(queue, "_call", call)
+    monkeypatch.setattr(queue.shutil, "which", lambda name: name)
+    found = states(["7_0", "7_2", "7_4", "8", "9", "10"])
+    assert found["7_2"] == found["7_4"] == State("PENDING", "Dependency")
+    assert [found[job].name for job in ("7_0", "8", "9", "10")] == ["RUNNING", "CANCELLED", "CANCELLED", "FORGOTTEN"]
+    assert found["7_2"].text == "PENDING (Dependency)"
+    assert not found["7_0"].ended
+    assert found["8"].ended
+    answers["squeue"] = (1, "")
+    with pytest.raises(QueueSilent, match="controller away"):
+        states(["7_0"])
+
+
+def test_only_what_slurm_still_has_is_in_the_queue(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, one = Store(tmp_path), record(job, tmp_path)
+    write_record(store, one)
+    monkeypatch.setattr("suite.execute.slurm.records.states", lambda ids: {job: State("PENDING") for job in ids})
+    assert list(in_queue(store)) == [job.key]
+    assert not in_queue(store, {"another"})
+    monkeypatch.setattr("suite.execute.slurm.records.states", lambda ids: {job: State("NODE_FAIL") for job in ids})
+    assert not in_queue(store)
+    assert store.status(job.key) == "interrupted"
