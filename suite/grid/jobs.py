@@ -26,7 +26,7 @@ IMPORT_VERSION = 1
 class Spec(BaseModel):
     """What determines a job's result, and nothing else: no path, no device, no number of workers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Block(Spec):
