@@ -173,13 +173,12 @@ class Mirror:
         known = self._known.get((experiment, key))
         after = 0 if known is None or known.synced is None else known.synced
         lines = [line for line in self.store.metrics(key) if line["step"] > after]
-        if known is None or known.synced is None or lines or known.status != _STATUS[status]:
+        stale = known is None or known.synced is None or bool(lines) or known.status != _STATUS[status]
+        if stale:
             self._bring_up_to_date(client, experiment, key, profile, status, lines)
-        elif status != "done":
-            return False
         if status == "done":
             self._settled.add((experiment, key))
-        return known is None or bool(lines) or known.status != _STATUS[status]
+        return stale
 
     def _bring_up_to_date(
         self, client: MlflowClient, experiment: str, key: str, profile: str, status: Status, lines: list[Any]
@@ -225,7 +224,8 @@ class Mirror:
         runs = [self._known[experiment, key].run_id for key in entry["jobs"] if (experiment, key) in self._known]
         jobs = ",".join(runs)
         wanted, known = _cell_status(states), self._known.get((experiment, name))
-        if known is None or known.jobs != jobs or known.status != wanted:
+        stale = known is None or known.jobs != jobs or known.status != wanted
+        if stale:
             if known is None:
                 tags = {"suite.cell": name, "suite.kind": "cell"}
                 fields = ("row", "method", "dataset", "seed", "profile")
@@ -236,11 +236,9 @@ class Mirror:
                 known = self._known[experiment, name] = _Known(run.info.run_id, start)
             self._log_cell(client, known, entry, jobs)
             self._settle(client, known, wanted)
-        elif wanted != "FINISHED":
-            return False
         if wanted == "FINISHED":
             self._settled.add((experiment, name))
-        return True
+        return stale
 
     def _log_cell(self, client: MlflowClient, known: _Known, entry: dict[str, Any], jobs: str) -> None:
         results = [self.store.result(key) for key in entry["measured"].values()]
