@@ -126,8 +126,10 @@ CELLS = [
 def test_sigkill_and_resume_keep_the_whole_state(
     grid: str, row: str, overrides: list[str], lives: Lives, tmp_path: Path, drawn: Path, tiny_profile: Path
 ) -> None:
-    """The first training of a cell, or all that choose a learning rate, killed twice with SIGKILL. Just before the last step the checkpoint holds the same weights,
-    momentum copies, queues and their pointers, optimiser, random state, running means and curve; then the same result.
+    """The first training of a cell, or all that choose a learning rate, killed twice with SIGKILL.
+
+    Just before the last step the checkpoint holds the same weights, momentum copies, queues and their pointers,
+    optimiser, random state, running means and curve; then the same result.
     """
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     plan = Chosen(grid, str(tiny_profile), drawn, straight, ["cub"], None, f"{row}/cub", None, overrides).plan(False)
