@@ -2,6 +2,9 @@
 
 Only the parent process talks to MLflow. One experiment per grid; one run per job, found again by its tag `suite.key`;
 one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not).
+
+Every step may be repeated, for a server can die between any two of them: parameters are there once `suite.synced_step`
+is, a run's status comes last, and times of metrics follow from the store, so that MLflow knows a point it has already.
 """
 
 from __future__ import annotations
@@ -10,15 +13,20 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from suite.grid.jobs import ImportSpec
+from suite.errors import StoreError
+from suite.grid.jobs import ImportSpec, JobSpec, TrainingSpec
+from suite.store.atomic import write_text
 from suite.store.ledger import read_cells
-from suite.store.store import Result, Store
+from suite.store.store import Result, Status, Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,6 +38,7 @@ _PARAMS_PER_CALL = 100  # limits of MLflow's log_batch
 _METRICS_PER_CALL = 1000
 _PARAM_LENGTH = 500
 _SYNCED = "suite.synced_step"
+_PATIENCE = 60.0  # seconds a run waits at its end for MLflow to catch up
 
 
 def tracking_uri(runs: Path) -> str:
@@ -37,16 +46,43 @@ def tracking_uri(runs: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs.resolve() / 'mlflow.db'}"
 
 
-class Mirror:
-    """Brings an MLflow server up to date with a store. `sync` may be called as often as one likes."""
+@dataclass
+class _Known:
+    """What MLflow has of a job or a cell."""
 
-    def __init__(self, store: Store, uri: str) -> None:
+    run_id: str
+    start: int  # milliseconds; the origin of its metrics' times
+    status: str = "RUNNING"
+    synced: int | None = None  # last step whose metrics are there; None: not even the parameters are
+    jobs: str | None = None  # of a cell
+
+    @classmethod
+    def of(cls, run: Any) -> _Known:
+        tags = run.data.tags
+        synced = int(tags[_SYNCED]) if _SYNCED in tags else None
+        return cls(run.info.run_id, run.info.start_time, run.info.status, synced, tags.get("suite.jobs"))
+
+
+class Mirror:
+    """Brings an MLflow server up to date with a store. `sync` may be called as often as one likes.
+
+    Args:
+        store: what is mirrored.
+        uri: of the server or database.
+        late: asked between runs; once it says yes, `sync` leaves the rest for another time.
+    """
+
+    def __init__(self, store: Store, uri: str, late: Callable[[], bool] = lambda: False) -> None:
         # MLflow's own default is to try for minutes; the next sync is the better retry.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        self.store, self.uri = store, uri
+        self.store, self.uri, self.late = store, uri, late
+        self.behind = False  # whether the last sync left something
         self._client: MlflowClient | None = None
-        self._runs: dict[str, Any] = {}  # suite.key or suite.cell -> MLflow run
+        self._known: dict[tuple[str, str], _Known] = {}  # by experiment and suite.key or suite.cell
+        self._settled: set[tuple[str, str]] = set()  # those of them that cannot change any more
+        self._looked = False
+        self._token = uuid.uuid4().hex
 
     def sync(self, grid: str | None = None) -> int:
         """Replay what MLflow lacks, for one grid or all. Returns the number of runs created or changed.
@@ -56,18 +92,28 @@ class Mirror:
         cells = read_cells(self.store.root, grid)
         if not cells:
             return 0
-        with FileLock(self.store.root / "grids" / ".mlflow.lock"):
+        self.behind = False
+        folder = self.store.root / "grids"
+        with FileLock(folder / ".mlflow.lock"):
             client = self._connect()
+            if not self._looked or not self._was_last(folder / ".mlflow.last"):
+                self._known.clear()
+            self._looked, looked = False, bool(self._known)  # an error below: look again next time
             changed = 0
             for name in dict.fromkeys(entry["grid"] for entry in cells):
                 experiment = self._experiment(client, name)
-                self._find_runs(client, experiment)
-                mine = [entry for entry in cells if entry["grid"] == name]
-                profiles = {key: cell["profile"] for cell in mine for key in cell["jobs"]}
-                for key, profile in profiles.items():
-                    changed += self._sync_job(client, experiment, key, profile)
-                changed += sum(self._sync_cell(client, experiment, entry) for entry in mine)
+                if not looked:
+                    self._find_runs(client, experiment)
+                changed += self._sync_grid(client, experiment, [entry for entry in cells if entry["grid"] == name])
+            self._looked = True
             return changed
+
+    def _was_last(self, file: Path) -> bool:
+        """Whether nobody else has synced this store since this object did; leaves its own name."""
+        last = file.read_text("utf-8") if file.is_file() else ""
+        if last != self._token:
+            write_text(file, self._token)
+        return last == self._token
 
     def _connect(self) -> MlflowClient:
         if self._client is None:
@@ -75,6 +121,8 @@ class Mirror:
 
             for name in ("alembic", "mlflow"):  # after the import, which sets levels of its own
                 logging.getLogger(name).setLevel(logging.WARNING)
+            if self.uri.startswith("sqlite:"):
+                _do_not_wait_for_the_disk()
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 
@@ -94,93 +142,131 @@ class Mirror:
             for run in page:
                 name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
                 if name is not None:
-                    self._runs[name] = run
+                    self._known[experiment, name] = _Known.of(run)
             token = page.token
             if not token:
                 return
 
-    def _sync_job(self, client: MlflowClient, experiment: str, key: str, profile: str) -> int:
-        status = self.store.status(key)
-        if status == "new":
-            return 0
-        run = self._runs.get(key)
-        if run is None:
-            spec = self.store.spec(key)
-            tags = {"suite.key": key, "suite.kind": spec.kind, "suite.profile": profile, _SYNCED: "0"}
+    def _sync_grid(self, client: MlflowClient, experiment: str, entries: list[dict[str, Any]]) -> int:
+        changed = 0
+        states: dict[str, Status] = {}
+        for key, profile in {key: entry["profile"] for entry in entries for key in entry["jobs"]}.items():
+            if (experiment, key) in self._settled:
+                states[key] = "done"
+                continue
+            if self.late():
+                self.behind = True
+                return changed
+            states[key] = self.store.status(key)
+            try:
+                changed += states[key] != "new" and self._sync_job(client, experiment, key, profile, states[key])
+            except StoreError as error:
+                log.warning("%s MLflow goes without this job.", error)
+        for entry in entries:
+            if self.late():
+                self.behind = True
+                return changed
+            changed += self._sync_cell(client, experiment, entry, [states[key] for key in entry["jobs"]])
+        return changed
+
+    def _sync_job(self, client: MlflowClient, experiment: str, key: str, profile: str, status: Status) -> bool:
+        known = self._known.get((experiment, key))
+        after = 0 if known is None or known.synced is None else known.synced
+        lines = [line for line in self.store.metrics(key) if line["step"] > after]
+        stale = known is None or known.synced is None or bool(lines) or known.status != _STATUS[status]
+        if stale:
+            self._bring_up_to_date(client, experiment, key, profile, status, lines)
+        if status == "done":
+            self._settled.add((experiment, key))
+        return stale
+
+    def _bring_up_to_date(
+        self, client: MlflowClient, experiment: str, key: str, profile: str, status: Status, lines: list[Any]
+    ) -> None:
+        spec, folder = self.store.spec(key), self.store.folder(key)
+        known = self._known.get((experiment, key))
+        if known is None:
+            tags = {"suite.key": key, "suite.kind": spec.kind, "suite.profile": profile}
             if not isinstance(spec, ImportSpec):
                 tags |= {"suite.dataset": spec.data.name, "suite.seed": str(spec.seed)}
-            run = client.create_run(experiment, tags=tags, run_name=self.store.name(key))
-            self._runs[key] = run
-            _log_params(client, run.info.run_id, spec.model_dump(mode="json"))
-        run_id = run.info.run_id
-        lines = [line for line in self.store.metrics(key) if line["step"] > int(run.data.tags.get(_SYNCED, "0"))]
-        wanted = _STATUS[status]
-        if not lines and run.info.status == wanted:
-            return 0
-        if lines:
-            _log_metrics(client, run_id, lines)
-            client.set_tag(run_id, _SYNCED, str(int(lines[-1]["step"])))
-        if status == "done":
-            self._log_final(client, run_id, key)
-        if (failure := self.store.failure(key)) is not None:
-            client.set_tag(run_id, "suite.error", failure.error[:500])
-        self._settle(client, key, run, wanted)
-        return 1
-
-    def _log_final(self, client: MlflowClient, run_id: str, key: str) -> None:
-        result = self.store.result(key)
-        if result is not None:
+            start = _milliseconds(folder / "job.yaml")
+            run = client.create_run(experiment, start_time=start, tags=tags, run_name=self.store.name(key))
+            known = self._known[experiment, key] = _Known(run.info.run_id, start)
+        points = [point for line in lines for point in _points(line, known.start + _elapsed(spec, line))]
+        synced = int(lines[-1]["step"]) if lines else known.synced or 0
+        tags = {_SYNCED: str(synced)}
+        if (result := self.store.result(key)) is not None and status == "done":
             speed = {"seconds": result.seconds, "images_per_second_mean": result.images_per_second}
-            _log_metrics(client, run_id, [{"step": 0, **_final(result), **speed}])
-        folder = self.store.folder(key)
+            points += _points({"step": 0, **_final(result), **speed}, known.start)
+        if (failure := self.store.failure(key)) is not None:
+            tags["suite.error"] = failure.error[:_PARAM_LENGTH]
+        elif known.status in {"FAILED", "KILLED"}:
+            tags["suite.error"] = ""
+        _log(client, known.run_id, points, spec.model_dump(mode="json") if known.synced is None else {}, tags)
+        known.synced = synced
+        if status == "done":
+            self._log_files(client, known.run_id, folder)
+        self._settle(client, known, _STATUS[status], _milliseconds(folder / "result.json"))
+
+    def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         for name in ("job.yaml", "env.json", "log.txt", "result.json", "metrics.jsonl"):
             if (folder / name).is_file():
                 client.log_artifact(run_id, str(folder / name))
         for path in sorted((folder / "checkpoint").glob("*.safetensors")):
             client.log_artifact(run_id, str(path), artifact_path="checkpoint")
 
-    def _sync_cell(self, client: MlflowClient, experiment: str, entry: dict[str, Any]) -> int:
-        statuses = [self.store.status(key) for key in entry["jobs"]]
-        if all(status == "new" for status in statuses):
-            return 0
+    def _sync_cell(
+        self, client: MlflowClient, experiment: str, entry: dict[str, Any], states: Sequence[Status]
+    ) -> bool:
         name = f"{entry['profile']}:{entry['row']}/{entry['dataset']}/{entry['seed']}"
-        jobs = ",".join(self._runs[key].info.run_id for key in entry["jobs"] if key in self._runs)
-        wanted = _cell_status(statuses)
-        run = self._runs.get(name)
-        if run is not None and run.data.tags.get("suite.jobs") == jobs and run.info.status == wanted:
-            return 0
-        if run is None:
-            tags = {"suite.cell": name, "suite.kind": "cell"}
-            tags |= {f"suite.{field}": str(entry[field]) for field in ("row", "method", "dataset", "seed", "profile")}
-            run = client.create_run(
-                experiment, tags=tags, run_name=f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
-            )
-            _log_params(client, run.info.run_id, entry["recipe"])
-        run_id = run.info.run_id
-        client.set_tag(run_id, "suite.jobs", jobs)
-        client.set_tag(run_id, "suite.job_keys", ",".join(entry["jobs"]))
-        results = [self.store.result(key) for key in entry["measured"].values()]
-        if any(result is not None for result in results):
-            final = {name: value for result in results if result is not None for name, value in _final(result).items()}
-            _log_metrics(client, run_id, [{"step": 0, **final}])
-            client.log_dict(run_id, entry, "cell.json")
-        self._settle(client, name, run, wanted)
-        return 1
+        if (experiment, name) in self._settled or all(state == "new" for state in states):
+            return False
+        runs = [self._known[experiment, key].run_id for key in entry["jobs"] if (experiment, key) in self._known]
+        jobs = ",".join(runs)
+        wanted, known = _cell_status(states), self._known.get((experiment, name))
+        stale = known is None or known.jobs != jobs or known.status != wanted
+        if stale:
+            if known is None:
+                tags = {"suite.cell": name, "suite.kind": "cell"}
+                fields = ("row", "method", "dataset", "seed", "profile")
+                tags |= {f"suite.{field}": str(entry[field]) for field in fields}
+                start = int(time.time() * 1000)
+                run_name = f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
+                run = client.create_run(experiment, start_time=start, tags=tags, run_name=run_name)
+                known = self._known[experiment, name] = _Known(run.info.run_id, start)
+            self._log_cell(client, known, entry, jobs)
+            self._settle(client, known, wanted)
+        if wanted == "FINISHED":
+            self._settled.add((experiment, name))
+        return stale
 
-    def _settle(self, client: MlflowClient, name: str, run: Any, wanted: str) -> None:
-        """Give a run its status, and remember it as MLflow has it now."""
+    def _log_cell(self, client: MlflowClient, known: _Known, entry: dict[str, Any], jobs: str) -> None:
+        results = [self.store.result(key) for key in entry["measured"].values()]
+        final = {name: value for result in results if result is not None for name, value in _final(result).items()}
+        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry["jobs"])}
+        params = entry["recipe"] if known.jobs is None else {}
+        _log(client, known.run_id, _points({"step": 0, **final}, known.start), params, tags)
+        known.jobs = jobs
+        if final:
+            client.log_dict(known.run_id, entry, "cell.json")
+
+    def _settle(self, client: MlflowClient, known: _Known, wanted: str, end: int | None = None) -> None:
+        """Give a run its status."""
         if wanted in {"FINISHED", "FAILED", "KILLED"}:
-            client.set_terminated(run.info.run_id, status=wanted)
-        elif run.info.status != wanted:
-            client.update_run(run.info.run_id, status=wanted)
-        self._runs[name] = client.get_run(run.info.run_id)
+            client.set_terminated(known.run_id, status=wanted, end_time=end)
+        elif known.status != wanted:
+            client.update_run(known.run_id, status=wanted)
+        known.status = wanted
 
 
 class BackgroundMirror:
-    """Keeps MLflow up to date while jobs run. A tracker that is down is reported once and never stops anything."""
+    """Keeps MLflow up to date while jobs run. A tracker that is down is reported once and never stops anything; one
+    that is slow is waited for at the end, but not for long."""
 
-    def __init__(self, store: Store, uri: str, grid: str, every: float = 10.0) -> None:
-        self.mirror, self.grid, self.every = Mirror(store, uri), grid, every
+    def __init__(self, store: Store, uri: str, grid: str, every: float = 10.0, patience: float = _PATIENCE) -> None:
+        self._deadline = float("inf")
+        self.mirror = Mirror(store, uri, lambda: time.monotonic() > self._deadline)
+        self.grid, self.every, self.patience = grid, every, patience
         self._stop = threading.Event()
         self._warned = False
         self._thread = threading.Thread(target=self._loop, name="suite-mlflow", daemon=True)
@@ -190,9 +276,12 @@ class BackgroundMirror:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._deadline = time.monotonic() + self.patience
         self._stop.set()
         self._thread.join()
         self._sync()
+        if self.mirror.behind:
+            log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", self.mirror.uri)
 
     def _loop(self) -> None:
         while not self._stop.wait(self.every):
@@ -212,6 +301,20 @@ class BackgroundMirror:
                 )
 
 
+def _do_not_wait_for_the_disk() -> None:
+    """Let SQLite leave its pages to the system: a power cut may cost the database, which `suite sync` makes again."""
+    import sqlite3
+
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def relax(connection: Any, _: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", relax)
+
+
 def _cell_status(statuses: Sequence[str]) -> str:
     for status in ("failed", "running", "interrupted"):
         if status in statuses:
@@ -223,27 +326,45 @@ def _final(result: Result) -> dict[str, float]:
     return {f"final.{name}": value for name, value in result.metrics.items()}
 
 
-def _log_metrics(client: MlflowClient, run_id: str, lines: list[dict[str, float]]) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    metrics = [
-        Metric(name, value, now, int(line["step"])) for line in lines for name, value in line.items() if name != "step"
-    ]
-    for start in range(0, len(metrics), _METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL])
+def _milliseconds(file: Path) -> int:
+    """When a file was written; now, where it is not there."""
+    with suppress(FileNotFoundError):
+        return int(file.stat().st_mtime * 1000)
+    return int(time.time() * 1000)
 
 
-def _log_params(client: MlflowClient, run_id: str, values: dict[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    params = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in _flat(values)]
-    for start in range(0, len(params), _PARAMS_PER_CALL):
-        client.log_batch(run_id, params=params[start : start + _PARAMS_PER_CALL])
+def _elapsed(spec: JobSpec, line: dict[str, float]) -> int:
+    """Milliseconds of training up to a line of metrics, by its own speed."""
+    speed = line.get("images_per_second", 0.0)
+    return int(1000 * line["step"] * spec.train.batch_size / speed) if isinstance(spec, TrainingSpec) and speed else 0
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
+def _points(line: dict[str, float], when: int) -> list[tuple[str, float, int, int]]:
+    """Name, value, time and step of every metric of a line."""
+    return [(name, value, when, int(line["step"])) for name, value in line.items() if name != "step"]
+
+
+def _log(
+    client: MlflowClient, run_id: str, points: Sequence[Any], params: dict[str, Any], tags: dict[str, str]
+) -> None:
+    """Metrics, parameters and tags in as few calls as MLflow allows, the tags with the last."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics = [Metric(*point) for point in points]
+    pairs = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in _flat(params)]
+    calls = max(1, -(-len(metrics) // _METRICS_PER_CALL), -(-len(pairs) // _PARAMS_PER_CALL))
+    for call in range(calls):
+        client.log_batch(
+            run_id,
+            metrics=metrics[call * _METRICS_PER_CALL : (call + 1) * _METRICS_PER_CALL],
+            params=pairs[call * _PARAMS_PER_CALL : (call + 1) * _PARAMS_PER_CALL],
+            tags=[RunTag(name, text) for name, text in tags.items()] if call == calls - 1 else [],
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in values.items():
-        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
-    return pairs
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
