@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit for suspicion (a quarter GiB of RGB); it only warns, we refuse
+SUFFIXES = (".jpg", ".jpeg", ".png")
 UPRIGHT = {  # EXIF orientation -> what turns the picture upright (CIPA DC-008)
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,6 +61,15 @@ def check_images(dataset: Dataset) -> None:
         )
 
 
+def unlisted(dataset: Dataset) -> list[str]:
+    """Image files beside the listed ones that no list names, relative to the dataset's folder."""
+    listed = {record.path for record in (*dataset.train, *dataset.test)}
+    folders = dict.fromkeys(path.rpartition("/")[0] for path in listed)
+    inside = dataset.root.resolve()
+    present = (f"{folder}/{name}".lstrip("/") for folder in folders for name in scan(dataset.root / folder, inside))
+    return sorted(path for path in present if path not in listed and path.lower().endswith(SUFFIXES))
+
+
 def scan(folder: Path, inside: Path) -> set[str]:
     """The names of the files in `folder`; DataError if it, or a link in it, leads out of the dataset's folder."""
     if not folder.is_dir():
@@ -91,9 +101,16 @@ def decode(path: Path) -> npt.NDArray[np.uint8]:
     Grey is repeated, 16 bits become 8 (v / 257, rounded), CMYK is converted (Pillow handles Adobe's inverted values),
     and transparency is laid over white. Raises DataError for anything that is not a whole image.
     """
-    data = b""
     try:
         data = path.read_bytes()
+    except OSError as e:
+        raise DataError(f"cannot decode {path}: {cause(b'', e)}. Fetch the file again, then retry.") from e
+    return decode_bytes(data, path)
+
+
+def decode_bytes(data: bytes, path: Path) -> npt.NDArray[np.uint8]:
+    """`decode` for the content of `path`, once read."""
+    try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
