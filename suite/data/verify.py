@@ -205,7 +205,11 @@ def _repeated(dataset: Dataset, hashes: Mapping[str, str]) -> Iterator[Finding]:
     kinds: tuple[tuple[Level, str, list[list[tuple[str, Record]]]], ...] = (
         ("warning", "the same picture in train and in test", [g for g in repeated if leaks(g)]),
         ("warning", "the same picture under different labels", [g for g in repeated if contradicts(g)]),
-        ("note", "the same picture more than once, with one label", [g for g in repeated if not leaks(g) and not contradicts(g)]),
+        (
+            "note",
+            "the same picture more than once, with one label",
+            [g for g in repeated if not leaks(g) and not contradicts(g)],
+        ),
     )
     for level, what, found in kinds:
         if found:
