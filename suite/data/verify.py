@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from suite.data.files import decode_bytes, unlisted
+from suite.data.files import decode_image, unlisted
 from suite.data.find import load_dataset
 from suite.data.fingerprint import combine, known_hashes, read_store, remember, states, store_file, unreadable
 from suite.data.images import parallel
@@ -138,7 +138,7 @@ def _look(dataset: Dataset, record: Record) -> _Look:
         raise unreadable(dataset, record.path, error) from error
     digest = hashlib.sha256(data).hexdigest()
     try:
-        height, width = decode_bytes(data, path).shape[:2]
+        width, height = decode_image(path, data).size
     except DataError as error:
         return _Look(digest, 0, 0, str(error))
     if height <= dataset.banner:
