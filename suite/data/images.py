@@ -168,14 +168,6 @@ def _scaled_box(record: Record, original: tuple[int, int], shape: tuple[int, ...
     return [min(max(v, 0.0), float(limit)) for v, limit in zip(box, (shape[1], shape[0]) * 2, strict=True)]
 
 
-def resize(image: Pixels, shape: tuple[int, int]) -> Pixels:
-    """uint8 [H, W, 3] or [H, W] -> the same kind with (height, width) = `shape`, antialiased (Lanczos)."""
-    if image.shape[:2] == shape:
-        return image
-    kind = Image.Resampling.LANCZOS if image.ndim == 3 else Image.Resampling.BILINEAR  # maps must not overshoot
-    return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), kind))
-
-
 def parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
     """`map` over all cores in order, with a bounded number of results in memory (Pillow releases the lock)."""
     workers = os.cpu_count() or 1

@@ -143,6 +143,12 @@ def test_what_was_left_may_be_of_another_file(left: bytes, server: str, payload:
     assert download(archive(server, "fine"), tmp_path, pause=0).read_bytes() == payload
 
 
+def test_a_server_that_cannot_continue_begins_again(server: str, payload: bytes, tmp_path: Path) -> None:
+    (tmp_path / "set.tgz.part").write_bytes(payload[:100_000])
+    assert download(archive(server, "norange"), tmp_path, pause=0).read_bytes() == payload
+    assert Handler.asked == [("norange", "bytes=100000-")]
+
+
 def test_a_server_that_continues_elsewhere_is_not_believed(server: str, payload: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="could not be downloaded"):
         download(archive(server, "shifted"), tmp_path, pause=0)
