@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from suite.cli import data, plan, report, run, status, sync
+from suite.cli import data, doctor, plan, report, run, status, sync
 from suite.errors import SuiteError, TrainingError
 
 _DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}  # the user's to mend, no traceback
@@ -26,6 +26,7 @@ app.command("cancel")(status.cancel)
 app.command("report")(report.report)
 app.command("sync")(sync.sync)
 app.add_typer(data.app, name="data")
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:

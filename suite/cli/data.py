@@ -1,4 +1,4 @@
-"""`suite data`: drawn datasets, saliency maps, and a look at what the views make of them."""
+"""`suite data`: getting and checking datasets (datasets.py); drawn ones, saliency maps, a look at views (here)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
-from suite.cli import options
+from suite.cli import datasets, options
 
-app = typer.Typer(no_args_is_help=True, help="Draw datasets, compute saliency, look at views.")
+app = typer.Typer(no_args_is_help=True, help="Get, check and draw datasets, compute saliency, look at views.")
+app.command("list")(datasets.list_)
+app.command("fetch")(datasets.fetch)
+app.command("verify")(datasets.verify)
+app.command("pack")(datasets.pack)
 
 Dataset = Annotated[str, typer.Argument(help="cub, nabirds, aircraft, cars, coco or imagenet")]
 
@@ -59,8 +63,8 @@ def saliency(
     from suite.data.find import load_dataset
     from suite.data.saliency import box_quality, compute_saliency
     from suite.errors import unknown
-    from suite.execute.announce import PreparationLines
     from suite.plugin import load_plugins
+    from suite.progress import preparation
     from suite.workspace import Workspace
 
     load_plugins(plugin or ())
@@ -70,11 +74,11 @@ def saliency(
     if split not in splits:
         raise unknown("split", split, splits)
     made = make_detector(detector, workspace.data, workspace.cache, weights)
-    line = PreparationLines()
-    maps = compute_saliency(
-        found, splits[split], made, workspace.cache, os.cpu_count() or 1,
-        progress=lambda done, total: line(f"saliency {dataset}", done, total),
-    )  # fmt: skip
+    with preparation() as progress:
+        maps = compute_saliency(
+            found, splits[split], made, workspace.cache, os.cpu_count() or 1,
+            progress=lambda done, total: progress(f"saliency {dataset}", done, total),
+        )  # fmt: skip
     print(maps.folder)
     if any(record.box is not None for record in splits[split]):
         quality = box_quality(found, maps)

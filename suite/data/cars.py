@@ -1,7 +1,8 @@
 """Stanford Cars (Krause et al. 2013), in the layout torchvision reads: devkit/, cars_train/, cars_test/.
 
 Test labels come from `cars_test_annos_withlabels.mat`: the devkit's own test file has none. Train and test images
-have the same file names, so image ids carry the folder: `cars_train/00001`.
+have the same file names, so image ids carry the folder: `cars_train/00001`. Re-packed copies nest their folders
+(`cars_train/cars_train/`, `car_devkit/devkit/`), and one is known for a test file named `... (1).mat`.
 """
 
 from __future__ import annotations
@@ -18,19 +19,27 @@ from suite.data.lists import Entry, assemble, check_known_class, obtain, parse_p
 from suite.data.record import Dataset, Split
 from suite.errors import DataError
 
-MARKER = "devkit/cars_train_annos.mat"
+DEVKITS = ("devkit/", "", "car_devkit/devkit/")
+MARKERS = tuple(f"{place}cars_train_annos.mat" for place in DEVKITS)
+TEST = "cars_test_annos_withlabels"
 FIELDS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname")
 
 
 def parse(root: Path) -> Dataset:
     """The dataset from the .mat files in `root`; images are not looked at. DataError for lists that do not fit."""
-    meta = first_existing(root, "devkit/cars_meta.mat", "cars_meta.mat")
+    meta, train, test = places(root)
     names = {i: str(n) for i, n in enumerate(np.atleast_1d(load_mat(meta, "class_names")), 1)}
-    train = first_existing(root, "devkit/cars_train_annos.mat", "cars_train_annos.mat")
-    test = first_existing(root, "cars_test_annos_withlabels.mat", "devkit/cars_test_annos_withlabels.mat")
     entries = read_split(train, "train", image_folder(root, "cars_train"), names)
     entries += read_split(test, "test", image_folder(root, "cars_test"), names)
     return assemble("cars", root, entries, names)
+
+
+def places(root: Path) -> tuple[Path, Path, Path]:
+    """The files with the class names, the training and the test annotations, wherever a copy has them."""
+    meta = first_existing(root, *(f"{place}cars_meta.mat" for place in DEVKITS))
+    test_folders = ("", "devkit/", "car_devkit/devkit/", "car_devkit/")
+    test = first_existing(root, *(f"{place}{TEST}{copy}.mat" for copy in ("", " (1)") for place in test_folders))
+    return meta, first_existing(root, *MARKERS), test
 
 
 def read_split(file: Path, split: Split, folder: str, names: Mapping[int, str]) -> list[Entry]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit for suspicion (a quarter GiB of RGB); it only warns, we refuse
+SUFFIXES = (".jpg", ".jpeg", ".png")
 UPRIGHT = {  # EXIF orientation -> what turns the picture upright (CIPA DC-008)
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,6 +61,15 @@ def check_images(dataset: Dataset) -> None:
         )
 
 
+def unlisted(dataset: Dataset) -> list[str]:
+    """Image files beside the listed ones that no list names, relative to the dataset's folder."""
+    listed = {record.path for record in (*dataset.train, *dataset.test)}
+    folders = dict.fromkeys(path.rpartition("/")[0] for path in listed)
+    inside = dataset.root.resolve()
+    present = (f"{folder}/{name}".lstrip("/") for folder in folders for name in scan(dataset.root / folder, inside))
+    return sorted(path for path in present if path not in listed and path.lower().endswith(SUFFIXES))
+
+
 def scan(folder: Path, inside: Path) -> set[str]:
     """The names of the files in `folder`; DataError if it, or a link in it, leads out of the dataset's folder."""
     if not folder.is_dir():
@@ -86,14 +96,18 @@ def check_inside(path: Path, inside: Path) -> None:
 
 
 def decode(path: Path) -> npt.NDArray[np.uint8]:
-    """The picture as RGB, uint8 [H, W, 3], upright by its EXIF orientation.
+    """The picture as RGB, uint8 [H, W, 3]; see `decode_image`."""
+    return np.array(decode_image(path))
+
+
+def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
+    """The picture as RGB, upright by its EXIF orientation. `data`: the file's content, if it has been read already.
 
     Grey is repeated, 16 bits become 8 (v / 257, rounded), CMYK is converted (Pillow handles Adobe's inverted values),
     and transparency is laid over white. Raises DataError for anything that is not a whole image.
     """
-    data = b""
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if data is None else data
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
@@ -105,22 +119,22 @@ def decode(path: Path) -> npt.NDArray[np.uint8]:
                 raise OSError("JPEG without an end")  # a tail of zeros, which the decoder can take for grey
             return to_rgb(image, path)
     except DAMAGED as e:
-        raise DataError(f"cannot decode {path}: {cause(data, e)}. Fetch the file again, then retry.") from e
+        raise DataError(f"cannot decode {path}: {cause(data or b'', e)}. Fetch the file again, then retry.") from e
 
 
-def to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
-    """The loaded image as described for `decode`."""
+def to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """The loaded image as described for `decode_image`."""
     turn = UPRIGHT.get(orientation(image))
     upright = image if turn is None else image.transpose(turn)
     if image.mode == "F":
         raise DataError(f"{path} has floating-point pixels of unknown range: save it with 8 bits per channel.")
     if image.mode.startswith("I"):  # "I;16", "I;16B", and "I" from formats that only have 16 bits
         grey = (np.asarray(upright, dtype=np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return Image.fromarray(grey).convert("RGB")
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         rgba = upright.convert("RGBA")
-        return np.array(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
-    return np.array(upright.convert("RGB"))
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 def orientation(image: Image.Image) -> int:

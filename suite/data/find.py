@@ -20,7 +20,7 @@ LOADERS: dict[str, tuple[Callable[[Path], Dataset], tuple[str, ...]]] = {  # par
     "cub": (cub.parse, (cub.MARKER,)),
     "nabirds": (nabirds.parse, (nabirds.MARKER,)),
     "aircraft": (aircraft.parse, (aircraft.MARKER,)),
-    "cars": (cars.parse, (cars.MARKER,)),
+    "cars": (cars.parse, cars.MARKERS),
     "coco": (unlabelled.parse_coco, unlabelled.FOLDERS["coco"]),
     "imagenet": (unlabelled.parse_imagenet, unlabelled.FOLDERS["imagenet"]),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +20,11 @@ def fingerprint(dataset: Dataset, cache: Path) -> str:
     The same on every machine and below every data root. Content hashes are kept in `cache`, so a second call only
     looks at sizes and times. Raises DataError if an image cannot be read.
     """
-    contents = content_hashes(dataset, (*dataset.train, *dataset.test), cache)
+    return combine(dataset, content_hashes(dataset, (*dataset.train, *dataset.test), cache))
+
+
+def combine(dataset: Dataset, contents: Mapping[str, str]) -> str:
+    """The fingerprint of a dataset whose images have these contents."""
     whole = hashlib.sha256(json.dumps([dataset.name, dataset.classes, dataset.banner]).encode())
     for split, records in (("train", dataset.train), ("test", dataset.test)):
         for r in records:
@@ -34,23 +38,47 @@ def content_hashes(dataset: Dataset, records: Iterable[Record], cache: Path) -> 
 
     Raises DataError if an image cannot be read.
     """
-    store = cache / "fingerprints" / f"{dataset.name}.json"
-    known = read_store(store)
+    keys = states(dataset, records)
+    known = read_store(store_file(dataset, cache))
+    new = [path for path, key in keys.items() if key not in known]
+    if new:
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            hashes = dict(zip(new, pool.map(lambda p: file_hash(dataset, p), new), strict=True))
+        known |= remember(dataset, cache, {keys[path]: digest for path, digest in hashes.items()})
+    return {path: known[key] for path, key in keys.items()}
+
+
+def known_hashes(dataset: Dataset, cache: Path) -> dict[str, str] | None:
+    """`content_hashes` of all records if none has to be read for it, else None."""
+    known = read_store(store_file(dataset, cache))
+    keys = states(dataset, (*dataset.train, *dataset.test))
+    return {path: known[key] for path, key in keys.items()} if set(keys.values()) <= known.keys() else None
+
+
+def states(dataset: Dataset, records: Iterable[Record]) -> dict[str, str]:
+    """{record path: what the store calls the present state of the file: path, size, time}."""
     root = str(dataset.root)
-    keys: dict[str, str] = {}  # path -> what the store calls this state of the file
+    keys: dict[str, str] = {}
     for record in records:
         try:
             stat = os.stat(f"{root}/{record.path}")  # noqa: PTH116  (48,562 of them: Path costs as much again)
         except OSError as e:
             raise unreadable(dataset, record.path, e) from e
         keys[record.path] = f"{record.path}|{stat.st_size}|{stat.st_mtime_ns}"
-    new = [path for path, key in keys.items() if key not in known]
-    if new:
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            for path, digest in zip(new, pool.map(lambda p: file_hash(dataset, p), new), strict=True):
-                known[keys[path]] = digest
-        write_json(store, known)
-    return {path: known[key] for path, key in keys.items()}
+    return keys
+
+
+def remember(dataset: Dataset, cache: Path, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Add {state: SHA-256 hex} to what is known of a dataset; returns all of it."""
+    file = store_file(dataset, cache)
+    known = read_store(file) | dict(hashes)
+    write_json(file, known)
+    return known
+
+
+def store_file(dataset: Dataset, cache: Path) -> Path:
+    """Where the hashes of a dataset's images are kept."""
+    return cache / "fingerprints" / f"{dataset.name}.json"
 
 
 def file_hash(dataset: Dataset, path: str) -> str:

@@ -20,7 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from suite.data.files import decode
+from suite.data.files import decode_image
 from suite.data.record import Dataset, Record, Split
 from suite.errors import StoreError
 from suite.store.atomic import atomic_folder, write_json
@@ -122,10 +122,14 @@ def _write(dataset: Dataset, fingerprint: str, size: int, folder: Path, progress
     records = (*dataset.train, *dataset.test)
 
     def load(record: Record) -> tuple[Pixels, tuple[int, int]]:
-        image = decode(dataset.root / record.path)
-        image = image[: image.shape[0] - dataset.banner]
-        shape = resized_shape(image.shape[0], image.shape[1], size)
-        return resize(image, shape), (image.shape[0], image.shape[1])
+        image = decode_image(dataset.root / record.path)
+        width, rows = image.width, image.height - dataset.banner
+        if dataset.banner:
+            image = image.crop((0, 0, width, rows))
+        height, width_out = resized_shape(rows, width, size)
+        if (width_out, height) != image.size:
+            image = image.resize((width_out, height), Image.Resampling.LANCZOS)
+        return np.asarray(image), (rows, width)
 
     starts, shapes, boxes = [], [], []
     position = 0
@@ -162,14 +166,6 @@ def _scaled_box(record: Record, original: tuple[int, int], shape: tuple[int, ...
     x0, y0, x1, y1 = record.box
     box = [x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y]
     return [min(max(v, 0.0), float(limit)) for v, limit in zip(box, (shape[1], shape[0]) * 2, strict=True)]
-
-
-def resize(image: Pixels, shape: tuple[int, int]) -> Pixels:
-    """uint8 [H, W, 3] or [H, W] -> the same kind with (height, width) = `shape`, antialiased (Lanczos)."""
-    if image.shape[:2] == shape:
-        return image
-    kind = Image.Resampling.LANCZOS if image.ndim == 3 else Image.Resampling.BILINEAR  # maps must not overshoot
-    return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), kind))
 
 
 def parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:

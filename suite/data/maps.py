@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from PIL import Image
 
-from suite.data.images import ImageStore, Pixels, Progress, parallel, resize
+from suite.data.images import ImageStore, Pixels, Progress, parallel
 from suite.data.record import Dataset, Record
 from suite.data.saliency import SaliencyMaps, salient_box
 from suite.grid.jobs import SaliencySpec, content_key
@@ -67,7 +68,8 @@ def _write(
         index, record = item
         full = maps.map(record)
         height, width = store.shapes[index].tolist()
-        values = resize(np.ascontiguousarray(full[: full.shape[0] - dataset.banner]), (height, width))
+        cut = Image.fromarray(full[: full.shape[0] - dataset.banner])
+        values = np.asarray(cut.resize((width, height), Image.Resampling.BILINEAR))  # Lanczos would overshoot
         box, reason = salient_box(values, saliency.threshold, saliency.min_side)
         return values, (int(box.x0), int(box.y0), int(box.x1), int(box.y1)), reason
 

@@ -70,14 +70,23 @@ def find_weights(data_root: Path, cache: Path) -> Path:
 
     Raises DataError if it is nowhere and cannot be downloaded.
     """
+    found = existing_weights(data_root, cache)
+    return (
+        found if found is not None else download_weights(cache / "models", looked_in=weight_folders(data_root, cache))
+    )
+
+
+def existing_weights(data_root: Path, cache: Path) -> Path | None:
+    """The weight file where it is already, unchecked; None where it is nowhere."""
+    places = (folder / FILE for folder in weight_folders(data_root, cache))
+    return next((place for place in places if place.is_file()), None)
+
+
+def weight_folders(data_root: Path, cache: Path) -> list[Path]:
+    """Where the weights are looked for, in this order."""
     named = os.environ.get("SUITE_MODELS")
     folders = [data_root / "models", data_root.resolve().parent / "models", cache / "models"]
-    if named:
-        folders.insert(0, Path(named))
-    for folder in folders:
-        if (folder / FILE).is_file():
-            return folder / FILE
-    return download_weights(cache / "models", looked_in=folders)
+    return [Path(named), *folders] if named else folders
 
 
 def download_weights(folder: Path, looked_in: list[Path]) -> Path:

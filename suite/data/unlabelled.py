@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from suite.data.files import SUFFIXES
 from suite.data.lists import obtain
 from suite.data.record import Dataset, Record
 from suite.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 FOLDERS = {  # the first is the official place, the others common ones
     "coco": ("train2017", "images/train2017", "train2017/train2017"),
     "imagenet": ("train", "ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train"),

@@ -11,13 +11,14 @@ from typing import Any
 
 from suite.data.prepare import prepare, undecoded
 from suite.errors import StoreError, TrainingError, UsageError
-from suite.execute.announce import LiveTable, PlainLines, PreparationLines
+from suite.execute.announce import LiveTable, PlainLines
 from suite.execute.imports import import_checkpoints
 from suite.execute.local import Engine, Options, Summary
 from suite.execute.repair import distrust_damaged
 from suite.execute.worker import Places
 from suite.forecast import Forecast
 from suite.grid.devices import refuse_uneven
+from suite.progress import preparation
 from suite.store.active import Presence
 from suite.store.ledger import record_cells, write_results
 from suite.tracking import BackgroundMirror, tracking_uri
@@ -103,13 +104,9 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast
     pending = plan.pending
     summary = Summary()
     # Decoded images of finished cells are made again where they were deleted: figures need them.
-    prepare(
-        [*pending, *undecoded(plan.jobs, workspace.cache)],
-        plan.datasets,
-        plan.data_root,
-        workspace.cache,
-        PreparationLines(),
-    )
+    with preparation() as progress:
+        needed = [*pending, *undecoded(plan.jobs, workspace.cache)]
+        prepare(needed, plan.datasets, plan.data_root, workspace.cache, progress)
     if pending:
         places = Places(workspace.runs, workspace.cache, plan.plugins)
         executor = engine.executor(places, checkpoint_minutes())

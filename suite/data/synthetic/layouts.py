@@ -109,7 +109,7 @@ def _cars(folder: Path, plan: SetPlan, rows: Rows) -> None:
     (folder / "devkit").mkdir(exist_ok=True)
     names = np.empty((1, len(plan.classes)), dtype=object)
     names[0, :] = plan.classes
-    _mat(folder / "devkit" / "cars_meta.mat", {"class_names": names})
+    write_mat(folder / "devkit" / "cars_meta.mat", {"class_names": names})
     for train, path in ((True, "devkit/cars_train_annos.mat"), (False, "cars_test_annos_withlabels.mat")):
         part = [(item, drawn.box) for item, drawn in rows if item.train == train]
         fields = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"]
@@ -117,16 +117,16 @@ def _cars(folder: Path, plan: SetPlan, rows: Rows) -> None:
         for k, (item, (x0, y0, x1, y1)) in enumerate(part):
             numbers = (np.uint16(n) for n in (x0 + 1, y0 + 1, x1, y1, _label(item) + 1))
             table[0, k] = (*numbers, item.id)
-        _mat(folder / path, {"annotations": table})
+        write_mat(folder / path, {"annotations": table})
 
 
-def _mat(path: Path, content: dict[str, object]) -> None:
-    """A MATLAB 5 file without the date of writing, so that equal specs give equal bytes."""
+def write_mat(path: Path, content: dict[str, object], made: str = "drawn by program") -> None:
+    """A MATLAB 5 file without the date of writing, so that equal content gives equal bytes."""
     from scipy.io import savemat  # here: the processes that only draw need not load it
 
     savemat(path, content)
     raw = path.read_bytes()
-    path.write_bytes(b"MATLAB 5.0 MAT-file, drawn by program".ljust(_MAT_HEADER) + raw[_MAT_HEADER:])
+    path.write_bytes(f"MATLAB 5.0 MAT-file, {made}".encode().ljust(_MAT_HEADER) + raw[_MAT_HEADER:])
 
 
 _WRITERS: dict[SetName, Callable[[Path, SetPlan, Rows], None]] = {

@@ -1,0 +1,38 @@
+"""`suite doctor`: what this machine has and lacks."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from suite.cli import options
+
+
+def doctor(
+    data: options.Data = None,
+    runs: options.Runs = None,
+    json_: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+) -> None:
+    """Check this machine, line by line: ok, or what is lacking and the command that mends it.
+
+    Exit code 0 also where optional things are lacking, 1 where something the suite cannot do without is broken.
+    """
+    from dataclasses import asdict
+
+    from suite.doctor import examine
+    from suite.workspace import Workspace
+
+    checks = examine(Workspace.of(data, runs))
+    broken = [check for check in checks if check.state == "broken"]
+    if json_:
+        print(json.dumps({"sound": not broken, "checks": [asdict(check) for check in checks]}, indent=2))
+    else:
+        for check in checks:
+            print(f"{check.state:9}{check.name:12}{check.text}")
+            if check.mend:
+                print(f"{'':21}mend: {check.mend}")
+        lacking = sum(check.state == "lacking" for check in checks)
+        print(f"{len(broken)} broken, {lacking} lacking (optional), {len(checks) - len(broken) - lacking} ok.")
+    raise typer.Exit(1 if broken else 0)

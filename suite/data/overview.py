@@ -1,0 +1,118 @@
+"""`suite data list`: what of every dataset is on this machine, found without reading an image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from suite.data.catalogue import DATASETS
+from suite.data.detectors import DETECTORS
+from suite.data.find import find_folder, load_dataset
+from suite.data.fingerprint import combine, known_hashes
+from suite.data.record import Dataset
+from suite.data.saliency import SaliencyMaps
+from suite.data.verify import verified
+from suite.errors import DataError
+
+State = Literal["complete", "subset", "synthetic", "broken", "missing"]
+_STORE = re.compile(r"(?P<name>.+)-(?P<print>[0-9a-f]{16})-(?P<size>\d+)px-v\d+(-(?P<detector>\w+)-[0-9a-f]{12}-v\d+)?")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images and classes: found, of the official release."""
+
+    train: tuple[int, int]
+    test: tuple[int, int]
+    classes: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Saliency maps of one detector."""
+
+    detector: str
+    oracle: bool
+    computed: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One memory-mapped file of decoded images, or of saliency maps in their sizes."""
+
+    short_side: int
+    detector: str | None  # None: the images
+    bytes: int
+    current: bool | None  # of the dataset as it is now; None: not known without reading the images
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All that is known of one dataset."""
+
+    name: str
+    label: str
+    state: State
+    folder: str | None
+    problem: str | None  # why it cannot be used
+    counts: Counts | None
+    verified: str | None  # when, UTC
+    saliency: tuple[Maps, ...]
+    decoded: tuple[Decoded, ...]
+    licence: str
+    source: str
+
+
+def overview(name: str, data_root: Path, cache: Path) -> Overview:
+    """What there is of dataset `name`."""
+    info = DATASETS[name]
+    folder, problem, dataset = None, None, None
+    try:
+        folder = find_folder(info, data_root)
+        dataset = load_dataset(name, data_root)
+    except DataError as error:
+        problem = str(error)
+    counts, when, print_ = None, None, None
+    maps: tuple[Maps, ...] = ()
+    state: State = "missing" if folder is None else "broken"
+    if dataset is not None:
+        state = "synthetic" if dataset.synthetic else "subset" if dataset.subset else "complete"
+        counts = Counts(
+            (len(dataset.train), info.train), (len(dataset.test), info.test), (len(dataset.classes), info.classes)
+        )
+        hashes = known_hashes(dataset, cache)
+        print_ = None if hashes is None else combine(dataset, hashes)
+        earlier = verified(dataset, cache)
+        when = None if earlier is None else earlier.when
+        maps = tuple(_maps(dataset, cache))
+    decoded = tuple(_decoded(name, cache, print_))
+    where = None if folder is None else str(folder)
+    return Overview(
+        name, info.label, state, where, problem, counts, when, maps, decoded, info.licence, info.source
+    )  # fmt: skip
+
+
+def _maps(dataset: Dataset, cache: Path) -> Iterator[Maps]:
+    for info in DETECTORS.values():
+        found = SaliencyMaps.of(dataset, info, cache)
+        try:
+            facts = found.manifest
+        except DataError:
+            continue
+        yield Maps(info.name, info.oracle, int(facts["computed"]), int(facts["images"]))
+
+
+def _decoded(name: str, cache: Path, fingerprint: str | None) -> Iterator[Decoded]:
+    """Stores of the dataset, whatever content they were made of: those no longer current can be deleted."""
+    folders = sorted((cache / "images").iterdir()) if (cache / "images").is_dir() else []
+    for folder in folders:
+        match = _STORE.fullmatch(folder.name)
+        if match is None or match["name"] != name or not folder.is_dir():
+            continue
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        current = None if fingerprint is None else fingerprint.startswith(match["print"])
+        yield Decoded(int(match["size"]), match["detector"], size, current)

@@ -1,0 +1,124 @@
+"""`suite data pack`: a small class-balanced subset of a dataset, in the same official layout, the same for every seed.
+
+Official ids, class ids and file names are kept and images are copied byte for byte, so that a pack is read, cited and
+marked as the subset that it is. What it may be used for is the dataset's licence.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from suite.data.catalogue import DATASETS
+from suite.data.detectors import mask_places
+from suite.data.find import load_dataset
+from suite.data.packlists import write_lists
+from suite.data.record import Dataset, Record, Split
+from suite.errors import DataError, UsageError
+from suite.progress import Progress
+from suite.store.atomic import atomic_folder
+
+MARK = "PACK.json"  # in the dataset's folder; fetch, list and people read it
+SYNTHETIC = "SYNTHETIC.json"
+SPLITS: tuple[Split, Split] = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to keep: `per_class` training and as many test images of each of `classes` classes, drawn by `seed`."""
+
+    classes: int
+    per_class: int
+    seed: int
+
+
+def pack(name: str, data_root: Path, out: Path, choice: Choice, progress: Progress) -> Dataset:
+    """Write the subset of dataset `name` into the data root `out`; returns it as loaded from there.
+
+    COCO's images have no classes here: `classes` is 1 and `per_class` the number of images. ImageNet's are its folders.
+    The same source, choice and seed give the same bytes; where they are already, nothing is done.
+
+    Raises:
+        UsageError: fewer classes than asked for have that many images.
+        DataError: `out` holds something else.
+    """
+    source = load_dataset(name, data_root)
+    chosen = choose(source, choice)
+    folder = out / DATASETS[name].folders[0]
+    mark = json.dumps(
+        {
+            "statement": f"A subset of {source.info.label} made with `suite data pack`; ids and names are the official "
+            "ones. Not the dataset: results on it compare with nothing published.",
+            "dataset": name,
+            "source": source.describe(),
+            "classes": choice.classes,
+            "per_class": choice.per_class,
+            "seed": choice.seed,
+            "licence": source.info.licence,
+        },
+        indent=2,
+    )  # fmt: skip
+    if folder.exists():
+        if not (folder / MARK).is_file() or (folder / MARK).read_text("utf-8") != mark:
+            raise DataError(f"{folder} holds something else already: give another --out, or delete it first.")
+        return load_dataset(name, out)
+    _keep_apart(source, data_root, out)
+    records = (*chosen.train, *chosen.test)
+    with atomic_folder(folder) as temporary:
+        write_lists(chosen, temporary)
+        for done, record in enumerate(records, 1):
+            masks = [place for place in mask_places(record, source) if place.is_file()] if source.info.labelled else []
+            for file in (source.root / record.path, *masks):
+                target = temporary / file.relative_to(source.root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+            progress(f"pack {name}", done, len(records))
+        (temporary / MARK).write_text(mark, "utf-8")
+    return load_dataset(name, out)
+
+
+def choose(dataset: Dataset, choice: Choice) -> Dataset:
+    """The dataset with the chosen records only, in their old order; labels and classes stay those of the whole."""
+    splits = {split: dataset.split(split) for split in SPLITS if dataset.split(split)}  # first-stage sets: train only
+    groups = {split: _by_class(records) for split, records in splits.items()}
+    sizes = {name: min(len(groups[split].get(name, ())) for split in groups) for name in groups["train"]}
+    fit = sorted(name for name, size in sizes.items() if size >= choice.per_class)
+    if len(fit) < choice.classes:
+        most = sorted(sizes.values(), reverse=True)[choice.classes - 1] if choice.classes <= len(sizes) else 0
+        advice = f"--per-class can be at most {most} for that many" if most else f"there are {len(sizes)} classes"
+        raise UsageError(
+            f"{dataset.describe()}: {len(fit)} classes have {choice.per_class} images in each split, "
+            f"{choice.classes} are asked for; {advice}."
+        )
+    rng = random.Random(choice.seed)
+    kept: set[str] = set()
+    for name in sorted(rng.sample(fit, choice.classes)):
+        for split in groups:
+            kept |= set(rng.sample(sorted(record.path for record in groups[split][name]), choice.per_class))
+    train, test = (tuple(record for record in dataset.split(split) if record.path in kept) for split in SPLITS)
+    return replace(dataset, train=train, test=test)
+
+
+def _by_class(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by label; those without one by their folder."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[f"{record.label:06}" if record.label is not None else record.path.rpartition("/")[0]].append(record)
+    return groups
+
+
+def _keep_apart(source: Dataset, data_root: Path, out: Path) -> None:
+    """Drawn pictures stay marked as drawn, and do not mix with photographs."""
+    if source.synthetic:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / SYNTHETIC).exists():
+            if any(out.iterdir()):
+                raise DataError(f"{out} holds other data: drawn pictures must not mix with photographs.")
+            shutil.copyfile(data_root / SYNTHETIC, out / SYNTHETIC)
+    elif (out / SYNTHETIC).exists():
+        raise DataError(f"{out} holds drawn pictures: photographs must not mix with them, give another --out.")

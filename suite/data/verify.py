@@ -1,0 +1,236 @@
+"""`suite data verify`: everything about a dataset that can be known without training on it, checked once.
+
+What was found is kept under the dataset's fingerprint (`<cache>/verified/`), and the images' hashes where job keys take
+them from (`<cache>/fingerprints/`): a verified dataset is neither hashed nor decoded again while no size and no time
+of a file has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from suite.data.files import decode_image, unlisted
+from suite.data.find import load_dataset
+from suite.data.fingerprint import combine, known_hashes, read_store, remember, states, store_file, unreadable
+from suite.data.images import parallel
+from suite.data.lists import some
+from suite.data.manifest import manifest
+from suite.data.record import Dataset, Record
+from suite.errors import DataError
+from suite.progress import Progress
+from suite.store.atomic import write_json
+
+FORMAT = 1  # raised when a check is added
+Level = Literal["error", "warning", "note"]
+STRAY_BOXES = 0.01  # NABirds as published has .4 % of its boxes outside their images; lists of another size have most
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be: an error spoils results, a warning may, a note does not."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was checked and found."""
+
+    dataset: str
+    describe: str
+    fingerprint: str
+    images: int
+    findings: tuple[Finding, ...]
+    when: str  # UTC
+    seconds: float
+    cached: bool = False  # found now, or earlier for the same content
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is no error."""
+        return not any(finding.level == "error" for finding in self.findings)
+
+
+class _Look(NamedTuple):
+    digest: str
+    width: int
+    height: int
+    fault: str | None
+
+
+def verify(name: str, data_root: Path, cache: Path, progress: Progress, again: bool = False) -> Verification:
+    """Check lists, counts, every image, boxes and repeated pictures of a dataset.
+
+    Args:
+        name: of the dataset.
+        data_root: where it is.
+        cache: where the result and the hashes are kept.
+        progress: hears of images read.
+        again: read every image even if nothing seems changed, and compare with the hashes of the last time.
+
+    Raises:
+        DataError: it is not there, its lists do not fit, or images are missing.
+    """
+    dataset = load_dataset(name, data_root)
+    earlier = None if again else verified(dataset, cache)
+    if earlier is not None:
+        return earlier
+    began = time.monotonic()
+    records = (*dataset.train, *dataset.test)
+    keys = states(dataset, records)  # before reading: a file that changes meanwhile is read again next time
+    before = read_store(store_file(dataset, cache))
+    looks: dict[str, _Look] = {}
+    for done, (record, look) in enumerate(zip(records, parallel(lambda r: _look(dataset, r), records), strict=True), 1):
+        looks[record.path] = look
+        progress(f"verify {name}", done, len(records))
+    hashes = {path: look.digest for path, look in looks.items()}
+    findings = [
+        *_unreadable(looks),
+        *_changed({path: before[key] for path, key in keys.items() if key in before}, hashes),
+        *_boxes(dataset, looks),
+        *_repeated(dataset, hashes),
+        *_lists(dataset),
+        *_unlisted(dataset),
+    ]
+    found = Verification(
+        name, dataset.describe(), combine(dataset, hashes), len(records), tuple(findings),
+        time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), round(time.monotonic() - began, 1),
+    )  # fmt: skip
+    remember(dataset, cache, {keys[path]: digest for path, digest in hashes.items()})
+    if found.sound:
+        write_json(_file(cache, name, found.fingerprint), {"format": FORMAT, **asdict(found)})
+    return found
+
+
+def verified(dataset: Dataset, cache: Path) -> Verification | None:
+    """What verifying found for this very content, or None. Looks at sizes and times, reads no image."""
+    hashes = known_hashes(dataset, cache)
+    if hashes is None:
+        return None
+    print_ = combine(dataset, hashes)
+    try:
+        content: dict[str, Any] = json.loads(_file(cache, dataset.name, print_).read_text("utf-8"))
+        if content.pop("format") != FORMAT:
+            return None
+        content["findings"] = tuple(Finding(**finding) for finding in content["findings"])
+        return replace(Verification(**content), cached=True)
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it can be found out again
+        return None
+
+
+def _file(cache: Path, name: str, fingerprint: str) -> Path:
+    return cache / "verified" / f"{name}-{fingerprint[:16]}.json"
+
+
+def _look(dataset: Dataset, record: Record) -> _Look:
+    path = dataset.root / record.path
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise unreadable(dataset, record.path, error) from error
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        width, height = decode_image(path, data).size
+    except DataError as error:
+        return _Look(digest, 0, 0, str(error))
+    if height <= dataset.banner:
+        return _Look(digest, 0, 0, f"{path} has {height} rows, not more than the {dataset.banner} of the banner")
+    return _Look(digest, width, height, None)
+
+
+def _unreadable(looks: Mapping[str, _Look]) -> Iterator[Finding]:
+    for look in looks.values():
+        if look.fault is not None:
+            yield Finding("error", look.fault)
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding]:
+    """Bits that changed under a file whose size and time did not: a failing disk, or a careless copy."""
+    changed = [path for path, digest in before.items() if now[path] != digest]
+    if changed:
+        yield Finding(
+            "error",
+            f"{len(changed)} images have another content than when they were last read, though neither size nor time "
+            f"changed: {some(changed)}. Unpack the archive again and check the disk.",
+        )
+
+
+def _boxes(dataset: Dataset, looks: Mapping[str, _Look]) -> Iterator[Finding]:
+    """Boxes against their images. One pixel is left to rounding; the decoded store cuts boxes at the image's edge."""
+    leaving, outside, boxes = [], [], 0
+    for record in (*dataset.train, *dataset.test):
+        look = looks[record.path]
+        if record.box is None or look.fault is not None:
+            continue
+        boxes += 1
+        x0, y0, x1, y1 = record.box
+        if x0 >= look.width or y0 >= look.height or x1 <= 0 or y1 <= 0:
+            outside.append(record.path)
+        elif max(-x0, -y0, x1 - look.width, y1 - look.height) > 1:
+            leaving.append(record.path)
+    if outside:
+        yield Finding("error", f"{len(outside)} of {boxes} boxes lie wholly outside their images: {some(outside)}.")
+    if len(leaving) > STRAY_BOXES * boxes:
+        yield Finding(
+            "error",
+            f"{len(leaving)} of {boxes} boxes reach over the edge of their images: {some(leaving)}. The boxes seem to "
+            "be of images of another size.",
+        )
+    elif leaving:
+        yield Finding("note", f"{len(leaving)} of {boxes} boxes reach over the edge and are cut: {some(leaving)}.")
+
+
+def _repeated(dataset: Dataset, hashes: Mapping[str, str]) -> Iterator[Finding]:
+    """Pictures that come more than once: published sets have them, so they are told and not refused."""
+    groups: dict[str, list[tuple[str, Record]]] = defaultdict(list)
+    for split, records in (("train", dataset.train), ("test", dataset.test)):
+        for record in records:
+            groups[hashes[record.path]].append((split, record))
+    repeated = [group for group in groups.values() if len(group) > 1]
+
+    def leaks(group: list[tuple[str, Record]]) -> bool:
+        return len({split for split, _ in group}) > 1
+
+    def contradicts(group: list[tuple[str, Record]]) -> bool:
+        return len({record.label for _, record in group}) > 1
+
+    kinds: tuple[tuple[Level, str, list[list[tuple[str, Record]]]], ...] = (
+        ("warning", "the same picture in train and in test", [g for g in repeated if leaks(g)]),
+        ("warning", "the same picture under different labels", [g for g in repeated if contradicts(g)]),
+        (
+            "note",
+            "the same picture more than once, with one label",
+            [g for g in repeated if not leaks(g) and not contradicts(g)],
+        ),
+    )
+    for level, what, found in kinds:
+        if found:
+            names = ["' = '".join(record.path for _, record in group) for group in found]
+            yield Finding(level, f"{what}, {len(found)} x: {some(names)}.")
+
+
+def _lists(dataset: Dataset) -> Iterator[Finding]:
+    """The annotation files of a complete dataset against the official ones."""
+    if dataset.subset or dataset.synthetic or dataset.name not in manifest():
+        return
+    other = []
+    for path, expected in manifest()[dataset.name].lists.items():
+        file = dataset.root / path
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+            other.append(path)
+    if other:
+        yield Finding("warning", f"these lists differ from the official ones: {some(other)}. Their counts are right.")
+
+
+def _unlisted(dataset: Dataset) -> Iterator[Finding]:
+    stray = unlisted(dataset)
+    if stray:
+        yield Finding("note", f"{len(stray)} image files are in no list and are not used: {some(stray)}.")

@@ -1,0 +1,49 @@
+"""How slow work on data tells how far it is: a bar on a terminal, plain lines elsewhere. All on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+Progress = Callable[[str, int, int], None]  # what, done, total
+
+
+@contextlib.contextmanager
+def preparation() -> Iterator[Progress]:
+    """A function to call with (what, done, total) as often as one likes."""
+    if not sys.stderr.isatty():
+        from suite.execute.announce import PreparationLines
+
+        yield PreparationLines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )  # fmt: skip
+    with bars:
+        tasks = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def megabytes(progress: Progress, what: str) -> Callable[[int, int], None]:
+    """A function to call with (bytes done, bytes in all); reports whole megabytes, and each only once."""
+    last = -1
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        if (now := done // 1_000_000) != last or done == total:
+            last = now
+            progress(f"{what}, MB", now, max(total, done) // 1_000_000)
+
+    return show

@@ -1,0 +1,138 @@
+"""What it costs to decode a dataset into its store, and to know that a verified one has not changed.
+
+    python tests/benchmarks/bench_data.py [--images 600] [--files 50000] [--repeats 5]
+
+Decoding: images of CUB's usual 500 x 375 into the store at 256 px, beside a bare parallel loop of Pillow that decodes
+and resizes the same files and throws them away; the rates' ratio, median over alternating repeats. Checking: seconds
+of `verify` for that many tiny images the second time, and of the whole command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from suite.data.find import load_dataset
+from suite.data.images import build_store
+from suite.data.record import Dataset
+from suite.data.verify import verify
+from suite.progress import preparation
+
+SIZE = 256
+CLASSES = 200
+
+
+def write_cub(root: Path, count: int, content: Callable[[int], bytes]) -> None:
+    """A data root whose CUB has `count` images over 200 classes, every other one for training."""
+    folder = root / "CUB_200_2011"
+    lists: dict[str, list[str]] = {
+        name: [] for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes")
+    }
+    for number in range(count):
+        label = number % CLASSES + 1
+        path = f"{label:03}.Bird/{number:06}.jpg"
+        (folder / "images" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "images" / path).write_bytes(content(number))
+        for name, value in zip(lists, (path, label, number // CLASSES % 2, "0 0 8 8"), strict=True):
+            lists[name].append(f"{number + 1} {value}")
+    lists["classes"] = [f"{label} {label:03}.Bird" for label in range(1, CLASSES + 1)]
+    for name, lines in lists.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def photograph(number: int) -> bytes:
+    """A JPEG of 500 x 375 with the size of a photograph: soft shapes and grain."""
+    rng = np.random.default_rng(number)
+    soft = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize(
+        (500, 375), Image.Resampling.BICUBIC
+    )
+    grain = rng.normal(0, 6, (375, 500, 1))
+    pixels = (np.asarray(soft) + grain).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def tiny(number: int) -> bytes:
+    """A JPEG of 8 x 8, different for every number."""
+    return TINY + number.to_bytes(4, "little")
+
+
+def bare(dataset: Dataset) -> float:
+    """Images per second of Pillow in as many threads as cores, nothing kept."""
+
+    def load(path: Path) -> int:
+        with Image.open(path) as image:
+            scale = SIZE / min(image.size)
+            small = image.convert("RGB").resize(
+                (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
+            )
+            return np.asarray(small).size
+
+    paths = [dataset.root / record.path for record in (*dataset.train, *dataset.test)]
+    began = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        sum(pool.map(load, paths))
+    return len(paths) / (time.perf_counter() - began)
+
+
+def stored(dataset: Dataset, cache: Path) -> float:
+    """Images per second into the store, written and flushed to the disk, with progress."""
+    began = time.perf_counter()
+    with preparation() as progress:
+        store = build_store(dataset, "f" * 64, SIZE, cache, lambda done, total: progress("decode cub", done, total))
+    return len(store.paths) / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--files", type=int, default=50_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_cub(folder / "photographs", options.images, photograph)
+        dataset = load_dataset("cub", folder / "photographs")
+        bare(dataset)  # the files are in memory from here on
+        rates = [(stored(dataset, folder / f"cache{k}"), bare(dataset)) for k in range(options.repeats)]
+        ratio = statistics.median(store / loop for store, loop in rates)
+        store, loop = (statistics.median(values) for values in zip(*rates, strict=True))
+        print(f"store at {SIZE} px: {store:.0f} images/s; bare parallel loop: {loop:.0f} images/s; ratio {ratio:.2f}")
+
+        write_cub(folder / "tiny", options.files, tiny)
+        began = time.perf_counter()
+        verify("cub", folder / "tiny", folder / "runs/cache", lambda *_: None)
+        first = time.perf_counter() - began
+        began = time.perf_counter()
+        found = verify("cub", folder / "tiny", folder / "runs/cache", lambda *_: None)
+        again = time.perf_counter() - began
+        command = [sys.executable, "-c", "from suite.cli import main; main()", "data", "verify", "cub"]
+        began = time.perf_counter()
+        subprocess.run([*command, "--data", str(folder / "tiny"), "--runs", str(folder / "runs")], check=True,
+                       capture_output=True)  # fmt: skip
+        whole = time.perf_counter() - began
+        print(
+            f"{options.files:,} images verified in {first:.1f} s; again {again:.2f} s (cached: {found.cached}); "
+            f"the whole command {whole:.2f} s"
+        )
+
+
+with io.BytesIO() as _buffer:
+    Image.new("RGB", (8, 8), (9, 90, 200)).save(_buffer, "JPEG")
+    TINY = _buffer.getvalue()
+
+if __name__ == "__main__":
+    main()
