@@ -113,16 +113,24 @@ def _marks(table: Table) -> Iterable[str]:
 
 
 def _holes(table: Table) -> Iterable[str]:
+    if not any(table.cells.values()):
+        yield "No results yet"
+    elif parts := _cells_without(table, failed=False):
+        yield f"No result yet: {', '.join(parts)}"
+    if parts := _cells_without(table, failed=True):
+        yield f"Failed: {', '.join(parts)}"
+
+
+def _cells_without(table: Table, failed: bool) -> list[str]:
+    """Rows with a hole, and the datasets where they have one, if not all."""
     parts = []
     for row in table.rows:
-        missing = [DATASETS[name].label for name in table.datasets if table.cells[row.name, name] is None]
+        keys = [(row.name, name) for name in table.datasets if table.cells[row.name, name] is None]
+        missing = [DATASETS[key[1]].label for key in keys if (" failed (" in table.remarks.get(key, "")) == failed]
         if missing:
             where = "" if len(missing) == len(table.datasets) else f" ({', '.join(missing)})"
             parts.append(row_name(table, row) + where)
-    if not any(table.cells.values()):
-        yield "No results yet"
-    elif parts:
-        yield f"No result yet: {', '.join(parts)}"
+    return parts
 
 
 def significance_notes(table: Table) -> Iterable[str]:

@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from analysis.table_notes import row_name
-from analysis.tables import MINUS_PUBLISHED, PUBLISHED, Cell, Table
+from analysis.tables import PUBLISHED, Cell, Table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -78,13 +78,6 @@ def to_text(table: Table) -> RichTable:
         for row in table.published_rows:
             cells = [_terminal(table.published.get((row.name, dataset))) for dataset in table.datasets]
             view.add_row(escape(row_name(table, row)), *cells)
-    minus = table.minus_published
-    if minus:
-        view.add_section()
-        view.add_row(f"[italic]{MINUS_PUBLISHED}[/]", *blank)
-        for row in table.published_rows:
-            found = [minus.get((row.name, dataset)) for dataset in table.datasets]
-            view.add_row(escape(row_name(table, row)), *("-" if one is None else f"{one:+.2f}" for one in found))
     return view
 
 
