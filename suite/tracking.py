@@ -1,11 +1,14 @@
 """MLflow as a mirror of the store: everything it shows can be replayed from `<runs>`, so a dead tracker costs nothing.
 
 Only the parent process talks to MLflow. One experiment per grid; one run per job, found again by its tag `suite.key`;
-one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not).
+one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not). Cells as they were
+recorded (cell.json), jobs and results are artifacts: `tracking_read` makes a store of them again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import threading
@@ -30,6 +33,8 @@ _PARAMS_PER_CALL = 100  # limits of MLflow's log_batch
 _METRICS_PER_CALL = 1000
 _PARAM_LENGTH = 500
 _SYNCED = "suite.synced_step"
+_RESULT = "suite.result"  # digest of the result.json that is there
+_ENTRY = "suite.entry"  # digest of the cell.json that is there
 
 
 def tracking_uri(runs: Path) -> str:
@@ -61,7 +66,8 @@ class Mirror:
             changed = 0
             for name in dict.fromkeys(entry["grid"] for entry in cells):
                 experiment = self._experiment(client, name)
-                self._find_runs(client, experiment)
+                jobs_elsewhere = {name: run for name, run in self._runs.items() if "suite.key" in run.data.tags}
+                self._runs = jobs_elsewhere | find_runs(client, experiment)  # cells of two grids may share a name
                 mine = [entry for entry in cells if entry["grid"] == name]
                 profiles = {key: cell["profile"] for cell in mine for key in cell["jobs"]}
                 for key, profile in profiles.items():
@@ -87,18 +93,6 @@ class Mirror:
         location = (self.store.root / "mlflow-artifacts" / name).resolve().as_uri() if local else None
         return str(client.create_experiment(name, artifact_location=location))
 
-    def _find_runs(self, client: MlflowClient, experiment: str) -> None:
-        token = None
-        while True:
-            page = client.search_runs([experiment], max_results=1000, page_token=token)
-            for run in page:
-                name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
-                if name is not None:
-                    self._runs[name] = run
-            token = page.token
-            if not token:
-                return
-
     def _sync_job(self, client: MlflowClient, experiment: str, key: str, profile: str) -> int:
         status = self.store.status(key)
         if status == "new":
@@ -112,16 +106,19 @@ class Mirror:
             run = client.create_run(experiment, tags=tags, run_name=self.store.name(key))
             self._runs[key] = run
             _log_params(client, run.info.run_id, spec.model_dump(mode="json"))
+            client.log_artifact(run.info.run_id, str(self.store.folder(key) / "job.yaml"))
         run_id = run.info.run_id
         lines = [line for line in self.store.metrics(key) if line["step"] > int(run.data.tags.get(_SYNCED, "0"))]
         wanted = _STATUS[status]
-        if not lines and run.info.status == wanted:
+        result = _digest(self.store.result(key))
+        if not lines and run.info.status == wanted and run.data.tags.get(_RESULT, result) == result:
             return 0
         if lines:
             _log_metrics(client, run_id, lines)
             client.set_tag(run_id, _SYNCED, str(int(lines[-1]["step"])))
         if status == "done":
             self._log_final(client, run_id, key)
+            client.set_tag(run_id, _RESULT, result)
         if (failure := self.store.failure(key)) is not None:
             client.set_tag(run_id, "suite.error", failure.error[:500])
         self._settle(client, key, run, wanted)
@@ -141,13 +138,12 @@ class Mirror:
 
     def _sync_cell(self, client: MlflowClient, experiment: str, entry: dict[str, Any]) -> int:
         statuses = [self.store.status(key) for key in entry["jobs"]]
-        if all(status == "new" for status in statuses):
-            return 0
         name = f"{entry['profile']}:{entry['row']}/{entry['dataset']}/{entry['seed']}"
         jobs = ",".join(self._runs[key].info.run_id for key in entry["jobs"] if key in self._runs)
-        wanted = _cell_status(statuses)
+        wanted, content = _cell_status(statuses), _digest(entry)
         run = self._runs.get(name)
-        if run is not None and run.data.tags.get("suite.jobs") == jobs and run.info.status == wanted:
+        known = {} if run is None else {"status": run.info.status, **run.data.tags}
+        if (known.get("status"), known.get("suite.jobs"), known.get(_ENTRY)) == (wanted, jobs, content):
             return 0
         if run is None:
             tags = {"suite.cell": name, "suite.kind": "cell"}
@@ -163,7 +159,8 @@ class Mirror:
         if any(result is not None for result in results):
             final = {name: value for result in results if result is not None for name, value in _final(result).items()}
             _log_metrics(client, run_id, [{"step": 0, **final}])
-            client.log_dict(run_id, entry, "cell.json")
+        client.log_dict(run_id, entry, "cell.json")
+        client.set_tag(run_id, _ENTRY, content)
         self._settle(client, name, run, wanted)
         return 1
 
@@ -212,10 +209,32 @@ class BackgroundMirror:
                 )
 
 
+def find_runs(client: MlflowClient, experiment: str) -> dict[str, Any]:
+    """The runs that this module made in an experiment, by their tag `suite.key` or `suite.cell`."""
+    found: dict[str, Any] = {}
+    token = None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        for run in page:
+            name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
+            if name is not None:
+                found[name] = run
+        token = page.token
+        if not token:
+            return found
+
+
+def _digest(content: Result | dict[str, Any] | None) -> str:
+    values = content.model_dump(mode="json") if isinstance(content, Result) else content
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
+
+
 def _cell_status(statuses: Sequence[str]) -> str:
     for status in ("failed", "running", "interrupted"):
         if status in statuses:
             return _STATUS[status]
+    if all(status == "new" for status in statuses):
+        return _STATUS["new"]
     return "FINISHED" if all(status == "done" for status in statuses) else "RUNNING"
 
 
