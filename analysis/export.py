@@ -102,7 +102,8 @@ def describe(workspace: Workspace, entry: dict[str, Any], key: str, stage: Stage
         },
         "data": {name: facts | {"licence": DATASETS[name].licence} for name, facts in entry["data"].items()},
         "metrics": [
-            {name: line[name] for name in ("protocol", "metric", "n", "key")} | {"value": float(line["value"])}
+            {name: line[name] for name in ("protocol", "metric", "key")}
+            | {"value": float(line["value"]), "n": int(line["n"])}
             for line in result_lines(store, [entry])
             if stage == "pretrained" or line["protocol"] == "finetune"
         ],
