@@ -13,7 +13,11 @@ from suite.grid.spec import load_grid, printed_deltas, published_numbers
 
 from .table_fixtures import GRID, PUBLISHED, RESULTS, line
 
-NEEDS_LATEX = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+NEEDS_LATEX = pytest.mark.skipif(
+    not all(map(shutil.which, ("pdflatex", "kpsewhich")))
+    or not subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True, check=False).stdout,
+    reason="pdflatex or siunitx is not installed (Debian: texlive-latex-extra, texlive-science)",
+)
 # The text of a page: CVPR's (6.875 in, two columns) and BMVC's (12.2 cm, one column), in their type.
 PAPERS = {
     "cvpr": r"\documentclass[10pt,twocolumn,letterpaper]{article}\usepackage{times}"

@@ -215,7 +215,11 @@ def test_report_writes_table_and_figures(finished: tuple[Path, dict[str, Any]], 
         assert (tmp_path / name).read_bytes() == (again / name).read_bytes(), name
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-extra)")
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("pdflatex", "kpsewhich")))
+    or not subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True, check=False).stdout,
+    reason="pdflatex or siunitx is not installed (Debian: texlive-latex-extra, texlive-science)",
+)
 def test_the_table_compiles_on_its_own(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     runs, _ = finished
     suite("report", *GRID, "--runs", runs, "--out", tmp_path, "--no-figures")
