@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -40,6 +41,12 @@ _ENTRY = "suite.entry"  # digest of the cell.json that is there
 def tracking_uri(runs: Path) -> str:
     """$MLFLOW_TRACKING_URI, else a database inside `runs`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+
+
+def without_password(text: str, uri: str) -> str:
+    """`text` without the user and password that `uri` may hold; errors of a server quote its whole address."""
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return text.replace(user + at, "") if at else text
 
 
 class Mirror:
@@ -202,11 +209,8 @@ class BackgroundMirror:
             if not self._warned:
                 self._warned = True
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                log.warning(
-                    "MLflow at %s cannot be reached (%s). Training goes on; `suite sync` catches up.",
-                    self.mirror.uri,
-                    reason,
-                )
+                text = f"MLflow at {self.mirror.uri} cannot be reached ({reason})"
+                log.warning("%s. Training goes on; `suite sync` catches up.", without_password(text, self.mirror.uri))
 
 
 def find_runs(client: MlflowClient, experiment: str) -> dict[str, Any]:

@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from suite.errors import StoreError, unknown
 from suite.store.atomic import write_json
 from suite.store.ledger import choose_profile, write_cells
 from suite.store.store import Failure, Store
-from suite.tracking import find_runs
+from suite.tracking import find_runs, without_password
 from suite.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def fetch(uri: str, grids: Sequence[str], profile: str | None, store: Store) -> 
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri=uri)
-    shown = _without_password(uri)
+    shown = without_password(uri, uri)
     try:
         known = {experiment.name: str(experiment.experiment_id) for experiment in client.search_experiments()}
         for grid in grids:
@@ -60,7 +59,7 @@ def fetch(uri: str, grids: Sequence[str], profile: str | None, store: Store) -> 
                 raise unknown(f"grid in MLflow at {shown}:", grid, known, "`suite sync` mirrors a store.")
             _fetch_grid(client, known[grid], grid, profile, store, shown)
     except (MlflowException, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        reason = (without_password(str(error), uri).strip().splitlines() or [type(error).__name__])[0][:300]
         raise StoreError(
             f"MLflow at {shown} cannot be read ({reason}). Is it the address `suite run` wrote to? Artifacts beside a "
             "local database stay on that machine; a server (mlflow server) hands them out."
@@ -114,8 +113,3 @@ def _fetch_job(client: MlflowClient, run: Run, store: Store) -> None:
     elif run.info.status == "FAILED":
         failure = Failure(error=run.data.tags.get("suite.error", "failed"), kind="failed", traceback="")
         write_json(folder / "failure.json", failure.model_dump(mode="json"))
-
-
-def _without_password(uri: str) -> str:
-    user, at, host = urlsplit(uri).netloc.rpartition("@")
-    return uri.replace(f"{user}{at}{host}", host, 1) if at else uri
