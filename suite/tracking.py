@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from filelock import FileLock
 from suite.grid.jobs import ImportSpec
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Store
+from suite.tracking_batch import log_metrics, log_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATUS = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "running": "RUNNING", "new": "SCHEDULED"}
-_PARAMS_PER_CALL = 100  # limits of MLflow's log_batch
-_METRICS_PER_CALL = 1000
-_PARAM_LENGTH = 500
 _SYNCED = "suite.synced_step"
 _RESULT = "suite.result"  # digest of the result.json that is there
 _ENTRY = "suite.entry"  # digest of the cell.json that is there
@@ -56,6 +53,7 @@ class Mirror:
         # MLflow's own default is to try for minutes; the next sync is the better retry.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for data
         self.store, self.uri = store, uri
         self._client: MlflowClient | None = None
         self._runs: dict[str, Any] = {}  # suite.key or suite.cell -> MLflow run
@@ -112,7 +110,7 @@ class Mirror:
                 tags |= {"suite.dataset": spec.data.name, "suite.seed": str(spec.seed)}
             run = client.create_run(experiment, tags=tags, run_name=self.store.name(key))
             self._runs[key] = run
-            _log_params(client, run.info.run_id, spec.model_dump(mode="json"))
+            log_params(client, run.info.run_id, spec.model_dump(mode="json"))
             client.log_artifact(run.info.run_id, str(self.store.folder(key) / "job.yaml"))
         run_id = run.info.run_id
         lines = [line for line in self.store.metrics(key) if line["step"] > int(run.data.tags.get(_SYNCED, "0"))]
@@ -121,7 +119,7 @@ class Mirror:
         if not lines and run.info.status == wanted and run.data.tags.get(_RESULT, result) == result:
             return 0
         if lines:
-            _log_metrics(client, run_id, lines)
+            log_metrics(client, run_id, lines)
             client.set_tag(run_id, _SYNCED, str(int(lines[-1]["step"])))
         if status == "done":
             self._log_final(client, run_id, key)
@@ -135,7 +133,7 @@ class Mirror:
         result = self.store.result(key)
         if result is not None:
             speed = {"seconds": result.seconds, "images_per_second_mean": result.images_per_second}
-            _log_metrics(client, run_id, [{"step": 0, **_final(result), **speed}])
+            log_metrics(client, run_id, [{"step": 0, **_final(result), **speed}])
         folder = self.store.folder(key)
         for name in ("job.yaml", "env.json", "log.txt", "result.json", "metrics.jsonl"):
             if (folder / name).is_file():
@@ -158,14 +156,14 @@ class Mirror:
             run = client.create_run(
                 experiment, tags=tags, run_name=f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
             )
-            _log_params(client, run.info.run_id, entry["recipe"])
+            log_params(client, run.info.run_id, entry["recipe"])
         run_id = run.info.run_id
         client.set_tag(run_id, "suite.jobs", jobs)
         client.set_tag(run_id, "suite.job_keys", ",".join(entry["jobs"]))
         results = [self.store.result(key) for key in entry["measured"].values()]
         if any(result is not None for result in results):
             final = {name: value for result in results if result is not None for name, value in _final(result).items()}
-            _log_metrics(client, run_id, [{"step": 0, **final}])
+            log_metrics(client, run_id, [{"step": 0, **final}])
         client.log_dict(run_id, entry, "cell.json")
         client.set_tag(run_id, _ENTRY, content)
         self._settle(client, name, run, wanted)
@@ -244,29 +242,3 @@ def _cell_status(statuses: Sequence[str]) -> str:
 
 def _final(result: Result) -> dict[str, float]:
     return {f"final.{name}": value for name, value in result.metrics.items()}
-
-
-def _log_metrics(client: MlflowClient, run_id: str, lines: list[dict[str, float]]) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    metrics = [
-        Metric(name, value, now, int(line["step"])) for line in lines for name, value in line.items() if name != "step"
-    ]
-    for start in range(0, len(metrics), _METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL])
-
-
-def _log_params(client: MlflowClient, run_id: str, values: dict[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    params = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in _flat(values)]
-    for start in range(0, len(params), _PARAMS_PER_CALL):
-        client.log_batch(run_id, params=params[start : start + _PARAMS_PER_CALL])
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
-    return pairs

@@ -51,6 +51,16 @@ def test_sign_flips_are_counted_exactly() -> None:
         sign_flip_test([1.0, math.nan])
 
 
+@pytest.mark.parametrize("count", [5, 9, 12])
+def test_scipy_finds_the_same(count: int) -> None:
+    from scipy.stats import permutation_test, ttest_1samp
+
+    differences = np.random.default_rng(count).normal(0.4, 1, count)
+    theirs = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=2**count)
+    assert sign_flip_test(differences) == pytest.approx(theirs.pvalue)
+    assert paired_t_test(differences) == pytest.approx(ttest_1samp(differences, 0).pvalue)
+
+
 def test_sign_flips_reject_rarely_where_there_is_nothing() -> None:
     rng = np.random.default_rng(1)
     p = np.array([sign_flip_test(rng.normal(0, 1, 8)) for _ in range(300)])
@@ -62,6 +72,9 @@ def test_sign_flips_reject_rarely_where_there_is_nothing() -> None:
 def test_many_blocks_are_sampled_the_same_way_each_time() -> None:
     differences = np.random.default_rng(2).normal(0.3, 1, 40)
     assert sign_flip_test(differences) == sign_flip_test(differences)
+    from scipy.stats import ttest_1samp
+
+    assert sign_flip_test(differences) == pytest.approx(ttest_1samp(differences, 0).pvalue, abs=0.02)
 
 
 def test_paired_t_test_by_hand() -> None:
