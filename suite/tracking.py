@@ -1,7 +1,8 @@
 """MLflow as a mirror of the store: everything it shows can be replayed from `<runs>`, so a dead tracker costs nothing.
 
 Only the parent process talks to MLflow. One experiment per grid; one run per job, found again by its tag `suite.key`;
-one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not).
+one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not). Cells as they were
+recorded (cell.json), jobs and results are artifacts: `tracking_read` makes a store of them again.
 
 Every step may be repeated, for a server can die between any two of them: parameters are there once `suite.synced_step`
 is, a run's status comes last, and times of metrics follow from the store, so that MLflow knows a point it has already.
@@ -9,16 +10,19 @@ is, a run's status comes last, and times of metrics follow from the store, so th
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -27,6 +31,7 @@ from suite.grid.jobs import ImportSpec, JobSpec, TrainingSpec
 from suite.store.atomic import write_text
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Status, Store
+from suite.tracking_batch import TEXT_LENGTH, log_batch, points
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,16 +39,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATUS = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "running": "RUNNING", "new": "SCHEDULED"}
-_PARAMS_PER_CALL = 100  # limits of MLflow's log_batch
-_METRICS_PER_CALL = 1000
-_PARAM_LENGTH = 500
 _SYNCED = "suite.synced_step"
+_RESULT = "suite.result"  # digest of the result.json that is there
+_ENTRY = "suite.entry"  # digest of the cell.json that is there
 _PATIENCE = 60.0  # seconds a run waits at its end for MLflow to catch up
 
 
 def tracking_uri(runs: Path) -> str:
     """$MLFLOW_TRACKING_URI, else a database inside `runs`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+
+
+def without_password(text: str, uri: str) -> str:
+    """`text` without the user and password that `uri` may hold; errors of a server quote its whole address."""
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return text.replace(user + at, "") if at else text
 
 
 @dataclass
@@ -55,12 +65,14 @@ class _Known:
     status: str = "RUNNING"
     synced: int | None = None  # last step whose metrics are there; None: not even the parameters are
     jobs: str | None = None  # of a cell
+    digest: str | None = None  # of a job's result or a cell's entry
 
     @classmethod
     def of(cls, run: Any) -> _Known:
         tags = run.data.tags
         synced = int(tags[_SYNCED]) if _SYNCED in tags else None
-        return cls(run.info.run_id, run.info.start_time, run.info.status, synced, tags.get("suite.jobs"))
+        digest = tags.get(_RESULT) or tags.get(_ENTRY)
+        return cls(run.info.run_id, run.info.start_time, run.info.status, synced, tags.get("suite.jobs"), digest)
 
 
 class Mirror:
@@ -76,6 +88,7 @@ class Mirror:
         # MLflow's own default is to try for minutes; the next sync is the better retry.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for data
         self.store, self.uri, self.late = store, uri, late
         self.behind = False  # whether the last sync left something
         self._client: MlflowClient | None = None
@@ -84,8 +97,10 @@ class Mirror:
         self._looked = False
         self._token = uuid.uuid4().hex
 
-    def sync(self, grid: str | None = None) -> int:
+    def sync(self, grid: str | None = None, holes: bool = True) -> int:
         """Replay what MLflow lacks, for one grid or all. Returns the number of runs created or changed.
+
+        `holes`: cells of which nothing has run yet get their (scheduled) run as well, for a report to name them.
 
         Raises whatever the tracker raises; callers that must go on catch it.
         """
@@ -103,8 +118,10 @@ class Mirror:
             for name in dict.fromkeys(entry["grid"] for entry in cells):
                 experiment = self._experiment(client, name)
                 if not looked:
-                    self._find_runs(client, experiment)
-                changed += self._sync_grid(client, experiment, [entry for entry in cells if entry["grid"] == name])
+                    runs = find_runs(client, experiment).items()
+                    self._known |= {(experiment, tag): _Known.of(run) for tag, run in runs}
+                mine = [entry for entry in cells if entry["grid"] == name]
+                changed += self._sync_grid(client, experiment, mine, holes)
             self._looked = True
             return changed
 
@@ -135,19 +152,7 @@ class Mirror:
         location = (self.store.root / "mlflow-artifacts" / name).resolve().as_uri() if local else None
         return str(client.create_experiment(name, artifact_location=location))
 
-    def _find_runs(self, client: MlflowClient, experiment: str) -> None:
-        token = None
-        while True:
-            page = client.search_runs([experiment], max_results=1000, page_token=token)
-            for run in page:
-                name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
-                if name is not None:
-                    self._known[experiment, name] = _Known.of(run)
-            token = page.token
-            if not token:
-                return
-
-    def _sync_grid(self, client: MlflowClient, experiment: str, entries: list[dict[str, Any]]) -> int:
+    def _sync_grid(self, client: MlflowClient, experiment: str, entries: list[dict[str, Any]], holes: bool) -> int:
         changed = 0
         states: dict[str, Status] = {}
         for key, profile in {key: entry["profile"] for entry in entries for key in entry["jobs"]}.items():
@@ -166,14 +171,18 @@ class Mirror:
             if self.late():
                 self.behind = True
                 return changed
-            changed += self._sync_cell(client, experiment, entry, [states[key] for key in entry["jobs"]])
+            of_jobs = [states[key] for key in entry["jobs"]]
+            if holes or any(state != "new" for state in of_jobs):
+                changed += self._sync_cell(client, experiment, entry, of_jobs)
         return changed
 
     def _sync_job(self, client: MlflowClient, experiment: str, key: str, profile: str, status: Status) -> bool:
         known = self._known.get((experiment, key))
         after = 0 if known is None or known.synced is None else known.synced
         lines = [line for line in self.store.metrics(key) if line["step"] > after]
-        stale = known is None or known.synced is None or bool(lines) or known.status != _STATUS[status]
+        result = _digest(self.store.result(key)) if status == "done" else None
+        there = None if known is None or known.synced is None else (known.status, known.digest)
+        stale = bool(lines) or there != (_STATUS[status], result)
         if stale:
             self._bring_up_to_date(client, experiment, key, profile, status, lines)
         if status == "done":
@@ -192,20 +201,26 @@ class Mirror:
             start = _milliseconds(folder / "job.yaml")
             run = client.create_run(experiment, start_time=start, tags=tags, run_name=self.store.name(key))
             known = self._known[experiment, key] = _Known(run.info.run_id, start)
-        points = [point for line in lines for point in _points(line, known.start + _elapsed(spec, line))]
+        metrics = [point for line in lines for point in points(line, known.start + _elapsed(spec, line))]
         synced = int(lines[-1]["step"]) if lines else known.synced or 0
         tags = {_SYNCED: str(synced)}
         if (result := self.store.result(key)) is not None and status == "done":
             speed = {"seconds": result.seconds, "images_per_second_mean": result.images_per_second}
-            points += _points({"step": 0, **_final(result), **speed}, known.start)
+            metrics += points({"step": 0, **_final(result), **speed}, known.start)
         if (failure := self.store.failure(key)) is not None:
-            tags["suite.error"] = failure.error[:_PARAM_LENGTH]
+            tags["suite.error"] = failure.error[:TEXT_LENGTH]
         elif known.status in {"FAILED", "KILLED"}:
             tags["suite.error"] = ""
-        _log(client, known.run_id, points, spec.model_dump(mode="json") if known.synced is None else {}, tags)
+        params = {}
+        if known.synced is None:
+            params = spec.model_dump(mode="json")
+            client.log_artifact(known.run_id, str(folder / "job.yaml"))
+        log_batch(client, known.run_id, metrics, params, tags)
         known.synced = synced
         if status == "done":
             self._log_files(client, known.run_id, folder)
+            known.digest = _digest(result)
+            client.set_tag(known.run_id, _RESULT, known.digest)
         self._settle(client, known, _STATUS[status], _milliseconds(folder / "result.json"))
 
     def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
@@ -219,12 +234,12 @@ class Mirror:
         self, client: MlflowClient, experiment: str, entry: dict[str, Any], states: Sequence[Status]
     ) -> bool:
         name = f"{entry['profile']}:{entry['row']}/{entry['dataset']}/{entry['seed']}"
-        if (experiment, name) in self._settled or all(state == "new" for state in states):
+        if (experiment, name) in self._settled:
             return False
         runs = [self._known[experiment, key].run_id for key in entry["jobs"] if (experiment, key) in self._known]
         jobs = ",".join(runs)
-        wanted, known = _cell_status(states), self._known.get((experiment, name))
-        stale = known is None or known.jobs != jobs or known.status != wanted
+        wanted, content, known = _cell_status(states), _digest(entry), self._known.get((experiment, name))
+        stale = known is None or (known.jobs, known.status, known.digest) != (jobs, wanted, content)
         if stale:
             if known is None:
                 tags = {"suite.cell": name, "suite.kind": "cell"}
@@ -234,21 +249,20 @@ class Mirror:
                 run_name = f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
                 run = client.create_run(experiment, start_time=start, tags=tags, run_name=run_name)
                 known = self._known[experiment, name] = _Known(run.info.run_id, start)
-            self._log_cell(client, known, entry, jobs)
+            self._log_cell(client, known, entry, jobs, content)
             self._settle(client, known, wanted)
         if wanted == "FINISHED":
             self._settled.add((experiment, name))
         return stale
 
-    def _log_cell(self, client: MlflowClient, known: _Known, entry: dict[str, Any], jobs: str) -> None:
+    def _log_cell(self, client: MlflowClient, known: _Known, entry: dict[str, Any], jobs: str, content: str) -> None:
         results = [self.store.result(key) for key in entry["measured"].values()]
         final = {name: value for result in results if result is not None for name, value in _final(result).items()}
-        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry["jobs"])}
+        client.log_dict(known.run_id, entry, "cell.json")
+        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry["jobs"]), _ENTRY: content}
         params = entry["recipe"] if known.jobs is None else {}
-        _log(client, known.run_id, _points({"step": 0, **final}, known.start), params, tags)
-        known.jobs = jobs
-        if final:
-            client.log_dict(known.run_id, entry, "cell.json")
+        log_batch(client, known.run_id, points({"step": 0, **final}, known.start), params, tags)
+        known.jobs, known.digest = jobs, content
 
     def _settle(self, client: MlflowClient, known: _Known, wanted: str, end: int | None = None) -> None:
         """Give a run its status."""
@@ -279,26 +293,39 @@ class BackgroundMirror:
         self._deadline = time.monotonic() + self.patience
         self._stop.set()
         self._thread.join()
-        self._sync()
+        self._sync(holes=True)
         if self.mirror.behind:
-            log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", self.mirror.uri)
+            shown = without_password(self.mirror.uri, self.mirror.uri)
+            log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", shown)
 
     def _loop(self) -> None:
         while not self._stop.wait(self.every):
-            self._sync()
+            self._sync(holes=False)
 
-    def _sync(self) -> None:
+    def _sync(self, holes: bool) -> None:
         try:
-            self.mirror.sync(self.grid)
+            self.mirror.sync(self.grid, holes)
         except Exception as error:  # noqa: BLE001  - the tracker may fail in any way; training must not
             if not self._warned:
                 self._warned = True
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                log.warning(
-                    "MLflow at %s cannot be reached (%s). Training goes on; `suite sync` catches up.",
-                    self.mirror.uri,
-                    reason,
-                )
+                text = f"MLflow at {self.mirror.uri} cannot be reached ({reason})"
+                log.warning("%s. Training goes on; `suite sync` catches up.", without_password(text, self.mirror.uri))
+
+
+def find_runs(client: MlflowClient, experiment: str) -> dict[str, Any]:
+    """The runs that this module made in an experiment, by their tag `suite.key` or `suite.cell`."""
+    found: dict[str, Any] = {}
+    token = None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        for run in page:
+            name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
+            if name is not None:
+                found[name] = run
+        token = page.token
+        if not token:
+            return found
 
 
 def _do_not_wait_for_the_disk() -> None:
@@ -315,10 +342,17 @@ def _do_not_wait_for_the_disk() -> None:
     event.listen(Engine, "connect", relax)
 
 
+def _digest(content: Result | dict[str, Any] | None) -> str:
+    values = content.model_dump(mode="json") if isinstance(content, Result) else content
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
+
+
 def _cell_status(statuses: Sequence[str]) -> str:
     for status in ("failed", "running", "interrupted"):
         if status in statuses:
             return _STATUS[status]
+    if all(status == "new" for status in statuses):
+        return _STATUS["new"]
     return "FINISHED" if all(status == "done" for status in statuses) else "RUNNING"
 
 
@@ -337,34 +371,3 @@ def _elapsed(spec: JobSpec, line: dict[str, float]) -> int:
     """Milliseconds of training up to a line of metrics, by its own speed."""
     speed = line.get("images_per_second", 0.0)
     return int(1000 * line["step"] * spec.train.batch_size / speed) if isinstance(spec, TrainingSpec) and speed else 0
-
-
-def _points(line: dict[str, float], when: int) -> list[tuple[str, float, int, int]]:
-    """Name, value, time and step of every metric of a line."""
-    return [(name, value, when, int(line["step"])) for name, value in line.items() if name != "step"]
-
-
-def _log(
-    client: MlflowClient, run_id: str, points: Sequence[Any], params: dict[str, Any], tags: dict[str, str]
-) -> None:
-    """Metrics, parameters and tags in as few calls as MLflow allows, the tags with the last."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    metrics = [Metric(*point) for point in points]
-    pairs = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in _flat(params)]
-    calls = max(1, -(-len(metrics) // _METRICS_PER_CALL), -(-len(pairs) // _PARAMS_PER_CALL))
-    for call in range(calls):
-        client.log_batch(
-            run_id,
-            metrics=metrics[call * _METRICS_PER_CALL : (call + 1) * _METRICS_PER_CALL],
-            params=pairs[call * _PARAMS_PER_CALL : (call + 1) * _PARAMS_PER_CALL],
-            tags=[RunTag(name, text) for name, text in tags.items()] if call == calls - 1 else [],
-        )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

@@ -9,7 +9,7 @@ def sync(runs: options.Runs = None) -> None:
     """Replay into MLflow ($MLFLOW_TRACKING_URI, else the runs folder's own database) what it has missed, and rewrite
     results.csv: jobs that Slurm ran with nobody waiting for them are in neither yet."""
     from suite.store.ledger import write_results
-    from suite.tracking import Mirror, tracking_uri
+    from suite.tracking import Mirror, tracking_uri, without_password
     from suite.workspace import Workspace
 
     workspace = Workspace.of(None, runs)
@@ -17,4 +17,4 @@ def sync(runs: options.Runs = None) -> None:
     if (workspace.runs / "grids").is_dir():
         write_results(workspace.store)
     changed = Mirror(workspace.store, uri).sync()
-    print(f"{changed} MLflow runs created or changed at {uri}")
+    print(f"{changed} MLflow runs created or changed at {without_password(uri, uri)}")
