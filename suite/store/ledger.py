@@ -22,7 +22,9 @@ COLUMNS = (
 )
 
 
-_PROTOCOLS = {"finetune": {"finetune": "top1"}, "probe": {"knn": "knn_top1", "linear": "linear_top1"}}  # by kind
+# By kind of job, which of its metrics is the top1 of which protocol. A kind that is not here is a protocol itself, and
+# all its metrics go by their own names.
+_PROTOCOLS = {"finetune": {"finetune": "top1"}, "probe": {"knn": "knn_top1", "linear": "linear_top1"}}
 
 
 def record_cells(
@@ -83,10 +85,15 @@ def result_lines(store: Store, entries: Iterable[dict[str, Any]]) -> list[dict[s
             result = store.result(key)
             if result is None:
                 continue
-            for protocol, metric in _PROTOCOLS[kind].items():
-                if metric in result.metrics:
-                    value, n = repr(result.metrics[metric]), str(result.counts["n_test"])
-                    lines.append(cell | {"protocol": protocol, "metric": "top1", "value": value, "n": n, "key": key})
+            numbers = (
+                [(protocol, "top1", result.metrics.get(name)) for protocol, name in _PROTOCOLS[kind].items()]
+                if kind in _PROTOCOLS
+                else [(kind, metric, value) for metric, value in result.metrics.items()]
+            )
+            for protocol, metric, value in numbers:
+                if value is not None:
+                    number = {"value": repr(value), "n": str(result.counts["n_test"]), "key": key}
+                    lines.append(cell | {"protocol": protocol, "metric": metric} | number)
     return lines
 
 
