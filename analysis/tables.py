@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from analysis.results import ResultLine, result_lines
+from analysis.significance import Comparison, compare
+from analysis.statistics import t_interval
 from analysis.table_notes import with_notes
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError, unknown
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]  # (row name, dataset name)
 PUBLISHED = "Published (paper, ResNet-50)"  # all the poster states of its protocol; it names no input size
+MINUS_PUBLISHED = "Measured minus published"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,24 @@ class Cell:
     delta: float | None  # mean - mean of the reference row on this dataset; None where the reference is missing
     is_best: bool  # the highest mean of its column and block; never where the column holds one number only
     suspicious: bool = False  # chance level or collapse: printed with a dagger
+    is_second: bool = False  # the second highest mean, of three or more
+    interval: tuple[float, float] | None = None  # 95 % t interval of the mean over seeds; None with one seed
+    oracle: bool = False  # trained with saliency from annotations
+    outdated: bool = False  # run with other settings than grid and profile have now
+    printed_delta: float | None = None  # of a published cell: the difference as it was printed
+
+    @property
+    def marks(self) -> str:
+        """The signs beside the number; the notes explain them."""
+        signs = {"\N{DAGGER}": self.suspicious, "\N{DOUBLE DAGGER}": self.oracle, "\N{SECTION SIGN}": self.outdated}
+        return "".join(sign for sign, applies in signs.items() if applies)
+
+    @property
+    def misprinted(self) -> bool:
+        """Whether the printed difference is not that of the printed accuracies (to two decimals, as both are)."""
+        if self.printed_delta is None or self.delta is None:
+            return False
+        return abs(self.printed_delta - self.delta) > 0.006
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +75,10 @@ class Table:
     published: Mapping[Key, Cell]  # only what was published
     notes: tuple[str, ...]  # sentences for the caption
     data: Mapping[str, str]  # dataset -> what was used of it, such as "CUB subset: 600/5994 train, ..."
+    partial: Collection[str] = ()  # datasets of which not all was used, or drawn by a program: their heading has a star
+    drawn: Collection[str] = ()  # those drawn: nothing published is subtracted from their numbers
+    comparisons: tuple[Comparison, ...] = ()  # tests against the reference row
+    remarks: Mapping[Key, str] = field(default_factory=dict)  # per cell: why it is a hole, or suspicious, or outdated
 
     @property
     def shows_stage2(self) -> bool:
@@ -68,6 +93,15 @@ class Table:
         )
 
     @property
+    def minus_published(self) -> dict[Key, float]:
+        """Measured - published, in points, where both exist and the data are photographs."""
+        return {
+            key: cell.mean - self.published[key].mean
+            for key, cell in self.cells.items()
+            if cell is not None and key in self.published and key[1] not in self.drawn
+        }
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The datasets as printed."""
         return tuple(DATASETS[name].label for name in self.datasets)
@@ -80,9 +114,15 @@ def accuracy_table(
     rows: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
     published: Mapping[Key, float] | None = None,
+    printed_deltas: Mapping[Key, float] | None = None,
     remarks: Sequence[str] = (),
+    cell_remarks: Mapping[Key, str] | None = None,
     suspicious: Collection[Key] = (),
+    oracle: Collection[Key] = (),
+    outdated: Collection[Key] = (),
     data: Mapping[str, str] | None = None,
+    partial: Collection[str] = (),
+    drawn: Collection[str] = (),
     profile: str | None = None,
     protocol: str = "finetune",
     metric: str = "top1",
@@ -90,8 +130,9 @@ def accuracy_table(
     """The table of one grid, from the lines of `results` that carry its name, this protocol and this metric.
 
     rows, datasets: a selection, in the grid's order; None is all. A delta still refers to the grid's reference row,
-    selected or not. published: see `suite.grid.spec.published_numbers`. remarks: sentences about the data for the
-    caption. data: what was used of each dataset, for the CSV. profile: which one to show where `results` holds several.
+    selected or not. published, printed_deltas: see `suite.grid.spec.published_numbers`. remarks: sentences about the
+    data for the caption; cell_remarks: about single cells, for the CSV. suspicious, oracle, outdated: cells to mark.
+    data, partial, drawn: see `Table`. profile: which one to show where `results` holds several.
 
     Raises UsageError for unknown names, for two profiles or two numbers of test images in one comparison, and for a
     cell and seed measured twice under different keys.
@@ -116,12 +157,16 @@ def accuracy_table(
     values = _by_cell(lines)
     counts = _test_images(lines)
     names = [row.name for row in shown]
-    measured = _block({key: list(seeds.values()) for key, seeds in values.items()}, grid.reference_row, names)
-    cells: dict[Key, Cell | None] = {}
-    for key in ((row, dataset) for row in names for dataset in columns):
-        cell = measured.get(key)
-        cells[key] = cell and Cell(
-            cell.mean, cell.std, cell.seeds, counts[key[1]], cell.delta, cell.is_best, key in suspicious
+    by_seed = {key: [seeds[seed] for seed in sorted(seeds)] for key, seeds in values.items()}
+    measured = _block(by_seed, grid.reference_row, names)
+    cells: dict[Key, Cell | None] = dict.fromkeys((row, dataset) for row in names for dataset in columns)
+    for key, cell in measured.items():
+        cells[key] = replace(
+            cell,
+            n=counts[key[1]],
+            suspicious=key in suspicious,
+            oracle=key in oracle,
+            outdated=key in outdated,
         )
     paper = {key: [value] for key, value in (published or {}).items() if key[1] in columns}
     table = Table(
@@ -130,18 +175,31 @@ def accuracy_table(
         profile=profiles[0] if profiles else None,
         protocol=protocol,
         metric=metric,
-        reference=grid.row(grid.reference_row).label,
+        reference=reference_label(grid),
         rows=shown,
         datasets=columns,
         cells=cells,
         published={
-            key: Cell(cell.mean, None, None, None, cell.delta, cell.is_best)
+            key: replace(cell, seeds=None, printed_delta=(printed_deltas or {}).get(key))
             for key, cell in _block(paper, grid.reference_row, names).items()
         },
         notes=(),
         data=data or {},
+        partial=tuple(name for name in columns if name in partial),
+        drawn=tuple(name for name in columns if name in drawn),
+        comparisons=compare(
+            values, grid.reference_row, names, columns, [row.name for row in grid.rows if row.stage1 != "none"]
+        ),
+        remarks=cell_remarks or {},
     )
     return with_notes(table, remarks)
+
+
+def reference_label(grid: GridSpec) -> str:
+    """The reference row's label, with its stages where another row has the same label."""
+    reference = grid.row(grid.reference_row)
+    twice = [row.label for row in grid.rows].count(reference.label) > 1
+    return f"{reference.label} without stage 2" if twice and not reference.stage2 else reference.label
 
 
 def _selected(what: str, wanted: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
@@ -189,7 +247,7 @@ def _block(values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence
         if row not in rows:
             continue
         mean = means[row, dataset]
-        column = [means[key] for key in means if key[1] == dataset and key[0] in rows]
+        column = sorted((means[key] for key in means if key[1] == dataset and key[0] in rows), reverse=True)
         base = means.get((reference, dataset), math.nan)
         cells[row, dataset] = Cell(
             mean=mean,
@@ -197,6 +255,8 @@ def _block(values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence
             seeds=len(seeds),
             n=None,
             delta=None if math.isnan(base) else mean - base,
-            is_best=len(column) > 1 and mean == max(column),
+            is_best=len(column) > 1 and mean == column[0],
+            is_second=len(column) > 2 and column[0] > column[1] == mean,
+            interval=t_interval(seeds),
         )
     return cells

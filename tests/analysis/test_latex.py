@@ -45,9 +45,12 @@ def full_table() -> str:
 
 def test_cells_look_like_the_posters() -> None:
     text = to_latex(accuracy_table(GRID, RESULTS, published=PUBLISHED))
-    assert r"{BYOL} & \textbf{51.50} & \spread{2.12} & \gain{+0.00} & \multicolumn{3}{c}{--} \\" in text
+    assert r"{BYOL} & {\textbf{51.50}} & \spread{2.12} & \gain{+0.00} & \multicolumn{3}{c}{--} \\" in text
     assert r"{Random init} & 40.50 & \spread{0.71} & \loss{-11.00} & 30.00 &  &  \\" in text
-    assert r"& 51.50 & \spread{0.70} & \loss{-0.00} &" in text  # a loss stays one, however it rounds
+    # A loss stays one, however it rounds; and second best, by means that are not rounded.
+    assert r"& {\underline{51.50}} & \spread{0.70} & \loss{-0.00} &" in text
+    assert r"\cmidrule(lr){2-4}" in text
+    assert r"\cmidrule(lr){5-7}" in text
 
 
 def test_the_published_block_stands_apart_below_with_its_own_heading() -> None:
@@ -71,7 +74,7 @@ def test_stage2_gets_a_column_only_where_some_rows_skip_it() -> None:
 
 def test_a_suspicious_number_carries_a_dagger() -> None:
     text = to_latex(accuracy_table(GRID, RESULTS, suspicious=[("mine", "cars")]))
-    assert r"\llap{$^{\dagger}$}\textbf{71.00}" in text
+    assert r"{\llap{$^{\dagger}$}\textbf{71.00}}" in text
     assert r"$\dagger$: suspicious" in text
 
 
@@ -116,7 +119,7 @@ def test_can_be_input_into_a_paper(tmp_path: Path, options: str) -> None:
     (tmp_path / "paper_table1.tex").write_text(full_table())
     (tmp_path / "toy.tex").write_text(to_latex(accuracy_table(GRID, RESULTS, published=PUBLISHED)))
     (tmp_path / "main.tex").write_text(
-        rf"\documentclass[{options}]{{article}}\usepackage{{booktabs,xcolor}}\begin{{document}}"
+        rf"\documentclass[{options}]{{article}}\usepackage{{booktabs,siunitx,xcolor}}\begin{{document}}"
         "\nBefore.\\input{paper_table1}\\input{toy}\n\nSee \\ref{tab:paper_table1} and \\ref{tab:toy}; LAST WORD\n"
         "\\typeout{reached the end}\\end{document}\n"
     )
