@@ -38,14 +38,15 @@ class Counterfactuals:
         labels: int64 [N], the images' classes.
         threshold: of the map's maximum; above it a pixel is object.
         fill: what takes the object's place in a background.
-        rng: draws whose background each image gets.
+        seed: of the draw whose background each image gets.
     """
 
-    def __init__(self, source: ImageSource, labels: Tensor, threshold: float, fill: Fill, rng: torch.Generator) -> None:
+    def __init__(self, source: ImageSource, labels: Tensor, threshold: float, fill: Fill, seed: int) -> None:
         self._source, self._threshold = source, threshold
         self._fill = _FILLS[fill]
         self.positions = [index for index in range(len(source)) if not _covers(source, index)]
         self.labels = labels[self.positions]
+        rng = torch.Generator().manual_seed(seed)
         self.partners = {
             "mixed_same": _draw_partners(self.labels, rng, own_class=True),
             "mixed_rand": _draw_partners(self.labels, rng, own_class=False),

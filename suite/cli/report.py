@@ -30,6 +30,7 @@ def report(
     workspace = Workspace.of(None, runs)
     for name in grid:
         written = write_report(workspace, name, profile, out or workspace.runs / "report", images if figures else 0)
-        Console().print(written.table)
+        for table in (written.table, *written.more):
+            Console().print(table)
         for path in written.files:
             print(path)

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from suite.errors import UsageError
 from suite.grid.cells import CellJobs
+from suite.grid.jobs import PretrainSpec
 from suite.store.atomic import write_json, write_text
 from suite.store.store import Store
 
@@ -125,7 +126,7 @@ def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _entry(item: CellJobs, profile: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    cell = item.cell
+    cell, stages = item.cell, [job.spec for job in item.stages]
     return {
         "grid": cell.grid,
         "row": cell.row.name,
@@ -136,6 +137,7 @@ def _entry(item: CellJobs, profile: str, overrides: dict[str, Any]) -> dict[str,
         "profile": profile,
         "seed": cell.seed,
         "jobs": [job.key for job in item.jobs],
+        "trained_with": sorted({s.saliency.detector for s in stages if isinstance(s, PretrainSpec) and s.saliency}),
         "roles": {role: job.key for role, job in item.roles.items()},
         "measured": item.measured,
         "set": overrides,

@@ -14,16 +14,9 @@ from suite.grid.jobs import BackgroundSpec
 from suite.training.evaluation import centre_crops, percent
 from suite.training.finetune import predict
 from suite.training.networks import tuned_classifier
-from suite.training.schedule import derived_seed, generator
 from suite.training.session import Interrupted, Session
 
 log = logging.getLogger(__name__)
-
-
-def counterfactuals(spec: BackgroundSpec, test: SplitSource) -> Counterfactuals:
-    """The images of a job; the same for every network with the same seed."""
-    rng = generator(derived_seed(spec.seed, "background"))
-    return Counterfactuals(test, test.labels, spec.saliency.threshold, spec.background.fill, rng)
 
 
 def background(spec: BackgroundSpec, test: SplitSource, classes: int, tuned: Path, session: Session) -> dict[str, Any]:
@@ -38,7 +31,7 @@ def background(spec: BackgroundSpec, test: SplitSource, classes: int, tuned: Pat
         object and a background); counts; images, seconds.
     """
     began = time.monotonic()
-    images = counterfactuals(spec, test)
+    images = Counterfactuals(test, test.labels, spec.saliency.threshold, spec.background.fill, spec.seed)
     counts = {"n_test": len(images), "n_left_out": len(test) - len(images), "n_alone": images.alone}
     log.info("%(n_test)d test images; %(n_left_out)d left out, whose map gives no box", counts)
     if not len(images):

@@ -39,6 +39,7 @@ from suite.training.session import Interrupted, Session
 log = logging.getLogger(__name__)
 
 _BATCH = 64
+_NETWORKS_FLAT = ("cam_flat", "act_flat")  # the other maps' share without contrast says nothing
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,9 @@ def localisation(
         inside = None if masks is None else _squeezed_maps(masks, places, spec.image_size) >= 0.5
         for name, maps in makers.items():
             scores[name].add(maps(batch), batch.boxes, inside)
+    metrics = {f"{name}_{m}": value for name, s in scores.items() for m, value in s.percentages().items()}
     return {
-        "metrics": {f"{name}_{m}": value for name, s in scores.items() for m, value in s.percentages().items()},
+        "metrics": {name: v for name, v in metrics.items() if not name.endswith("_flat") or name in _NETWORKS_FLAT},
         "counts": counts | {"n_thresholds": len(chosen_on)},
         "suspicious": [],
         "images": 2 * (len(chosen_on) + len(known[1])),

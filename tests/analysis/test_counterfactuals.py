@@ -36,8 +36,7 @@ class Drawn:
 
 
 def made(source: Drawn, labels: list[int], seed: int = 0) -> Counterfactuals:
-    rng = torch.Generator().manual_seed(seed)
-    return Counterfactuals(source, torch.tensor(labels), 0.3, "tile", rng)
+    return Counterfactuals(source, torch.tensor(labels), 0.3, "tile", seed)
 
 
 def colours(image: Tensor) -> set[int]:
