@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis import remarks as say
-from analysis.metric_table import Column, MetricTable, blocks, seeds_note, test_images
+from analysis.metric_table import Column, MetricTable, blocks, images_tested, seeds_note
 from analysis.results import ResultLine
 from suite.data.catalogue import DATASETS
 from suite.data.detectors import DETECTORS
@@ -43,7 +43,7 @@ def background_table(
         f"Object and background are told apart by the maps of {', '.join(detectors)}"
         + (", an oracle from annotations." if oracles else "."),
         *(f"{text.rstrip('.')}." for text in say.remarks(grid, profile, recorded)),
-        f"Test images: {test_images(found)}{_left_out(store, entries)}.",
+        f"Test images: {images_tested(found)}{_left_out(store, entries)}.",
         seeds_note(found) + " Backgrounds are drawn once per seed, alike for all rows.",
     ]
     title = f"What the background does. {grid.title.partition(', top-1')[0]}"

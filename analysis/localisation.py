@@ -29,12 +29,17 @@ _BINS = 1000  # of a map's range, for pxap: arXiv:2001.07437's
 
 
 def pointing(maps: Tensor, boxes: Tensor) -> Tensor:
-    """float64 [N]: 1 where the highest pixel's centre is in the box; of several highest ones, the share that is."""
+    """float64 [N]: 1 where the highest pixel's centre is in the box; of several highest ones, the share that is.
+
+    Pixels within a hundred-thousandth of the map's range are equally high: enlarging a small map makes plateaus, which
+    rounding, different on every device, would break up.
+    """
     height, width = maps.shape[1:]
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
     left, top, right, bottom = boxes[:, :, None].unbind(dim=1)  # [N, 1] each
     inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None]  # [N, H, W]
-    highest = maps == maps.amax(dim=(1, 2), keepdim=True)
+    high, low = maps.amax(dim=(1, 2), keepdim=True), maps.amin(dim=(1, 2), keepdim=True)
+    highest = maps >= high - 1e-5 * (high - low)
     return (highest & inside).sum(dim=(1, 2)).double() / highest.sum(dim=(1, 2))
 
 
@@ -46,7 +51,7 @@ def energy(maps: Tensor, boxes: Tensor) -> Tensor:
     maps = torch.where(flat(maps)[:, None, None], torch.ones_like(maps), maps).double()
     rows = _covered(boxes[:, 1], boxes[:, 3], maps.shape[1])
     columns = _covered(boxes[:, 0], boxes[:, 2], maps.shape[2])
-    return torch.einsum("nhw,nh,nw->n", maps, rows, columns) / maps.sum(dim=(1, 2))
+    return torch.einsum("nhw,nh,nw->n", maps, rows, columns).div(maps.sum(dim=(1, 2))).clamp_max(1)
 
 
 def flat(maps: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ class PixelPrecision:
         """Sum over the scores, highest first, of precision x growth in recall; NaN where no pixel is object."""
         hits, wrong = self._object.flip(0).cumsum(0), self._rest.flip(0).cumsum(0)
         grown = self._object.flip(0) / self._object.sum()
-        return float((hits / (hits + wrong).clamp_min(1) * grown).sum())
+        return float((hits / (hits + wrong).clamp_min(1) * grown).sum().clamp_max(1))
 
 
 class Scores:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 SIDE, TEXT = 1.75, 0.8  # inches: a panel, four of which fill a page's text width; legend above and note below
 _MAPS = {"act_pointing": "features, pretrained", "cam_pointing": "Grad-CAM, fine-tuned"}
-# A colour and a marker together tell a row: Okabe & Ito's colours first, then others' shapes for print without colours.
-_COLOURS = ("#000000", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
+# Okabe & Ito's colours and a few of Tol's; a marker each for print without colours.
+_COLOURS = (
+    *("#000000", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#999999", "#882255", "#44AA99"),
+    "#999933",
+)
 _MARKERS = "osD^vPX<>p*"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis import remarks as say
-from analysis.metric_table import Column, MetricTable, blocks, seeds_note, test_images
+from analysis.metric_table import Column, MetricTable, blocks, images_tested, seeds_note
 from analysis.results import ResultLine
 from suite.data.detectors import DETECTORS
 from suite.grid.spec import GridSpec
@@ -34,7 +34,7 @@ def localisation_table(
         "last stage (untrained where nothing was pretrained), no label used. CAM: Grad-CAM of the fine-tuned network "
         "for the image's true class. Below the rows, maps that know no network.",
         *(f"{text.rstrip('.')}." for text in say.remarks(grid, profile, recorded)),
-        f"Test images with an official box, seen whole: {test_images(found)}.",
+        f"Test images with an official box, seen whole: {images_tested(found)}.",
         "Pointing: the highest place is inside the box. Energy: share of the map inside the box. MaxBoxAcc: mean over "
         "overlaps of .3, .5 and .7, at thresholds chosen on boxes of training images.",
         *(["PxAP: average precision of pixels, on official masks."] if "pxap" in measures else []),

@@ -127,7 +127,7 @@ def seeds_note(table_blocks: Iterable[Block]) -> str:
     return f"Mean over {number} seeds; \N{PLUS-MINUS SIGN} is the sample standard deviation over seeds."
 
 
-def test_images(table_blocks: Iterable[Block]) -> str:
+def images_tested(table_blocks: Iterable[Block]) -> str:
     """How many test images each dataset's numbers are of. Raises UsageError where rows differ."""
     parts = []
     for block in table_blocks:
