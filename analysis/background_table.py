@@ -57,6 +57,6 @@ def _left_out(store: Store, entries: Sequence[say.Entry]) -> str:
     for entry in entries:
         key = entry["measured"].get(PROTOCOL)
         if key is not None and (result := store.result(key)) is not None:
-            missing[DATASETS[entry["dataset"]].label] = result.counts["n_left_out"]
+            missing[DATASETS[entry["dataset"]].label] = result.counts.get("n_left_out", 0)
     parts = [f"{label} {count}" for label, count in missing.items() if count]
     return f"; left out, because their map gives no box: {', '.join(parts)}" if parts else ""
