@@ -53,6 +53,7 @@ def report(
             written = write_report(
                 workspace, name, profile, place or workspace.runs / "report", images if figures else 0
             )
-            Console().print(written.table)
+            for table in (written.table, *written.more):
+                Console().print(table)
             for path in written.files:
                 print(path)
