@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.cam_options import KINDS, CamOptions, file_name
 from analysis.latex import to_latex
+from analysis.page import PageFigure, Section, write_page
+from analysis.page_build import grid_section, page_figures, report_page
 from analysis.results import ResultLine
 from analysis.table_text import to_csv, to_text
 from analysis.tables import accuracy_table
+from suite.data.catalogue import DATASETS
 from suite.grid.jobs import JobSpec, PretrainSpec
 from suite.grid.recipe import load_profile
 from suite.grid.spec import GridSpec, load_grid, published_numbers
@@ -26,14 +30,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Written:
-    """A grid's report: what to print, and the files."""
+    """A grid's report: what to print, the files, and its part of the page."""
 
     table: Table
     files: list[Path]
+    section: Section
+    entries: Sequence[dict[str, Any]]
 
 
-def write_report(workspace: Workspace, grid_name: str, profile: str | None, out: Path, images: int) -> Written:
-    """Write `<grid>.tex` and `.csv` and, with `images` > 0, one Grad-CAM figure per dataset, into `out`.
+def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None, cams: CamOptions) -> None:
+    """Raise UsageError where a named image is a test image of none of the grids' finished cells."""
+    from analysis.cam_images import refuse_unknown
+
+    entries = [entry for name in grids for entry in read_cells(workspace.runs, load_grid(name).name, profile)]
+    keys = [entry["measured"]["finetune"] for entry in entries]
+    refuse_unknown(workspace, [key for key in keys if workspace.store.result(key) is not None], cams.files)
+
+
+def write_report(
+    workspace: Workspace, grid_name: str, profile: str | None, out: Path, cams: CamOptions | None
+) -> Written:
+    """Write `<grid>.tex` and `.csv` and, unless `cams` is None, one figure per dataset and kind of CAM, into `out`.
 
     Raises:
         UsageError: the grid was not run here, or with several profiles and none is chosen.
@@ -60,13 +77,32 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
     files = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"]
     write_text(files[0], to_latex(table))
     write_text(files[1], to_csv(table))
+    figures: list[PageFigure] = []
     if grid.sweep is not None:
         from analysis.scale_figure import scale_figure
 
-        files += scale_figure(grid, table, out / f"{grid.name}_figure")
-    if images:
-        files += _figures(workspace, grid, entries, out, images)
-    return Written(to_text(table), files)
+        drawn = scale_figure(grid, table, out / f"{grid.name}_figure")
+        figures += page_figures(drawn, f"Sweep of {grid.sweep}")
+        files += drawn
+    if cams is not None:
+        for title, drawn in _cam_figures(workspace, grid, entries, out, cams):
+            figures += page_figures(drawn, title)
+            files += drawn
+    section = grid_section(store, grid, table, entries, lines, figures=figures)
+    return Written(to_text(table), files, section, [] if grid.sweep else entries)
+
+
+def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None) -> list[Path]:
+    """Write what all grids of a report share: the poster's panel, where they have its cells, and the page."""
+    sections, files = [report.section for report in reports], list[Path]()
+    if cams is not None:
+        from analysis.cam_stages import write_panels
+
+        for panel, drawn in write_panels(workspace, [entry for r in reports for entry in r.entries], out, cams):
+            figures = page_figures(drawn, f"{panel.title}")
+            sections[0] = replace(sections[0], figures=[*sections[0].figures, *figures])
+            files += drawn
+    return [*files, write_page(report_page(workspace.store, sections), out)]
 
 
 def _left_out(recorded: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]]) -> list[str]:
@@ -127,13 +163,12 @@ def _suspicious(store: Store, entries: Sequence[dict[str, Any]]) -> set[tuple[st
     return marked
 
 
-def _figures(
-    workspace: Workspace, grid: GridSpec, entries: Sequence[dict[str, Any]], out: Path, images: int
-) -> list[Path]:
-    """One Grad-CAM figure per dataset, of the first seed's fine-tuned networks."""
+def _cam_figures(
+    workspace: Workspace, grid: GridSpec, entries: Sequence[dict[str, Any]], out: Path, cams: CamOptions
+) -> Iterator[tuple[str, list[Path]]]:
+    """Title and files of each figure: one per dataset and kind, of the first seed's fine-tuned networks."""
     from analysis.cam_figure import gradcam_figure
 
-    files: list[Path] = []
     for dataset in grid.datasets:
         finished = [
             entry
@@ -142,6 +177,8 @@ def _figures(
         ]
         first = min((entry["seed"] for entry in finished), default=None)
         chosen = [entry for entry in finished if entry["seed"] == first]
-        if chosen:
-            files += gradcam_figure(workspace, grid, chosen, out / f"{grid.name}_gradcam_{dataset}", images)
-    return files
+        for kind in cams.kinds if chosen else ():
+            name = KINDS[kind][1].partition(" (")[0]
+            title = f"{name} of the fine-tuned networks on {DATASETS[dataset].label}, seed {first}"
+            stem = out / f"{grid.name}_{file_name(kind)}_{dataset}"
+            yield title, gradcam_figure(workspace, grid, chosen, stem, cams, kind)

@@ -1,0 +1,182 @@
+"""Two layouts for many class activation maps: networks below each other, and the poster's stages side by side."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.figures import COLOUR_MAP, GAP, STYLE, WIDTH, CamColumn, density, outline, overlay, wrapped
+from suite.data.record import Box
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HEIGHT, LABEL, MARGIN = 9.2, 0.95, 0.06  # inches: a page's text at most, the column of names, at the edges
+BAR = 0.1  # inches, thickness of a colour scale
+
+
+@dataclass(eq=False)
+class _Sheet:
+    """A figure whose parts are placed in inches from its top left corner."""
+
+    width: float
+    height: float
+    figure: Figure = field(init=False)
+
+    def __post_init__(self) -> None:
+        from matplotlib.figure import Figure
+
+        self.figure = Figure(figsize=(self.width, self.height))
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        bottom = self.height - top - height
+        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+
+    def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        self.figure.text(left / self.width, 1 - top / self.height, text, **style)
+
+    def scale(self, shade: Any, axes: Axes, highest: float, orientation: str) -> None:
+        """The colour scale of `shade`, in multiples of a map's mean."""
+        ticks = [0.0, 1.0, highest] if highest > 1.5 else [0.0, highest]
+        self.figure.colorbar(shade, cax=axes, ticks=ticks, orientation=orientation)
+        axes.tick_params(labelsize=5.5, length=2, width=0.5, pad=1.5)
+        axis = axes.xaxis if orientation == "horizontal" else axes.yaxis
+        axis.set_major_formatter(lambda value, _position: f"{value:.3g}")
+
+
+def networks_figure(
+    columns: Sequence[CamColumn],
+    images: NDArray[np.uint8],
+    image_labels: Sequence[str],
+    *,
+    boxes: Sequence[Box | None],
+    notes: Sequence[str] = (),
+    colours: str = COLOUR_MAP,
+) -> Figure:
+    """Images in columns, networks in rows, the photographs above; one colour scale per image, below its column.
+
+    Takes what `analysis.figures.cam_figure` takes, for more networks than fit side by side.
+    """
+    import matplotlib as mpl
+
+    maps = [density(column.maps) for column in columns]
+    text = textwrap.fill(" ".join(notes), int(WIDTH * 19), break_long_words=False)
+    head, foot = 0.42, 0.42 + 0.12 * len(text.splitlines())
+    cell = min((WIDTH - LABEL) / len(images), (HEIGHT - head - foot) / (1 + len(maps))) - GAP
+    width = LABEL + len(images) * (cell + GAP)
+    with mpl.rc_context(STYLE):
+        sheet = _Sheet(width, head + foot + (1 + len(maps)) * (cell + GAP))
+        for column, (image, box) in enumerate(zip(images, boxes, strict=True)):
+            left = LABEL + column * (cell + GAP)
+            highest = max(float(m[column].max()) for m in maps) or 1.0
+            axes = _bare(sheet.axes(left, head, cell, cell))
+            axes.imshow(image)
+            outline(axes, box)
+            axes.set_title(wrapped(image_labels[column]), size=5, pad=2)
+            for row, shades in enumerate(maps, 1):
+                axes = _bare(sheet.axes(left, head + row * (cell + GAP), cell, cell))
+                shade = overlay(axes, image, shades[column], highest, colours)
+                outline(axes, box)
+            bottom = head + (1 + len(maps)) * (cell + GAP) + 0.03
+            sheet.scale(shade, sheet.axes(left + 0.06 * cell, bottom, 0.88 * cell, BAR), highest, "horizontal")
+        for row, name in enumerate(["Image", *(column.label for column in columns)]):
+            middle = head + row * (cell + GAP) + cell / 2
+            sheet.text(LABEL - 0.07, middle, textwrap.fill(name, 15), ha="right", va="center", size=7)
+        sheet.text(LABEL - 0.07, bottom + BAR / 2, "× mean", ha="right", va="center", size=6)
+        sheet.text(LABEL, sheet.height - 0.04, text, ha="left", va="bottom", size=6, linespacing=1.35)
+    return sheet.figure
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageMaps:
+    """The maps [N, H, W] of the poster's panel. A str in place of maps is a hole and says what is missing."""
+
+    methods: tuple[str, str]  # names of the two rows
+    first: NDArray[Any] | str  # after the first stage, which the two methods share
+    second: tuple[NDArray[Any] | str, NDArray[Any] | str]  # the second stage only
+    dual: tuple[NDArray[Any] | str, NDArray[Any] | str]
+
+
+def stages_figure(
+    stages: StageMaps,
+    images: NDArray[np.uint8],
+    image_labels: Sequence[str],
+    *,
+    boxes: Sequence[Box | None],
+    notes: Sequence[str] = (),
+    colours: str = COLOUR_MAP,
+) -> Figure:
+    """The poster's panel: image | (a) stage 1 only | (b) stage 2 only | (c) dual stage, two methods below each other.
+
+    What the methods share, the image and the network after the first stage, is drawn once, between their rows. All
+    maps of an image have one colour scale.
+    """
+    import matplotlib as mpl
+
+    shared: list[list[NDArray[Any] | str]] = [[stages.first], list(stages.second), list(stages.dual)]
+    shades = [[part if isinstance(part, str) else density(part) for part in column] for column in shared]
+    text = textwrap.fill(" ".join(notes), 118, break_long_words=False)
+    head, foot, between, name = 0.3, 0.12 + 0.12 * len(text.splitlines()), 0.12, 0.75
+    cell = min(1.25, ((HEIGHT - head - foot) / len(images) - between) / 2 - GAP)
+    width = LABEL + name + 4 * (cell + GAP) + 0.45
+    block = 2 * (cell + GAP) + between
+    with mpl.rc_context(STYLE):
+        sheet = _Sheet(width, head + foot + len(images) * block)
+        for index, (image, box) in enumerate(zip(images, boxes, strict=True)):
+            top = head + index * block
+            half = (cell + GAP) / 2
+            drawn = [part[index] for column in shades for part in column if not isinstance(part, str)]
+            highest = max((float(part.max()) for part in drawn), default=1.0) or 1.0
+            axes = _bare(sheet.axes(LABEL, top + half, cell, cell))
+            axes.imshow(image)
+            outline(axes, box)
+            sheet.text(
+                LABEL - 0.07, top + half + cell / 2, wrapped(image_labels[index]), ha="right", va="center", size=6
+            )
+            bar = None
+            for place, column in enumerate(shades):
+                left = LABEL + (cell + GAP) * (1 + place) + (name if place else 0.0)
+                for row, part in enumerate(column):
+                    down = half if len(column) == 1 else row * (cell + GAP)
+                    axes = _bare(sheet.axes(left, top + down, cell, cell))
+                    if isinstance(part, str):
+                        _hole(axes, part)
+                    else:
+                        bar = overlay(axes, image, part[index], highest, colours)
+                        outline(axes, box)
+            for row, method in enumerate(stages.methods):
+                middle = top + row * (cell + GAP) + cell / 2
+                right = LABEL + 2 * (cell + GAP) + name
+                sheet.text(right - 0.07, middle, textwrap.fill(method, 12), ha="right", va="center", size=7)
+            if bar is not None:
+                place_of_bar = sheet.axes(width - 0.4, top + 0.16 * cell, BAR, 2 * cell + GAP - 0.2 * cell)
+                sheet.scale(bar, place_of_bar, highest, "vertical")
+                place_of_bar.set_title("× mean", size=6, pad=3)
+        for place, title in enumerate(("Image", "(a) stage 1 only", "(b) stage 2 only", "(c) dual stage")):
+            middle = LABEL + place * (cell + GAP) + cell / 2 + (name if place > 1 else 0.0)
+            sheet.text(middle, 0.2, title, ha="center", va="bottom", size=7.5)
+        sheet.text(LABEL, sheet.height - 0.04, text, ha="left", va="bottom", size=6, linespacing=1.35)
+    return sheet.figure
+
+
+def _bare(axes: Axes) -> Axes:
+    axes.set_axis_off()
+    return axes
+
+
+def _hole(axes: Axes, why: str) -> None:
+    """A frame that says what would be here."""
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(
+        Rectangle(
+            (0, 0), 1, 1, fill=False, edgecolor="#999999", linewidth=0.6, linestyle="--", transform=axes.transAxes
+        )
+    )
+    axes.text(0.5, 0.5, textwrap.fill(why, 16), transform=axes.transAxes, ha="center", va="center", size=5.5)
