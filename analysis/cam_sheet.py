@@ -155,9 +155,9 @@ def stages_figure(
                 right = LABEL + 2 * (cell + GAP) + name
                 sheet.text(right - 0.07, middle, textwrap.fill(method, 12), ha="right", va="center", size=7)
             if bar is not None:
-                place_of_bar = sheet.axes(width - 0.4, top + 0.16 * cell, BAR, 2 * cell + GAP - 0.2 * cell)
+                place_of_bar = sheet.axes(width - 0.4, top + 0.2, BAR, 2 * cell + GAP - 0.25)
                 sheet.scale(bar, place_of_bar, highest, "vertical")
-                place_of_bar.set_title("× mean", size=6, pad=3)
+                place_of_bar.set_title("× mean", size=6, pad=5)
         for place, title in enumerate(("Image", "(a) stage 1 only", "(b) stage 2 only", "(c) dual stage")):
             middle = LABEL + place * (cell + GAP) + cell / 2 + (name if place > 1 else 0.0)
             sheet.text(middle, 0.2, title, ha="center", va="bottom", size=7.5)

@@ -16,6 +16,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from suite.store.atomic import write_text
+from suite.text import duration
 
 TEMPLATES = Path(__file__).parent / "templates"
 State = Literal["done", "failed", "running", "interrupted", "new"]
@@ -67,16 +68,21 @@ class PageFigure:
 
     @property
     def uri(self) -> str:
-        """The picture as a data: address."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        """The picture as a data: address, as WebP: a sixth of the PNG, which lies beside the page unchanged."""
+        from PIL import Image
+
+        small = io.BytesIO()
+        with Image.open(io.BytesIO(self.png)) as image:
+            image.convert("RGB").save(small, "WEBP", quality=90, method=4)
+        return f"data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()}"
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, so that the browser reserves the place before it decodes."""
+        """Width and height in CSS pixels, two of the picture's to one, so that the place is kept while it decodes."""
         from PIL import Image
 
         with Image.open(io.BytesIO(self.png)) as image:
-            return image.size
+            return image.width // 2, image.height // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,7 @@ class SeedLine:
 
     seed: int
     numbers: dict[str, str]
-    hours: float  # of all its jobs, those it shares with other cells included
+    seconds: float  # of training, of all its jobs, those it shares with other cells included
     jobs: Sequence[tuple[str, str, State]]
 
 
@@ -118,7 +124,7 @@ class JobDetail:
     key: str
     name: str
     state: State
-    hours: float | None
+    seconds: float | None  # of training, over all attempts
     images_per_second: float | None
     commit: str
     environment: int | None  # number of the environment in the provenance
@@ -198,6 +204,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["duration"] = duration
     style, script = ((TEMPLATES / name).read_text("utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html.j2").render(
         page=page,

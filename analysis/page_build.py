@@ -10,7 +10,7 @@ from typing import Any
 from analysis.page import Page, PageFigure, PageTable, Section
 from analysis.page_cells import cell_details, problems
 from analysis.page_curves import curve_rows
-from analysis.page_jobs import hours, job_details
+from analysis.page_jobs import job_details, training_seconds
 from analysis.page_tables import page_table, place
 from analysis.results import ResultLine
 from analysis.table_notes import row_label
@@ -44,7 +44,7 @@ def grid_section(
         for row in grid.rows
         if (missing := [DATASETS[name].label for name in grid.datasets if (row.name, name) not in asked])
     ]
-    summary = [f"{sum(complete)} of {len(entries)} cells complete, each with one seed."] if entries else []
+    summary = [f"{sum(complete)} of {len(entries)} cells complete, counting every seed."] if entries else []
     if left_out and entries:
         summary.append(f"Never asked for in this store: {', '.join(left_out)}.")
     others = sorted({entry["profile"] for entry in read_cells(store.root, grid.name)} - {table.profile})
@@ -90,7 +90,7 @@ def report_page(store: Store, sections: Sequence[Section]) -> Page:
     if keys:
         summary += [
             f"{done} of {len(keys)} jobs done",
-            f"{duration(hours(store, keys) * 3600)} of training",
+            f"{duration(training_seconds(store, keys))} of training",
         ]
     commits = sorted({job.commit for job in jobs if job.commit})
     provenance = [

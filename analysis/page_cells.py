@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.page import CellDetail, Problem, SeedLine, Setting
-from analysis.page_jobs import hours
+from analysis.page_jobs import training_seconds
 from analysis.page_tables import place
 from analysis.results import ResultLine
 from analysis.table_notes import row_label
@@ -89,7 +89,7 @@ def _cell_name(grid: GridSpec, entry: Entry) -> str:
 def _seed(store: Store, entry: Entry, numbers: dict[str, str]) -> SeedLine:
     roles = entry.get("roles") or {key: key for key in entry["jobs"]}
     jobs = [(role, key, store.status(key)) for role, key in roles.items()]
-    return SeedLine(entry["seed"], numbers, hours(store, entry["jobs"]), jobs)
+    return SeedLine(entry["seed"], numbers, training_seconds(store, entry["jobs"]), jobs)
 
 
 def _state(seeds: Sequence[SeedLine]) -> str:

@@ -19,7 +19,7 @@ from suite.store.store import Store
 if TYPE_CHECKING:
     from matplotlib.ticker import MaxNLocator
 
-WIDTH, HEIGHT = 236, 118  # CSS pixels
+WIDTH, HEIGHT = 224, 116  # CSS pixels
 LEFT, RIGHT, TOP, BOTTOM = 38, 6, 8, 18  # what labels take of them
 MOST_POINTS = 60  # of a line; the others are left out evenly
 
@@ -87,7 +87,7 @@ def chart(title: str, curves: Sequence[Curve], *, low: float | None = None, high
 
 
 def curve_rows(store: Store, table: Table, entries: Sequence[Entry]) -> list[CurveRow]:
-    """Per row of the grid its curves: losses of the stages, spread of the embeddings, accuracy while fine-tuning.
+    """Per row of the grid its curves: accuracy while fine-tuning, losses of the stages, spread of the embeddings.
 
     A colour is a dataset, by its place in the grid; a line is a seed. A first stage is shared by the datasets and
     drawn in the colour after theirs.
@@ -97,10 +97,10 @@ def curve_rows(store: Store, table: Table, entries: Sequence[Entry]) -> list[Cur
     for row in table.rows:
         own = [entry for entry in entries if entry["row"] == row.name]
         panels = [
+            ("Fine-tuning: training top-1 (%)", _curves(store, own, "finetune", "train_top1", colours), 0.0, 100.0),
             ("Stage 1: loss", _curves(store, own, "stage 1", "loss", None), None, None),
             ("Stage 2: loss", _curves(store, own, "stage 2", "loss", colours), None, None),
             ("Stage 2: std of embeddings", _curves(store, own, "stage 2", "embedding_std", colours), 0.0, None),
-            ("Fine-tuning: training top-1 (%)", _curves(store, own, "finetune", "train_top1", colours), 0.0, 100.0),
         ]
         drawn = [
             (name, chart(f"{name} of {row_label(row)}", lines, low=low, high=high)) for name, lines, low, high in panels
@@ -131,7 +131,7 @@ def _curves(
 def _locator() -> MaxNLocator:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(nbins=3, min_n_ticks=2)
+    return MaxNLocator(nbins=3, steps=[1, 2, 5, 10], min_n_ticks=2)
 
 
 def _ticks(low: float, high: float) -> list[float]:

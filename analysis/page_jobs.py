@@ -29,7 +29,7 @@ def job_details(store: Store, keys: Iterable[str]) -> tuple[list[JobDetail], lis
                 key=key,
                 name=store.name(key) if result is None else result.name,
                 state=state,
-                hours=None if result is None else result.seconds / 3600,
+                seconds=None if result is None else result.seconds,
                 images_per_second=None if result is None else result.images_per_second,
                 commit=commit,
                 environment=environments.index(environment) + 1 if environment else None,
@@ -42,10 +42,10 @@ def job_details(store: Store, keys: Iterable[str]) -> tuple[list[JobDetail], lis
     return jobs, environments
 
 
-def hours(store: Store, keys: Iterable[str]) -> float:
+def training_seconds(store: Store, keys: Iterable[str]) -> float:
     """Training time of the distinct finished jobs among `keys`."""
     results = [store.result(key) for key in dict.fromkeys(keys)]
-    return sum(result.seconds for result in results if result is not None) / 3600
+    return sum(result.seconds for result in results if result is not None)
 
 
 def _environment(store: Store, key: str) -> dict[str, str]:
