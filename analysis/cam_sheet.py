@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.figures import COLOUR_MAP, GAP, STYLE, WIDTH, CamColumn, density, outline, overlay, wrapped
+from analysis.figures import CELL, COLOUR_MAP, GAP, STYLE, WIDTH, CamColumn, density, outline, overlay, wrapped
 from suite.data.record import Box
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEIGHT, LABEL, MARGIN = 9.2, 0.95, 0.06  # inches: a page's text at most, the column of names, at the edges
-BAR = 0.1  # inches, thickness of a colour scale
+BAR, LINE = 0.1, 0.125  # inches: thickness of a colour scale, a line of notes
 
 
 @dataclass(eq=False)
@@ -43,11 +44,15 @@ class _Sheet:
 
     def scale(self, shade: Any, axes: Axes, highest: float, orientation: str) -> None:
         """The colour scale of `shade`, in multiples of a map's mean."""
-        ticks = [0.0, 1.0, highest] if highest > 1.5 else [0.0, highest]
+        most = 6.0 if orientation == "horizontal" else math.inf  # above it the labels 0 and 1 would meet
+        ticks = [0.0, 1.0, highest] if 1.5 < highest < most else [0.0, highest]
         self.figure.colorbar(shade, cax=axes, ticks=ticks, orientation=orientation)
         axes.tick_params(labelsize=5.5, length=2, width=0.5, pad=1.5)
         axis = axes.xaxis if orientation == "horizontal" else axes.yaxis
         axis.set_major_formatter(lambda value, _position: f"{value:.3g}")
+        if orientation == "horizontal":  # the ends stay inside, where the neighbour's labels are not
+            axes.get_xticklabels()[0].set_horizontalalignment("left")
+            axes.get_xticklabels()[-1].set_horizontalalignment("right")
 
 
 def networks_figure(
@@ -66,10 +71,12 @@ def networks_figure(
     import matplotlib as mpl
 
     maps = [density(column.maps) for column in columns]
-    text = textwrap.fill(" ".join(notes), int(WIDTH * 19), break_long_words=False)
-    head, foot = 0.42, 0.42 + 0.12 * len(text.splitlines())
-    cell = min((WIDTH - LABEL) / len(images), (HEIGHT - head - foot) / (1 + len(maps))) - GAP
-    width = LABEL + len(images) * (cell + GAP)
+    titles = [wrapped(label) for label in image_labels]
+    head = 0.08 + 0.085 * max(len(title.splitlines()) for title in titles)
+    cell = min(CELL, (WIDTH - LABEL) / len(images), (HEIGHT - head - 0.8) / (1 + len(maps)) - GAP)
+    width = max(LABEL + len(images) * (cell + GAP), 3.3)
+    text = _note(notes, width)
+    foot = 0.42 + LINE * len(text.splitlines())
     with mpl.rc_context(STYLE):
         sheet = _Sheet(width, head + foot + (1 + len(maps)) * (cell + GAP))
         for column, (image, box) in enumerate(zip(images, boxes, strict=True)):
@@ -78,7 +85,7 @@ def networks_figure(
             axes = _bare(sheet.axes(left, head, cell, cell))
             axes.imshow(image)
             outline(axes, box)
-            axes.set_title(wrapped(image_labels[column]), size=5, pad=2)
+            axes.set_title(titles[column], size=5, pad=2)
             for row, shades in enumerate(maps, 1):
                 axes = _bare(sheet.axes(left, head + row * (cell + GAP), cell, cell))
                 shade = overlay(axes, image, shades[column], highest, colours)
@@ -87,9 +94,9 @@ def networks_figure(
             sheet.scale(shade, sheet.axes(left + 0.06 * cell, bottom, 0.88 * cell, BAR), highest, "horizontal")
         for row, name in enumerate(["Image", *(column.label for column in columns)]):
             middle = head + row * (cell + GAP) + cell / 2
-            sheet.text(LABEL - 0.07, middle, textwrap.fill(name, 15), ha="right", va="center", size=7)
+            sheet.text(LABEL - 0.07, middle, _name(name), ha="right", va="center", size=7)
         sheet.text(LABEL - 0.07, bottom + BAR / 2, "× mean", ha="right", va="center", size=6)
-        sheet.text(LABEL, sheet.height - 0.04, text, ha="left", va="bottom", size=6, linespacing=1.35)
+        sheet.text(MARGIN, sheet.height - 0.04, text, ha="left", va="bottom", size=6, linespacing=1.35)
     return sheet.figure
 
 
@@ -121,10 +128,11 @@ def stages_figure(
 
     shared: list[list[NDArray[Any] | str]] = [[stages.first], list(stages.second), list(stages.dual)]
     shades = [[part if isinstance(part, str) else density(part) for part in column] for column in shared]
-    text = textwrap.fill(" ".join(notes), 118, break_long_words=False)
-    head, foot, between, name = 0.3, 0.12 + 0.12 * len(text.splitlines()), 0.12, 0.75
-    cell = min(1.25, ((HEIGHT - head - foot) / len(images) - between) / 2 - GAP)
+    head, between, name = 0.3, 0.12, 0.75
+    cell = min(1.15, ((HEIGHT - head - 0.5) / len(images) - between) / 2 - GAP)
     width = LABEL + name + 4 * (cell + GAP) + 0.45
+    text = _note(notes, width)
+    foot = 0.08 + LINE * len(text.splitlines())
     block = 2 * (cell + GAP) + between
     with mpl.rc_context(STYLE):
         sheet = _Sheet(width, head + foot + len(images) * block)
@@ -153,16 +161,26 @@ def stages_figure(
             for row, method in enumerate(stages.methods):
                 middle = top + row * (cell + GAP) + cell / 2
                 right = LABEL + 2 * (cell + GAP) + name
-                sheet.text(right - 0.07, middle, textwrap.fill(method, 12), ha="right", va="center", size=7)
+                sheet.text(right - 0.07, middle, _name(method), ha="right", va="center", size=7)
             if bar is not None:
                 place_of_bar = sheet.axes(width - 0.4, top + 0.2, BAR, 2 * cell + GAP - 0.25)
                 sheet.scale(bar, place_of_bar, highest, "vertical")
-                place_of_bar.set_title("× mean", size=6, pad=5)
+                sheet.text(width - 0.4, top + 0.1, "× mean", ha="left", va="center", size=6)
         for place, title in enumerate(("Image", "(a) stage 1 only", "(b) stage 2 only", "(c) dual stage")):
             middle = LABEL + place * (cell + GAP) + cell / 2 + (name if place > 1 else 0.0)
             sheet.text(middle, 0.2, title, ha="center", va="bottom", size=7.5)
-        sheet.text(LABEL, sheet.height - 0.04, text, ha="left", va="bottom", size=6, linespacing=1.35)
+        sheet.text(MARGIN, sheet.height - 0.04, text, ha="left", va="bottom", size=6, linespacing=1.35)
     return sheet.figure
+
+
+def _note(notes: Sequence[str], width: float) -> str:
+    """The notes in lines that fit a figure `width` inches wide."""
+    return textwrap.fill(" ".join(notes), int((width - 2 * MARGIN) * 21), break_long_words=False)
+
+
+def _name(label: str) -> str:
+    """A network's label in lines that fit their column, its remark in one of its own."""
+    return "\n".join(textwrap.fill(line, 15) for line in label.replace(" (", "\n(").split("\n"))
 
 
 def _bare(axes: Axes) -> Axes:

@@ -159,7 +159,7 @@ class Section:
 
     id: str
     title: str
-    profile: str | None
+    profile: str
     summary: str
     tables: Sequence[PageTable] = ()
     figures: Sequence[PageFigure] = ()

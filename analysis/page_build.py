@@ -25,6 +25,7 @@ from suite.text import duration
 def grid_section(
     store: Store,
     grid: GridSpec,
+    profile: str,
     table: Table,
     entries: Sequence[dict[str, Any]],
     lines: Iterable[ResultLine],
@@ -47,7 +48,7 @@ def grid_section(
     summary = [f"{sum(complete)} of {len(entries)} cells complete, counting every seed."] if entries else []
     if left_out and entries:
         summary.append(f"Never asked for in this store: {', '.join(left_out)}.")
-    others = sorted({entry["profile"] for entry in read_cells(store.root, grid.name)} - {table.profile})
+    others = sorted({entry["profile"] for entry in read_cells(store.root, grid.name)} - {profile})
     if others:
         summary.append(f"Also run with the profile {', '.join(others)}, which is not shown here.")
     curves = curve_rows(store, table, entries)
@@ -55,7 +56,7 @@ def grid_section(
     return Section(
         id=place("grid", grid.name),
         title=grid.name,
-        profile=table.profile,
+        profile=profile,
         summary=" ".join(summary),
         tables=[page_table(table, [cell.id for cell in cells]), *tables],
         figures=figures,
@@ -86,7 +87,7 @@ def report_page(store: Store, sections: Sequence[Section]) -> Page:
     jobs, environments = job_details(store, keys)
     names = ", ".join(section.title for section in sections)
     done = sum(job.state == "done" for job in jobs)
-    summary = [f"Profile {', '.join(dict.fromkeys(section.profile or 'none' for section in sections))}"]
+    summary = [f"Profile {', '.join(dict.fromkeys(section.profile for section in sections))}"]
     if keys:
         summary += [
             f"{done} of {len(keys)} jobs done",

@@ -78,7 +78,9 @@ def problems(store: Store, grid: GridSpec, entries: Sequence[Entry]) -> list[Pro
     ]
     if waiting:
         what = f"{len(waiting)} cell{'s' * (len(waiting) > 1)} not finished"
-        found.append(Problem("unfinished", what, "the same `suite run` goes on where it stopped", waiting))
+        found.append(
+            Problem("unfinished", what, "the same command as before, suite run, goes on where it stopped", waiting)
+        )
     return found
 
 

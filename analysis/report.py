@@ -88,7 +88,7 @@ def write_report(
         for title, drawn in _cam_figures(workspace, grid, entries, out, cams):
             figures += page_figures(drawn, title)
             files += drawn
-    section = grid_section(store, grid, table, entries, lines, figures=figures)
+    section = grid_section(store, grid, profile, table, entries, lines, figures=figures)
     return Written(to_text(table), files, section, [] if grid.sweep else entries)
 
 
