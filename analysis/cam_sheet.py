@@ -71,7 +71,8 @@ def networks_figure(
     import matplotlib as mpl
 
     maps = [density(column.maps) for column in columns]
-    titles = [wrapped(label) for label in image_labels]
+    rough = min(CELL, (WIDTH - LABEL) / len(images), (HEIGHT - 1.3) / (1 + len(maps)))  # inches; a letter takes .05
+    titles = [wrapped(label, int(rough / 0.05)) for label in image_labels]
     head = 0.08 + 0.085 * max(len(title.splitlines()) for title in titles)
     cell = min(CELL, (WIDTH - LABEL) / len(images), (HEIGHT - head - 0.8) / (1 + len(maps)) - GAP)
     width = max(LABEL + len(images) * (cell + GAP), 3.3)
@@ -128,7 +129,7 @@ def stages_figure(
 
     shared: list[list[NDArray[Any] | str]] = [[stages.first], list(stages.second), list(stages.dual)]
     shades = [[part if isinstance(part, str) else density(part) for part in column] for column in shared]
-    head, between, name = 0.3, 0.12, 0.75
+    head, between, name = 0.36, 0.12, 0.75
     cell = min(1.15, ((HEIGHT - head - 0.5) / len(images) - between) / 2 - GAP)
     width = LABEL + name + 4 * (cell + GAP) + 0.45
     text = _note(notes, width)
@@ -166,9 +167,9 @@ def stages_figure(
                 place_of_bar = sheet.axes(width - 0.4, top + 0.2, BAR, 2 * cell + GAP - 0.25)
                 sheet.scale(bar, place_of_bar, highest, "vertical")
                 sheet.text(width - 0.4, top + 0.1, "× mean", ha="left", va="center", size=6)
-        for place, title in enumerate(("Image", "(a) stage 1 only", "(b) stage 2 only", "(c) dual stage")):
+        for place, title in enumerate(("Image", "(a)\nstage 1 only", "(b)\nstage 2 only", "(c)\ndual stage")):
             middle = LABEL + place * (cell + GAP) + cell / 2 + (name if place > 1 else 0.0)
-            sheet.text(middle, 0.2, title, ha="center", va="bottom", size=7.5)
+            sheet.text(middle, head - 0.05, title, ha="center", va="bottom", size=7)
         sheet.text(MARGIN, sheet.height - 0.04, text, ha="left", va="bottom", size=6, linespacing=1.35)
     return sheet.figure
 

@@ -187,9 +187,9 @@ def save(figure: Figure, stem: Path, record: Mapping[str, object] | None = None)
     return written
 
 
-def wrapped(label: str) -> str:
-    """A row's label in lines that fit its column; names with underscores may break after them."""
-    broken = (textwrap.wrap(line.replace("_", "_ "), 15) for line in label.split("\n"))
+def wrapped(label: str, width: int = 15) -> str:
+    """A label in lines of at most `width` letters; names with underscores may break after them."""
+    broken = (textwrap.wrap(line.replace("_", "_ "), width) for line in label.split("\n"))
     return "\n".join(line.replace("_ ", "_") for lines in broken for line in lines)
 
 

@@ -80,12 +80,12 @@ def page_figures(files: Sequence[Path], title: str) -> list[PageFigure]:
     ]
 
 
-def report_page(store: Store, sections: Sequence[Section]) -> Page:
-    """The page of all sections. It holds no date and no path: the same store gives the same bytes."""
+def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str]) -> Page:
+    """The page of all sections of a report on `grids`. It holds no date and no path: the same store, the same bytes."""
     seeds = [seed for section in sections for cell in section.cells for seed in cell.seeds]
     keys = list(dict.fromkeys(key for seed in seeds for _, key, _ in seed.jobs))
     jobs, environments = job_details(store, keys)
-    names = ", ".join(section.title for section in sections)
+    names = ", ".join(grids)
     done = sum(job.state == "done" for job in jobs)
     summary = [f"Profile {', '.join(dict.fromkeys(section.profile for section in sections))}"]
     if keys:
@@ -96,7 +96,7 @@ def report_page(store: Store, sections: Sequence[Section]) -> Page:
     commits = sorted({job.commit for job in jobs if job.commit})
     provenance = [
         ("Grids", names),
-        ("Made by", "suite report " + " ".join(f"--grid {section.title}" for section in sections)),
+        ("Made by", "suite report " + " ".join(f"--grid {name}" for name in grids)),
         ("Commits of the code", ", ".join(commits) or "not recorded"),
         ("Seeds", ", ".join(map(str, sorted({seed.seed for seed in seeds}))) or "none"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,15 +94,21 @@ def write_report(
 
 def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None) -> list[Path]:
     """Write what all grids of a report share: the poster's panel, where they have its cells, and the page."""
-    sections, files = [report.section for report in reports], list[Path]()
+    sections, files, figures = [report.section for report in reports], list[Path](), list[PageFigure]()
     if cams is not None:
         from analysis.cam_stages import write_panels
 
-        for panel, drawn in write_panels(workspace, [entry for r in reports for entry in r.entries], out, cams):
-            figures = page_figures(drawn, f"{panel.title}")
-            sections[0] = replace(sections[0], figures=[*sections[0].figures, *figures])
+        entries = [entry for report in reports for entry in report.entries]
+        for panel, drawn in write_panels(workspace, entries, out, cams):
+            figures += page_figures(drawn, panel.title)
             files += drawn
-    return [*files, write_page(report_page(workspace.store, sections), out)]
+    grids = [section.title for section in sections]
+    if figures:
+        profile = ", ".join(dict.fromkeys(section.profile for section in sections))
+        sections.append(
+            Section("stages", "One stage and two", profile, "From the cells of all grids.", figures=figures)
+        )
+    return [*files, write_page(report_page(workspace.store, sections, grids), out)]
 
 
 def _left_out(recorded: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]]) -> list[str]:

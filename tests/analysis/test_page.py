@@ -166,7 +166,7 @@ def test_text_of_users_stays_text() -> None:
 
 
 def test_a_page_without_sections_is_a_page(tmp_path: Path) -> None:
-    empty = report_page(Workspace(tmp_path, tmp_path).store, [])
+    empty = report_page(Workspace(tmp_path, tmp_path).store, [], [])
     assert "None: no job failed" in render(empty)
 
 
