@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from analysis.cam_options import COLOUR_MAPS, KINDS, CamOptions
 from suite.cli import options
 
 
@@ -16,34 +17,35 @@ def report(
     plugin: options.Plugins = None,
     profile: Annotated[str | None, typer.Option("--profile", help="which, where a grid was run with several")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write to [default: RUNS/report]")] = None,
-    cam: Annotated[list[str] | None, typer.Option("--cam", help="kind of CAM, such as gradcam++; repeatable")] = None,
+    cam: Annotated[
+        list[str] | None, typer.Option("--cam", help=f"{', '.join(KINDS)}; repeatable [default: gradcam]")
+    ] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="photographs in a CAM figure")] = 5,
     image: Annotated[
         list[str] | None, typer.Option("--image", help="file name of a test image to show; repeatable [default: drawn]")
     ] = None,
     image_seed: Annotated[int, typer.Option("--image-seed", min=0, help="draws the photographs")] = 0,
-    colormap: Annotated[str, typer.Option("--colormap", help="viridis or jet")] = "viridis",
+    colormap: Annotated[str, typer.Option("--colormap", help=" or ".join(COLOUR_MAPS))] = "viridis",
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="draw the CAM figures")] = True,
 ) -> None:
     """Write index.html, the LaTeX and CSV table of each grid and its CAM figures, and print the tables."""
     from rich.console import Console
 
-    from analysis.cam_options import CamOptions
     from analysis.report import check_images, write_overview, write_report
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
     load_plugins(plugin or ())
     workspace, grids = Workspace.of(None, runs), list(dict.fromkeys(grid))
-    cams = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
-    if cams.files:
+    place = out or workspace.runs / "report"
+    asked = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
+    cams = asked if figures else None
+    if cams is not None:
         check_images(workspace, grids, profile, cams)
-    place, reports, shown = out or workspace.runs / "report", [], cams if figures else None
+    reports = []
     for name in grids:
-        reports.append(write_report(workspace, name, profile, place, shown))
+        reports.append(write_report(workspace, name, profile, place, cams))
         Console().print(reports[-1].table)
-    for path in [
-        *(path for written in reports for path in written.files),
-        *write_overview(workspace, reports, place, shown),
-    ]:
+    overview = write_overview(workspace, reports, place, cams)
+    for path in [*(path for report in reports for path in report.files), *overview]:
         print(path)
