@@ -30,7 +30,9 @@ class PageCell:
     sort: float | None = None  # what the column is sorted by; None: a hole, last in either order
     spread: str = ""  # without the sign
     delta: str = ""  # signed; the sign decides the colour
+    delta_mark: str = ""
     is_best: bool = False
+    is_second: bool = False
     mark: str = ""  # such as a dagger
     link: str = ""  # id of the place on the page that has the details
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cam_options import KINDS, CamOptions, file_name
+from analysis.grid_table import grid_table
 from analysis.latex import to_latex
 from analysis.page import PageFigure, Section, write_page
 from analysis.page_build import grid_section, page_figures, report_page
+from analysis.remarks import in_order
 from analysis.results import ResultLine
-from analysis.table_text import to_csv, to_text
-from analysis.tables import accuracy_table
+from analysis.table_text import tests_csv, to_csv, to_text
 from suite.data.catalogue import DATASETS
-from suite.grid.jobs import JobSpec, PretrainSpec
-from suite.grid.recipe import load_profile
-from suite.grid.spec import GridSpec, load_grid, published_numbers
+from suite.grid.spec import GridSpec, load_grid
 from suite.plugin import with_plugins
 from suite.store.atomic import write_text
 from suite.store.ledger import profile_of, read_cells, result_lines
@@ -26,6 +26,8 @@ from suite.workspace import Workspace
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,30 +57,22 @@ def write_report(
     """Write `<grid>.tex` and `.csv` and, unless `cams` is None, one figure per dataset and kind of CAM, into `out`.
 
     Raises:
-        UsageError: the grid was not run here, or with several profiles and none is chosen.
+        UsageError: the grid was not run here, with several profiles and none is chosen, or with seeds of one cell that
+            differ in their settings.
     """
     grid = with_plugins(load_grid(grid_name))
     profile = profile_of(workspace.runs, grid.name, profile)
     recorded = read_cells(workspace.runs, grid.name, profile)
-    rows = {row.name for row in grid.rows}
-    entries = [entry for entry in recorded if entry["row"] in rows and entry["dataset"] in grid.datasets]
+    entries = in_order(grid, recorded)
     store = workspace.store
     lines = [ResultLine.parse(line) for line in result_lines(store, entries)]
-    asked = {entry["dataset"] for entry in entries}
-    table = accuracy_table(
-        grid,
-        lines,
-        rows=[row.name for row in grid.rows if row.name in {entry["row"] for entry in entries}],
-        datasets=[name for name in grid.datasets if name in asked],
-        published={} if grid.published is None else published_numbers(grid.published),
-        remarks=[*remarks(workspace, entries, profile), *_left_out(recorded, entries)],
-        data={name: facts["describe"] for name, facts in _data(entries).items()},
-        suspicious=_suspicious(store, entries),
-        profile=profile,
-    )
+    table = grid_table(store, grid, profile, recorded, lines)
     files = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"]
     write_text(files[0], to_latex(table))
     write_text(files[1], to_csv(table))
+    if table.comparisons:
+        files.append(out / f"{grid.name}_tests.csv")
+        write_text(files[-1], tests_csv(table))
     figures: list[PageFigure] = []
     if grid.sweep is not None:
         from analysis.scale_figure import scale_figure
@@ -113,62 +107,18 @@ def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, 
     return [*files, write_page(report_page(workspace.store, sections, grids), out)]
 
 
-def _left_out(recorded: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]]) -> list[str]:
-    """Cells that were run here but belong to rows or datasets that this command does not know."""
-    names = {f"{entry['row']} on {entry['dataset']}" for entry in recorded if entry not in shown}
-    if not names:
-        return []
-    return [f"Left out, because the grid has no such row or dataset without its --plugin: {', '.join(sorted(names))}"]
+def _with_weights(store: Store, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those whose fine-tuned network is still there; the others are named, their numbers stand."""
 
+    def there(entry: dict[str, Any]) -> bool:
+        return (store.checkpoint(entry["measured"]["finetune"]) / "model.safetensors").is_file()
 
-def _specs(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[JobSpec]:
-    """Specs of every job of these cells that has started."""
-    store = workspace.store
-    started = [key for entry in entries for key in entry["jobs"] if store.status(key) != "new"]
-    return [store.spec(key) for key in dict.fromkeys(started)]
-
-
-def _data(entries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Per dataset: `describe` with its counts, `subset`, `synthetic`, as recorded when the cells were run."""
-    return {name: facts for entry in entries for name, facts in entry["data"].items()}
-
-
-def remarks(workspace: Workspace, entries: Sequence[dict[str, Any]], profile: str) -> list[str]:
-    """What a reader of the numbers must know about data, saliency and recipe."""
-    specs = _specs(workspace, entries)
-    found = []
-    note = load_profile(profile).note if profile in {"paper", "small", "demo"} else ""
-    if note:
-        found.append(f"Scale: {note}")
-    for facts in _data(entries).values():
-        if facts["synthetic"]:
-            found.append(f"{facts['describe']} (images drawn by program, no photographs)")
-        elif facts["subset"]:
-            found.append(f"{facts['describe']} (a subset of the official data)")
-    detectors = {spec.saliency.detector for spec in specs if isinstance(spec, PretrainSpec) and spec.saliency}
-    for detector in sorted(detectors):
-        oracle = detector in {"boxes", "masks"}
-        found.append(f"Saliency: {detector}" + (", an oracle from annotations" if oracle else ""))
-    imported = {
-        f"{entry['stage1_checkpoint']['name']} (SHA-256 {entry['stage1_checkpoint']['sha256'][:12]})"
-        for entry in entries
-        if entry["stage1_checkpoint"] is not None
-    }
-    if imported:
-        found.append(f"First stages not trained here but taken from {', '.join(sorted(imported))}")
-    changed = {f"{name}={value}" for entry in entries for name, value in entry["set"].items()}
-    if changed:
-        found.append(f"Changed with --set in some cells: {', '.join(sorted(changed))}")
-    return found
-
-
-def _suspicious(store: Store, entries: Sequence[dict[str, Any]]) -> set[tuple[str, str]]:
-    marked = set()
-    for entry in entries:
-        results = [store.result(key) for key in entry["jobs"]]
-        if any(result is not None and result.suspicious for result in results):
-            marked.add((entry["row"], entry["dataset"]))
-    return marked
+    for entry in (entry for entry in entries if not there(entry)):
+        log.warning(
+            "No Grad-CAM of %s/%s/%s: its weights are gone. To make them anew, delete %s and run the grid again.",
+            entry["row"], entry["dataset"], entry["seed"], store.folder(entry["measured"]["finetune"]),
+        )  # fmt: skip
+    return [entry for entry in entries if there(entry)]
 
 
 def _cam_figures(
@@ -184,7 +134,7 @@ def _cam_figures(
             if entry["dataset"] == dataset and workspace.store.result(entry["measured"]["finetune"]) is not None
         ]
         first = min((entry["seed"] for entry in finished), default=None)
-        chosen = [entry for entry in finished if entry["seed"] == first]
+        chosen = _with_weights(workspace.store, [entry for entry in finished if entry["seed"] == first])
         for kind in cams.kinds if chosen else ():
             name = KINDS[kind][1].partition(" (")[0]
             title = f"{name} of the fine-tuned networks on {DATASETS[dataset].label}, seed {first}"

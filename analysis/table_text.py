@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 COLUMNS = (
-    *("row", "label", "dataset", "mean", "std", "seeds", "n", "delta", "published", "published_delta"),
-    *("profile", "protocol", "data"),
+    *("row", "label", "dataset", "mean", "std", "ci95_low", "ci95_high", "seeds", "n", "delta", "place", "marks"),
+    *("published", "published_delta", "printed_delta", "minus_published", "profile", "protocol", "data", "remark"),
 )
+TEST_COLUMNS = ("row", "label", "datasets", "test", "seeds", "blocks", "difference", "p", "p_holm")
+_MARKS = ("suspicious", "oracle", "outdated")
 
 
 def to_csv(table: Table) -> str:
@@ -23,14 +25,38 @@ def to_csv(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    minus = table.minus_published
     for row in table.rows:
         for dataset in table.datasets:
-            cell, paper = table.cells[row.name, dataset], table.published.get((row.name, dataset))
-            numbers = (cell.mean, cell.std, cell.seeds, cell.n, cell.delta) if cell else ("", "", 0, "", "")
-            published = (paper.mean, paper.delta) if paper else ("", "")
-            origin = (table.profile or "", table.protocol, table.data.get(dataset, ""))
-            writer.writerow([row.name, row.label, dataset, *numbers, *published, *origin])
+            key = row.name, dataset
+            paper = table.published.get(key)
+            published = (paper.mean, paper.delta, paper.printed_delta) if paper else ("", "", "")
+            origin = (table.profile or "", table.protocol, table.data.get(dataset, ""), table.remarks.get(key, ""))
+            numbers = _numbers(table.cells[key])
+            writer.writerow([row.name, row.label, dataset, *numbers, *published, minus.get(key, ""), *origin])
     return text.getvalue()
+
+
+def tests_csv(table: Table) -> str:
+    """One line per comparison with the reference row; see `analysis.significance`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(TEST_COLUMNS)
+    labels = {row.name: row_name(table, row) for row in table.rows}
+    for one in table.comparisons:
+        where = " ".join(one.datasets)
+        numbers = (one.seeds, one.blocks, one.difference, one.p, one.p_holm)
+        writer.writerow([one.row, labels[one.row], where, one.test, *numbers])
+    return text.getvalue()
+
+
+def _numbers(cell: Cell | None) -> tuple[object, ...]:
+    if cell is None:
+        return "", "", "", "", 0, "", "", "", ""
+    low, high = cell.interval or ("", "")
+    place = "best" if cell.is_best else "second" if cell.is_second else ""
+    marks = " ".join(name for name in _MARKS if getattr(cell, name))
+    return cell.mean, cell.std, low, high, cell.seeds, cell.n, cell.delta, place, marks
 
 
 def to_text(table: Table) -> RichTable:
@@ -40,8 +66,8 @@ def to_text(table: Table) -> RichTable:
 
     view = RichTable(title=escape(table.title), caption=escape(" ".join(table.notes)), caption_justify="left")
     view.add_column("Method")
-    for label in table.labels:
-        view.add_column(label, justify="right")
+    for name, label in zip(table.datasets, table.labels, strict=True):
+        view.add_column(f"{label}*" if name in table.partial else label, justify="right")
     blank = [""] * len(table.datasets)
     for row in table.rows:
         cells = [_terminal(table.cells[row.name, dataset]) for dataset in table.datasets]
@@ -59,8 +85,9 @@ def _terminal(cell: Cell | None) -> str:
     """A cell in rich's markup."""
     if cell is None:
         return "-"
-    mean = f"[bold]{cell.mean:.2f}[/]" if cell.is_best else f"{cell.mean:.2f}"
+    style = "bold" if cell.is_best else "underline" if cell.is_second else ""
+    mean = f"[{style}]{cell.mean:.2f}[/]" if style else f"{cell.mean:.2f}"
     spread = "" if cell.std is None else f" ±{cell.std:.2f}"
     colour = "red" if cell.delta is not None and cell.delta < 0 else "green"
-    delta = "" if cell.delta is None else f" [{colour}]({cell.delta:+.2f})[/]"
-    return f"{mean}{'†' if cell.suspicious else ''}{spread}{delta}"
+    delta = "" if cell.delta is None else f" [{colour}]({cell.delta:+.2f})[/]{'¶' if cell.misprinted else ''}"
+    return f"{mean}{cell.marks}{spread}{delta}"

@@ -9,68 +9,21 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from analysis.results import ResultLine, result_lines
+from analysis.significance import compare
+from analysis.statistics import t_interval
+from analysis.table import MINUS_PUBLISHED, PUBLISHED, Cell, Key, Table
 from analysis.table_notes import with_notes
-from suite.data.catalogue import DATASETS
 from suite.errors import UsageError, unknown
-from suite.grid.spec import GridSpec, Row
+from suite.grid.spec import GridSpec
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Key = tuple[str, str]  # (row name, dataset name)
-PUBLISHED = "Published (paper, ResNet-50)"  # all the poster states of its protocol; it names no input size
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One number of the table. Nothing is rounded. A published cell has neither spread nor counts."""
-
-    mean: float  # percent, over seeds
-    std: float | None  # sample standard deviation over seeds (ddof = 1); None with one seed
-    seeds: int | None
-    n: int | None  # test images
-    delta: float | None  # mean - mean of the reference row on this dataset; None where the reference is missing
-    is_best: bool  # the highest mean of its column and block; never where the column holds one number only
-    suspicious: bool = False  # chance level or collapse: printed with a dagger
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows x datasets of measured cells, and the published numbers for the same rows as a block of their own."""
-
-    name: str  # the grid's
-    title: str
-    profile: str | None  # None: there is no result yet
-    protocol: str
-    metric: str
-    reference: str  # label of the row the deltas refer to
-    rows: tuple[Row, ...]
-    datasets: tuple[str, ...]
-    cells: Mapping[Key, Cell | None]  # every (row, dataset); None is a hole
-    published: Mapping[Key, Cell]  # only what was published
-    notes: tuple[str, ...]  # sentences for the caption
-    data: Mapping[str, str]  # dataset -> what was used of it, such as "CUB subset: 600/5994 train, ..."
-
-    @property
-    def shows_stage2(self) -> bool:
-        """Whether some rows skip the second stage, so that a column has to say which."""
-        return any(row.objective is not None and not row.stage2 for row in self.rows)
-
-    @property
-    def published_rows(self) -> tuple[Row, ...]:
-        """The rows of the published block: those with a published number on any of the datasets."""
-        return tuple(
-            row for row in self.rows if any((row.name, dataset) in self.published for dataset in self.datasets)
-        )
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The datasets as printed."""
-        return tuple(DATASETS[name].label for name in self.datasets)
+__all__ = ["MINUS_PUBLISHED", "PUBLISHED", "Cell", "Key", "Table", "accuracy_table", "reference_label"]
 
 
 def accuracy_table(
@@ -80,9 +33,15 @@ def accuracy_table(
     rows: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
     published: Mapping[Key, float] | None = None,
+    printed_deltas: Mapping[Key, float] | None = None,
     remarks: Sequence[str] = (),
+    cell_remarks: Mapping[Key, str] | None = None,
     suspicious: Collection[Key] = (),
+    oracle: Collection[Key] = (),
+    outdated: Collection[Key] = (),
     data: Mapping[str, str] | None = None,
+    partial: Collection[str] = (),
+    drawn: Collection[str] = (),
     profile: str | None = None,
     protocol: str = "finetune",
     metric: str = "top1",
@@ -90,8 +49,9 @@ def accuracy_table(
     """The table of one grid, from the lines of `results` that carry its name, this protocol and this metric.
 
     rows, datasets: a selection, in the grid's order; None is all. A delta still refers to the grid's reference row,
-    selected or not. published: see `suite.grid.spec.published_numbers`. remarks: sentences about the data for the
-    caption. data: what was used of each dataset, for the CSV. profile: which one to show where `results` holds several.
+    selected or not. published, printed_deltas: see `suite.grid.spec.published_numbers`. remarks: sentences about the
+    data for the caption; cell_remarks: about single cells, for the CSV. suspicious, oracle, outdated: cells to mark.
+    data, partial, drawn: see `Table`. profile: which one to show where `results` holds several.
 
     Raises UsageError for unknown names, for two profiles or two numbers of test images in one comparison, and for a
     cell and seed measured twice under different keys.
@@ -116,12 +76,16 @@ def accuracy_table(
     values = _by_cell(lines)
     counts = _test_images(lines)
     names = [row.name for row in shown]
-    measured = _block({key: list(seeds.values()) for key, seeds in values.items()}, grid.reference_row, names)
-    cells: dict[Key, Cell | None] = {}
-    for key in ((row, dataset) for row in names for dataset in columns):
-        cell = measured.get(key)
-        cells[key] = cell and Cell(
-            cell.mean, cell.std, cell.seeds, counts[key[1]], cell.delta, cell.is_best, key in suspicious
+    by_seed = {key: [seeds[seed] for seed in sorted(seeds)] for key, seeds in values.items()}
+    measured = _block(by_seed, grid.reference_row, names)
+    cells: dict[Key, Cell | None] = dict.fromkeys((row, dataset) for row in names for dataset in columns)
+    for key, cell in measured.items():
+        cells[key] = replace(
+            cell,
+            n=counts[key[1]],
+            suspicious=key in suspicious,
+            oracle=key in oracle,
+            outdated=key in outdated,
         )
     paper = {key: [value] for key, value in (published or {}).items() if key[1] in columns}
     table = Table(
@@ -130,18 +94,31 @@ def accuracy_table(
         profile=profiles[0] if profiles else None,
         protocol=protocol,
         metric=metric,
-        reference=grid.row(grid.reference_row).label,
+        reference=reference_label(grid),
         rows=shown,
         datasets=columns,
         cells=cells,
         published={
-            key: Cell(cell.mean, None, None, None, cell.delta, cell.is_best)
+            key: replace(cell, seeds=None, printed_delta=(printed_deltas or {}).get(key))
             for key, cell in _block(paper, grid.reference_row, names).items()
         },
         notes=(),
         data=data or {},
+        partial=tuple(name for name in columns if name in partial),
+        drawn=tuple(name for name in columns if name in drawn),
+        comparisons=compare(
+            values, grid.reference_row, names, columns, [row.name for row in grid.rows if row.stage1 != "none"]
+        ),
+        remarks=cell_remarks or {},
     )
     return with_notes(table, remarks)
+
+
+def reference_label(grid: GridSpec) -> str:
+    """The reference row's label, with its stages where another row has the same label."""
+    reference = grid.row(grid.reference_row)
+    twice = [row.label for row in grid.rows].count(reference.label) > 1
+    return f"{reference.label} without stage 2" if twice and not reference.stage2 else reference.label
 
 
 def _selected(what: str, wanted: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
@@ -189,7 +166,7 @@ def _block(values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence
         if row not in rows:
             continue
         mean = means[row, dataset]
-        column = [means[key] for key in means if key[1] == dataset and key[0] in rows]
+        column = sorted((means[key] for key in means if key[1] == dataset and key[0] in rows), reverse=True)
         base = means.get((reference, dataset), math.nan)
         cells[row, dataset] = Cell(
             mean=mean,
@@ -197,6 +174,8 @@ def _block(values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence
             seeds=len(seeds),
             n=None,
             delta=None if math.isnan(base) else mean - base,
-            is_best=len(column) > 1 and mean == max(column),
+            is_best=len(column) > 1 and mean == column[0],
+            is_second=len(column) > 2 and column[0] > column[1] == mean,
+            interval=t_interval(seeds),
         )
     return cells

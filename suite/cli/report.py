@@ -1,7 +1,9 @@
-"""`suite report`: tables and figures from finished results."""
+"""`suite report`: tables, figures and a page from finished results."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +16,15 @@ from suite.cli import options
 def report(
     grid: Annotated[list[str], typer.Option("--grid", help="grid to report on; repeatable")],
     runs: options.Runs = None,
+    from_mlflow: Annotated[
+        str | None, typer.Option("--from-mlflow", help="URI of an MLflow server to read instead of --runs: tables only")
+    ] = None,
     plugin: options.Plugins = None,
     profile: Annotated[str | None, typer.Option("--profile", help="which, where a grid was run with several")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="folder to write to [default: RUNS/report]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder to write to [default: RUNS/report; with --from-mlflow ./report]"),
+    ] = None,
     cam: Annotated[
         list[str] | None, typer.Option("--cam", help=f"{', '.join(KINDS)}; repeatable [default: gradcam]")
     ] = None,
@@ -32,20 +40,33 @@ def report(
     from rich.console import Console
 
     from analysis.report import check_images, write_overview, write_report
+    from suite.errors import UsageError
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
-    load_plugins(plugin or ())
-    workspace, grids = Workspace.of(None, runs), list(dict.fromkeys(grid))
-    place = out or workspace.runs / "report"
+    if from_mlflow is not None and runs is not None:
+        raise UsageError("--from-mlflow and --runs are two places to read results from; give one of them.")
     asked = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
-    cams = asked if figures else None
-    if cams is not None:
-        check_images(workspace, grids, profile, cams)
-    reports = []
-    for name in grids:
-        reports.append(write_report(workspace, name, profile, place, cams))
-        Console().print(reports[-1].table)
-    overview = write_overview(workspace, reports, place, cams)
-    for path in [*(path for report in reports for path in report.files), *overview]:
-        print(path)
+    load_plugins(plugin or ())
+    grids = list(dict.fromkeys(grid))
+    with ExitStack() as stack:
+        workspace, place = Workspace.of(None, runs), out
+        if from_mlflow is not None:
+            from suite.grid.spec import load_grid
+            from suite.tracking_read import mirrored
+
+            names = [load_grid(name).name for name in grids]
+            workspace, place = stack.enter_context(mirrored(from_mlflow, names, profile)), out or Path("report")
+            if figures:
+                print("No Grad-CAM figures: MLflow is read without weights and images.", file=sys.stderr)
+            figures = False
+        place, cams = place or workspace.runs / "report", asked if figures else None
+        if cams is not None:
+            check_images(workspace, grids, profile, cams)
+        reports = []
+        for name in grids:
+            reports.append(write_report(workspace, name, profile, place, cams))
+            Console().print(reports[-1].table)
+        overview = write_overview(workspace, reports, place, cams)
+        for path in [*(path for report in reports for path in report.files), *overview]:
+            print(path)

@@ -90,7 +90,10 @@ def test_notes_say_profile_data_seeds_and_spread() -> None:
         "Synthetic images.",
     )
     assert "Test images: CUB 500, Cars 400." in table.notes
-    assert "Mean over 2 seeds; ± is the sample standard deviation over seeds." in table.notes
+    assert (
+        "Mean over 2 seeds (n = 2 trainings through every stage); ± is the sample standard deviation over seeds."
+        in table.notes
+    )
     assert "Fewer seeds: Random init on Cars (1)." in table.notes
 
 

@@ -236,7 +236,11 @@ def test_report_draws_the_maps_and_images_it_is_asked_for(
     assert "did you mean 'layercam'" in suite(*command, "--cam", "layrcam", expect=2).stderr
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-extra)")
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("pdflatex", "kpsewhich")))
+    or not subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True, check=False).stdout,
+    reason="pdflatex or siunitx is not installed (Debian: texlive-latex-extra, texlive-science)",
+)
 def test_the_table_compiles_on_its_own(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     runs, _ = finished
     suite("report", *GRID, "--runs", runs, "--out", tmp_path, "--no-figures")
