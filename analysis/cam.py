@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): which places of an image raise the score of a class.
+"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) and its relatives: which places of an image a network looks at.
 
 Computed by the package pytorch-grad-cam, with three differences from calling it directly: its maps come out
 un-normalised, the model is left as it was, and the graph it builds is that of the classifier head only.
@@ -14,19 +14,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from analysis.cam_options import KINDS
 from methods.backbone import Classifier
+from suite.errors import unknown
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-def grad_cam(model: Classifier, images: Tensor, labels: Tensor | None = None, *, batch_size: int = 32) -> Tensor:
-    """Grad-CAM at the last block of ``layer4`` for the class `labels`, or the predicted one where that is None.
+def grad_cam(
+    model: Classifier, images: Tensor, labels: Tensor | None = None, *, kind: str = "gradcam", batch_size: int = 32
+) -> Tensor:
+    """Maps at the last block of ``layer4`` for the class `labels`, or the predicted one where that is None.
 
-    images [N, 3, H, W], normalised as for training; labels [N], integers. Returns maps [N, H, W], float32 on the CPU,
-    in units of the logit and never negative: the ReLU of the feature maps weighted by the mean gradient (equations 1
-    and 2 of the paper), bilinearly enlarged. A map is zero everywhere where no place speaks for the class.
+    images [N, 3, H, W], normalised as for training; labels [N], integers; kind: see `analysis.cam_options.KINDS`.
+    Returns maps [N, H, W], float32 on the CPU, never negative, bilinearly enlarged. For Grad-CAM they are in units of
+    the logit: the ReLU of the feature maps weighted by the mean gradient (equations 1 and 2 of the paper), zero
+    everywhere where no place speaks for the class. ``eigencam`` and ``fem`` look at features alone and know no class;
+    the sign of ``eigencam``'s component is the decomposition's, so it may show the background.
 
     The package stretches each map to 0..1, twice: in ``compute_cam_per_layer`` and in ``aggregate_multi_layers``. These
     two are its steps between the map of a layer and the result, and both are overridden here; weights and weighted sum
@@ -46,7 +52,7 @@ def grad_cam(model: Classifier, images: Tensor, labels: Tensor | None = None, *,
         maps = torch.zeros(len(images), *images.shape[2:])
         # Parameters need no gradient: the graph starts at the features, so frozen layers make no difference.
         start = layer.register_forward_hook(lambda _module, _inputs, output: output.detach().requires_grad_())
-        cam = _raw_cam(model, layer)
+        cam = _raw_cam(model, layer, kind)
         try:
             for first in range(0, len(images), batch_size):
                 part = slice(first, first + batch_size)
@@ -69,25 +75,28 @@ def _targets(labels: Tensor | None) -> list[Any] | None:
     return None if labels is None else [ClassifierOutputTarget(label) for label in labels.tolist()]
 
 
-def _raw_cam(model: Classifier, layer: nn.Module) -> Any:
-    """The package's GradCAM without its scaling; calling it gives float32 maps [b, h, w] of `layer`'s size."""
+def _raw_cam(model: Classifier, layer: nn.Module, kind: str) -> Any:
+    """The package's class without its scaling; calling it gives float32 maps [b, h, w] of `layer`'s size."""
     import numpy as np
-    from pytorch_grad_cam import GradCAM  # 4 s: it brings OpenCV, scikit-learn and pyplot
+    import pytorch_grad_cam  # 4 s: it brings OpenCV, scikit-learn and pyplot
 
-    class RawGradCAM(GradCAM):
+    if kind not in KINDS:
+        raise unknown("CAM", kind, KINDS)
+    base: Any = getattr(pytorch_grad_cam, KINDS[kind][0])
+
+    class RawCAM(base):
         def compute_cam_per_layer(
             self, input_tensor: Tensor, targets: list[Any], eigen_smooth: bool
         ) -> list[NDArray[np.float32]]:
             seen = self.activations_and_grads
-            cam = self.get_cam_image(
-                input_tensor, layer, targets, seen.activations[0].numpy(), seen.gradients[0].numpy(), eigen_smooth
-            )
-            return [np.maximum(cam, 0)]
+            gradients = seen.gradients[0].numpy() if self.uses_gradients else None
+            cam = self.get_cam_image(input_tensor, layer, targets, seen.activations[0].numpy(), gradients, eigen_smooth)
+            return [np.maximum(cam, 0, dtype=np.float32)]
 
         def aggregate_multi_layers(self, cam_per_target_layer: list[NDArray[np.float32]]) -> NDArray[np.float32]:
             return cam_per_target_layer[0]  # there is one layer
 
-    return RawGradCAM(model, [layer])
+    return RawCAM(model, [layer])
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def cam_figure(
     boxes: Sequence[Box | None] | None = None,
     title: str = "",
     notes: Sequence[str] = (),
+    colours: str = COLOUR_MAP,
 ) -> Figure:
     """Images in rows; the photograph and then every network's map over it in columns; one colour scale per row.
 
@@ -101,10 +102,10 @@ def cam_figure(
                 axes = panel(row, column)
                 if column == 0:
                     axes.imshow(image)
-                    axes.text(-0.06, 0.5, _lines(label), transform=axes.transAxes, ha="right", va="center", size=6)
+                    axes.text(-0.06, 0.5, wrapped(label), transform=axes.transAxes, ha="right", va="center", size=6)
                 else:
-                    shade = _overlay(axes, image, maps[column - 1][row], highest)
-                _outline(axes, boxes[row])
+                    shade = overlay(axes, image, maps[column - 1][row], highest, colours)
+                outline(axes, boxes[row])
                 if row == 0:
                     name = "Image" if column == 0 else columns[column - 1].label
                     axes.set_title(name, size=7.5, pad=3)
@@ -186,21 +187,23 @@ def save(figure: Figure, stem: Path, record: Mapping[str, object] | None = None)
     return written
 
 
-def _lines(label: str) -> str:
-    """A row's label in lines that fit its column; names with underscores may break after them."""
-    broken = (textwrap.wrap(line.replace("_", "_ "), 15) for line in label.split("\n"))
+def wrapped(label: str, width: int = 15) -> str:
+    """A label in lines of at most `width` letters; names with underscores may break after them."""
+    broken = (textwrap.wrap(line.replace("_", "_ "), width) for line in label.split("\n"))
     return "\n".join(line.replace("_ ", "_") for lines in broken for line in lines)
 
 
-def _overlay(axes: Axes, image: NDArray[np.uint8], shade: NDArray[np.float64], highest: float) -> Any:
+def overlay(
+    axes: Axes, image: NDArray[np.uint8], shade: NDArray[np.float64], highest: float, colours: str = COLOUR_MAP
+) -> Any:
     """The map over the photograph without its colours and its darkness, which would mix with the map's."""
     axes.imshow(image @ np.array([0.299, 0.587, 0.114]), cmap="gray", vmin=DARKEST, vmax=255)
     if not shade.any():
         axes.text(0.5, 0.03, "zero map", transform=axes.transAxes, ha="center", va="bottom", size=6, color="white")
-    return axes.imshow(shade, cmap=COLOUR_MAP, vmin=0, vmax=highest, alpha=ALPHA)
+    return axes.imshow(shade, cmap=colours, vmin=0, vmax=highest, alpha=ALPHA)
 
 
-def _outline(axes: Axes, box: Box | None) -> None:
+def outline(axes: Axes, box: Box | None) -> None:
     """The box as a thin line that shows on light and dark ground. Pixel i covers i - 0.5 .. i + 0.5 in the axes."""
     from matplotlib.patches import Rectangle
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.background_table import background_table
+from analysis.cam_options import KINDS, CamOptions, file_name
 from analysis.grid_table import grid_table
 from analysis.latex import to_latex
 from analysis.localisation_table import localisation_table
 from analysis.metric_text import to_text as metric_view
 from analysis.metric_text import write_metric_table
+from analysis.page import PageFigure, PageTable, Section, write_page
+from analysis.page_build import grid_section, page_figures, report_page
+from analysis.page_metrics import metric_page_table
 from analysis.remarks import in_order
 from analysis.results import ResultLine
 from analysis.table_text import tests_csv, to_csv, to_text
+from suite.data.catalogue import DATASETS
 from suite.grid.spec import GridSpec, load_grid
 from suite.plugin import with_plugins
 from suite.store.atomic import write_text
@@ -32,15 +37,30 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Written:
-    """A grid's report: what to print, and the files."""
+    """A grid's report: what to print, the files, and its part of the page."""
 
     table: Table
     files: list[Path]
+    section: Section
+    entries: Sequence[dict[str, Any]]
     more: list[Table] = field(default_factory=list)  # tables of other protocols, to be printed as well
 
 
-def write_report(workspace: Workspace, grid_name: str, profile: str | None, out: Path, images: int) -> Written:
-    """Write `<grid>.tex` and `.csv` and, with `images` > 0, one Grad-CAM figure per dataset, into `out`.
+def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None, cams: CamOptions) -> None:
+    """Raise UsageError where a named image is a test image of none of the grids' finished cells."""
+    if not cams.files:
+        return
+    from analysis.cam_images import refuse_unknown
+
+    entries = [entry for name in grids for entry in read_cells(workspace.runs, load_grid(name).name, profile)]
+    keys = [entry["measured"]["finetune"] for entry in entries]
+    refuse_unknown(workspace, [key for key in keys if workspace.store.result(key) is not None], cams.files)
+
+
+def write_report(
+    workspace: Workspace, grid_name: str, profile: str | None, out: Path, cams: CamOptions | None
+) -> Written:
+    """Write `<grid>.tex` and `.csv` and, unless `cams` is None, one figure per dataset and kind of CAM, into `out`.
 
     Raises:
         UsageError: the grid was not run here, with several profiles and none is chosen, or with seeds of one cell that
@@ -59,20 +79,49 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
     if table.comparisons:
         files.append(out / f"{grid.name}_tests.csv")
         write_text(files[-1], tests_csv(table))
+    further: list[PageTable] = []
     for measured in (localisation_table, background_table):
         if (more := measured(store, grid, profile, recorded, lines)) is not None:
             files += write_metric_table(more, out)
             views.append(metric_view(more))
+            further.append(metric_page_table(more))
+    figures: list[PageFigure] = []
     if grid.sweep is not None:
         from analysis.scale_figure import scale_figure
 
-        files += scale_figure(grid, table, out / f"{grid.name}_figure")
-    if images:
+        drawn = scale_figure(grid, table, out / f"{grid.name}_figure")
+        figures += page_figures(drawn, f"Sweep of {grid.sweep}")
+        files += drawn
+    if cams is not None:
         from analysis.localisation_figure import localisation_figure
 
-        files += localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
-        files += _figures(workspace, grid, entries, out, images)
-    return Written(to_text(table), files, views)
+        drawn = localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
+        figures += page_figures(drawn, "Accuracy over localisation")
+        files += drawn
+        for title, drawn in _cam_figures(workspace, grid, entries, out, cams):
+            figures += page_figures(drawn, title)
+            files += drawn
+    section = grid_section(store, grid, profile, table, entries, lines, tables=further, figures=figures)
+    return Written(to_text(table), files, section, [] if grid.sweep else entries, views)
+
+
+def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None) -> list[Path]:
+    """Write what all grids of a report share: the poster's panel, where they have its cells, and the page."""
+    sections, files, figures = [report.section for report in reports], list[Path](), list[PageFigure]()
+    if cams is not None:
+        from analysis.cam_stages import write_panels
+
+        entries = [entry for report in reports for entry in report.entries]
+        for panel, drawn in write_panels(workspace, entries, out, cams):
+            figures += page_figures(drawn, panel.title)
+            files += drawn
+    grids = [section.title for section in sections]
+    if figures:
+        profile = ", ".join(dict.fromkeys(section.profile for section in sections))
+        sections.append(
+            Section("stages", "One stage and two", profile, "From the cells of all grids.", figures=figures)
+        )
+    return [*files, write_page(report_page(workspace.store, sections, grids), out)]
 
 
 def _with_weights(store: Store, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -89,13 +138,12 @@ def _with_weights(store: Store, entries: Sequence[dict[str, Any]]) -> list[dict[
     return [entry for entry in entries if there(entry)]
 
 
-def _figures(
-    workspace: Workspace, grid: GridSpec, entries: Sequence[dict[str, Any]], out: Path, images: int
-) -> list[Path]:
-    """One Grad-CAM figure per dataset, of the first seed's fine-tuned networks."""
+def _cam_figures(
+    workspace: Workspace, grid: GridSpec, entries: Sequence[dict[str, Any]], out: Path, cams: CamOptions
+) -> Iterator[tuple[str, list[Path]]]:
+    """Title and files of each figure: one per dataset and kind, of the first seed's fine-tuned networks."""
     from analysis.cam_figure import gradcam_figure
 
-    files: list[Path] = []
     for dataset in grid.datasets:
         finished = [
             entry
@@ -104,6 +152,8 @@ def _figures(
         ]
         first = min((entry["seed"] for entry in finished), default=None)
         chosen = _with_weights(workspace.store, [entry for entry in finished if entry["seed"] == first])
-        if chosen:
-            files += gradcam_figure(workspace, grid, chosen, out / f"{grid.name}_gradcam_{dataset}", images)
-    return files
+        for kind in cams.kinds if chosen else ():
+            name = KINDS[kind][1].partition(" (")[0]
+            title = f"{name} of the fine-tuned networks on {DATASETS[dataset].label}, seed {first}"
+            stem = out / f"{grid.name}_{file_name(kind)}_{dataset}"
+            yield title, gradcam_figure(workspace, grid, chosen, stem, cams, kind)

@@ -32,8 +32,13 @@ def with_notes(table: Table, remarks: Sequence[str]) -> Table:
 
 def row_name(table: Table, row: Row) -> str:
     """The row's label, with its stages where the table has two rows of one method that differ only in them."""
+    return row_label(row) if table.shows_stage2 else row.label
+
+
+def row_label(row: Row) -> str:
+    """The row's label, and that it skips the second stage where it does."""
     skips = row.objective is not None and not row.stage2
-    return f"{row.label} (no stage 2)" if table.shows_stage2 and skips else row.label
+    return f"{row.label} (no stage 2)" if skips else row.label
 
 
 def _protocol(table: Table) -> Iterable[str]:

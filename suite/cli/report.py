@@ -1,4 +1,4 @@
-"""`suite report`: tables and figures from finished results."""
+"""`suite report`: tables, figures and a page from finished results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from analysis.cam_options import COLOUR_MAPS, KINDS, CamOptions
 from suite.cli import options
 
 
@@ -24,36 +25,49 @@ def report(
         Path | None,
         typer.Option("--out", help="folder to write to [default: RUNS/report; with --from-mlflow ./report]"),
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="photographs in a Grad-CAM figure")] = 5,
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="draw the Grad-CAM figures")] = True,
+    cam: Annotated[
+        list[str] | None, typer.Option("--cam", help=f"{', '.join(KINDS)}; repeatable [default: gradcam]")
+    ] = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="photographs in a CAM figure")] = 5,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", help="file name of a test image to show; repeatable [default: drawn]")
+    ] = None,
+    image_seed: Annotated[int, typer.Option("--image-seed", min=0, help="draws the photographs")] = 0,
+    colormap: Annotated[str, typer.Option("--colormap", help=" or ".join(COLOUR_MAPS))] = "viridis",
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="draw the CAM figures")] = True,
 ) -> None:
-    """Write the LaTeX and CSV table of each grid and its Grad-CAM figures, and print the table."""
+    """Write index.html, the LaTeX and CSV table of each grid and its CAM figures, and print the tables."""
     from rich.console import Console
 
-    from analysis.report import write_report
+    from analysis.report import check_images, write_overview, write_report
     from suite.errors import UsageError
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
     if from_mlflow is not None and runs is not None:
         raise UsageError("--from-mlflow and --runs are two places to read results from; give one of them.")
+    asked = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
     load_plugins(plugin or ())
+    grids = list(dict.fromkeys(grid))
     with ExitStack() as stack:
         workspace, place = Workspace.of(None, runs), out
         if from_mlflow is not None:
             from suite.grid.spec import load_grid
             from suite.tracking_read import mirrored
 
-            names = [load_grid(name).name for name in grid]
+            names = [load_grid(name).name for name in grids]
             workspace, place = stack.enter_context(mirrored(from_mlflow, names, profile)), out or Path("report")
             if figures:
                 print("No Grad-CAM figures: MLflow is read without weights and images.", file=sys.stderr)
             figures = False
-        for name in grid:
-            written = write_report(
-                workspace, name, profile, place or workspace.runs / "report", images if figures else 0
-            )
-            for table in (written.table, *written.more):
+        place, cams = place or workspace.runs / "report", asked if figures else None
+        if cams is not None:
+            check_images(workspace, grids, profile, cams)
+        reports = []
+        for name in grids:
+            reports.append(write_report(workspace, name, profile, place, cams))
+            for table in (reports[-1].table, *reports[-1].more):
                 Console().print(table)
-            for path in written.files:
-                print(path)
+        overview = write_overview(workspace, reports, place, cams)
+        for path in [*(path for report in reports for path in report.files), *overview]:
+            print(path)

@@ -158,6 +158,8 @@ def _entry(item: CellJobs, profile: str, overrides: dict[str, Any]) -> dict[str,
         "measured": item.measured,
         "set": overrides,
         "recipe": cell.recipe.model_dump(mode="json"),
+        "origins": dict(cell.resolved.origins),
         "stage1_recipe": cell.stage1 and cell.stage1.recipe.model_dump(mode="json"),
+        "stage1_origins": cell.stage1 and dict(cell.stage1.origins),
         "stage1_checkpoint": item.checkpoint,
     }

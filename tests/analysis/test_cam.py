@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from analysis.cam import grad_cam
+from analysis.cam_options import KINDS, CamOptions
 from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
+from suite.errors import UsageError
 
 
 @pytest.fixture
@@ -44,6 +46,39 @@ def test_maps_equal_the_papers_equations_without_any_scaling(model: Classifier, 
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-7)
 
 
+def test_kinds_that_agree_on_a_pooled_linear_head_and_those_that_do_not(model: Classifier, images: Tensor) -> None:
+    """The gradient is the same at every place there, so that its mean, its product and its share are one thing."""
+    maps = {kind: grad_cam(model, images, LABELS, kind=kind) for kind in KINDS}
+    for kind in ("xgradcam", "hirescam"):
+        torch.testing.assert_close(maps[kind], maps["gradcam"], rtol=1e-3, atol=1e-6)
+    others = [maps[kind] / maps[kind].mean() for kind in KINDS if kind not in {"xgradcam", "hirescam"}]
+    assert all((one - other).abs().max() > 0.01 for n, one in enumerate(others) for other in others[:n])
+    for kind, found in maps.items():
+        assert (found.shape, found.dtype) == ((7, 32, 48), torch.float32), kind
+        assert found.isfinite().all(), kind
+        assert found.min() >= 0, kind
+
+
+def test_layercam_equals_its_equation(model: Classifier, images: Tensor) -> None:
+    """Equation 5 of doi:10.1109/TIP.2021.3089943: features times the positive part of their gradient."""
+    maps = grad_cam(model, images, LABELS, kind="layercam")
+    features = model.backbone(images)  # [N, C, h, w]
+    places = features.shape[2] * features.shape[3]
+    gradient = model.fc.weight[LABELS] / places  # [N, C], of an average and a linear layer
+    small = F.relu((gradient.clamp(min=0)[:, :, None, None] * features).sum(dim=1, keepdim=True))
+    expected = F.interpolate(small, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(maps, expected.detach(), rtol=1e-4, atol=1e-7)
+
+
+def test_unknown_names_are_refused_with_the_nearest(model: Classifier, images: Tensor) -> None:
+    with pytest.raises(UsageError, match=r"did you mean 'gradcam\+\+'"):
+        grad_cam(model, images, LABELS, kind="gradcam+")
+    with pytest.raises(UsageError, match="did you mean 'layercam'"):
+        CamOptions(kinds=("gradcam", "layer_cam"))
+    with pytest.raises(UsageError, match="Known: jet, viridis"):
+        CamOptions(colours="magma")
+
+
 def test_a_classifier_twice_as_steep_gives_maps_twice_as_high(model: Classifier, images: Tensor) -> None:
     before = grad_cam(model, images, LABELS)
     with torch.no_grad():
@@ -57,11 +92,14 @@ def test_without_labels_the_predicted_class_is_explained(model: Classifier, imag
     assert not torch.equal(grad_cam(model, images), grad_cam(model, images, (predicted + 1) % 5))
 
 
-def test_batches_do_not_change_the_maps(model: Classifier, images: Tensor) -> None:
-    torch.testing.assert_close(grad_cam(model, images, LABELS, batch_size=1), grad_cam(model, images, LABELS))
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_do_not_change_the_maps(model: Classifier, images: Tensor, kind: str) -> None:
+    whole = grad_cam(model, images, LABELS, kind=kind)
+    torch.testing.assert_close(grad_cam(model, images, LABELS, kind=kind, batch_size=1), whole, rtol=1e-4, atol=1e-5)
 
 
-def test_the_model_comes_back_as_it_was(model: Classifier, images: Tensor) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_model_comes_back_as_it_was(model: Classifier, images: Tensor, kind: str) -> None:
     model.train()
     model.backbone.layer1.eval()  # a mixture that model.train() would not restore
     for parameter in model.backbone.layer2.parameters():
@@ -73,7 +111,7 @@ def test_the_model_comes_back_as_it_was(model: Classifier, images: Tensor) -> No
     grads = [p.grad for p in model.parameters()]
     values = [None if grad is None else grad.clone() for grad in grads]
 
-    grad_cam(model, images, LABELS)
+    grad_cam(model, images, LABELS, kind=kind)
 
     assert [module.training for module in model.modules()] == modes
     assert [p.requires_grad for p in model.parameters()] == wanted
@@ -93,10 +131,11 @@ def test_the_model_comes_back_even_after_an_error(model: Classifier, images: Ten
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_random_states_are_left_alone(model: Classifier, images: Tensor) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_states_are_left_alone(model: Classifier, images: Tensor, kind: str) -> None:
     model.train()
     before = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
-    grad_cam(model, images, LABELS)
+    grad_cam(model, images, LABELS, kind=kind)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert str(np.random.get_state()) == before[2]
@@ -126,7 +165,8 @@ def test_no_gradient_reaches_the_backbone(model: Classifier, images: Tensor) -> 
     assert below == [False]
 
 
-def test_memory_does_not_grow_over_a_thousand_images(model: Classifier) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_does_not_grow_over_a_thousand_images(model: Classifier, kind: str) -> None:
     """No more than one batch's features and logits are alive when the next batch begins."""
     alive: list[weakref.ref[Tensor]] = []
     counts: list[int] = []
@@ -136,7 +176,7 @@ def test_memory_does_not_grow_over_a_thousand_images(model: Classifier) -> None:
         alive.append(weakref.ref(output))
 
     handles = [model.backbone.layer4.register_forward_hook(watch), model.fc.register_forward_hook(watch)]
-    grad_cam(model, torch.randn(1000, 3, 16, 16), torch.zeros(1000, dtype=torch.long), batch_size=20)
+    grad_cam(model, torch.randn(1000, 3, 16, 16), torch.zeros(1000, dtype=torch.long), kind=kind, batch_size=20)
     for handle in handles:
         handle.remove()
     assert len(counts) == 100

@@ -202,7 +202,7 @@ def test_report_writes_table_and_figures(finished: tuple[Path, dict[str, Any]], 
     assert "BYOL+CVSA" in done.stdout
     names = {path.name for path in tmp_path.iterdir()}
     figures = {f"paper_table1_gradcam_{data}.{kind}" for data in ("cub", "cars") for kind in ("pdf", "png", "json")}
-    assert names == {"paper_table1.tex", "paper_table1.csv"} | figures
+    assert names == {"paper_table1.tex", "paper_table1.csv", "index.html"} | figures
     text = (tmp_path / "paper_table1.tex").read_text()
     for needed in ("drawn by program", "oracle", "Profile tiny"):
         assert needed in " ".join(text.split())
@@ -234,6 +234,27 @@ def test_export_of_what_was_trained(finished: tuple[Path, dict[str, Any]], tmp_p
     assert [job["spec"]["kind"] for job in config["jobs"]] == ["pretrain", "finetune"]
     assert "drawn by a program" in " ".join((tmp_path / "README.md").read_text().split()).lower()
     assert "did you mean 'finetuned'" in suite("export", *GRID, *cell, "--stage", "finetune", expect=2).stderr
+
+
+def test_report_draws_the_maps_and_images_it_is_asked_for(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    runs, _ = finished
+    command = ["report", *GRID, "--runs", runs, "--out", tmp_path, "--colormap", "jet"]
+    suite(*command, "--cam", "layercam", "--cam", "gradcam++", "--images", "1", "--image-seed", "3")
+    record = json.loads((tmp_path / "paper_table1_layercam_cub.json").read_text())
+    assert (record["cam"], record["colormap"], record["image_seed"]) == ("layercam", "jet", 3)
+    image = Path(record["images"][0]).name
+    suite(*command, "--image", image)
+    named = json.loads((tmp_path / "paper_table1_gradcam_cub.json").read_text())
+    assert (named["images"], named["image_seed"]) == (record["images"], None)
+    assert json.loads((tmp_path / "paper_table1_gradcam_cars.json").read_text())["image_seed"] == 0
+    assert image in (tmp_path / "index.html").read_text("utf-8")
+    assert {path.stem for path in tmp_path.glob("*.pdf")} == {
+        f"paper_table1_{kind}_{data}" for kind in ("layercam", "gradcampp", "gradcam") for data in ("cub", "cars")
+    }
+    assert "Did you mean" in suite(*command, "--image", f"x{image}", expect=2).stderr
+    assert "did you mean 'layercam'" in suite(*command, "--cam", "layrcam", expect=2).stderr
 
 
 @pytest.mark.skipif(

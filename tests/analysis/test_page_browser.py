@@ -1,0 +1,155 @@
+"""The report page in a browser without a screen: it sorts, copies, opens what a link points at, and says no error."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from analysis.page import CellDetail, JobDetail, Page, PageCell, PageRow, PageTable, Section, SeedLine, Setting, render
+
+from .test_page import HOSTILE
+
+webdriver: Any = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install -e '.[dev]')")
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+pytestmark = pytest.mark.skipif(
+    None in (CHROMIUM, DRIVER), reason="no browser here (Debian: apt-get install chromium chromium-driver)"
+)
+FLAGS = (
+    *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"),
+    *("disable-component-update", "disable-sync"),
+)
+LATEX, CSV = "\\begin{tabular} 1 & 2 \\\\\n<b>&amp;\n", "row,mean\na,1.5\n"
+
+
+def a_page() -> Page:
+    def row(label: str, *values: float | None) -> PageRow:
+        cells = [PageCell("–" if v is None else f"{v:.2f}", v, link="cell-a", delta="+1.00") for v in values]
+        return PageRow(label, cells)
+
+    measured = [row("b 10", 9.5, 1), row("a 9", 10.25, None), row(HOSTILE, 100, 3), row("c", None, 2)]
+    blocks = [("Measured", measured), ("Published", [row("one", 1, 1), row("two", 2, 0)])]
+    columns = ["CUB", HOSTILE, "NABirds", "Aircraft", "Cars"]
+    wide = [PageRow(r.label, [*r.cells, *r.cells[:1] * 3]) for r in measured]
+    table = PageTable("t", "Title", [HOSTILE], columns, [("Measured", wide), blocks[1]], LATEX, CSV)
+    seeds = [SeedLine(0, {"finetune": "1.00"}, 60, [("finetune", "k1", "done")])]
+    cell = CellDetail(
+        "cell-a", HOSTILE, "CUB", "9.50", ["finetune"], seeds, [(HOSTILE, [Setting("a.b", HOSTILE, "x")])]
+    )
+    job = JobDetail("k1", HOSTILE, "done", 60, 10, "abc", 1, {"w": "0" * 64}, [HOSTILE], HOSTILE, HOSTILE * 5)
+    section = Section("grid-x", HOSTILE, "demo", HOSTILE, tables=[table], cells=[cell])
+    return Page(HOSTILE, [HOSTILE], [section], [job], [{"python": HOSTILE}], [("Seeds", "0")])
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("browser")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"user-data-dir={folder / 'profile'}", "window-size=1280,900"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    (folder / "index.html").write_text(render(a_page()), "utf-8")
+    driver.get((folder / "index.html").as_uri())
+    yield driver
+    driver.quit()
+
+
+def first_column(browser: Any, block: int = 0) -> list[str]:
+    rows = f"[...document.querySelector('table.sortable').tBodies[{block}].rows]"
+    found: list[str] = browser.execute_script(f"return {rows}.map(r => r.cells[0].textContent.slice(0, 5))")
+    return found
+
+
+def heading(browser: Any, column: int) -> Any:
+    return browser.find_elements("css selector", "table.sortable thead button")[column]
+
+
+def states(browser: Any) -> list[str]:
+    heads = browser.find_elements("css selector", "table.sortable thead th")
+    return [head.get_attribute("aria-sort") for head in heads]
+
+
+def test_nothing_was_refused_nothing_was_loaded_and_no_text_ran(browser: Any) -> None:
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return typeof window.hacked") == "undefined"
+    requests = [entry["message"] for entry in browser.get_log("performance") if "requestWillBeSent" in entry["message"]]
+    assert requests
+    assert not any('"url":"http' in message for message in requests)
+    assert HOSTILE in browser.find_element("css selector", "h1").text
+
+
+def test_sorting_by_numbers_by_names_and_back(browser: Any) -> None:
+    start = ["Measu", "b 10", "a 9", HOSTILE[:5], "c"]
+    assert first_column(browser) == start
+    heading(browser, 1).click()
+    assert states(browser)[:3] == ["none", "descending", "none"]
+    assert first_column(browser) == ["Measu", HOSTILE[:5], "a 9", "b 10", "c"]  # 100 before 10.25 before 9.5; a hole
+    assert first_column(browser, 1) == ["Publi", "two", "one"]  # the blocks stay apart
+    heading(browser, 1).send_keys("\ue007")  # Enter
+    assert states(browser)[1] == "ascending"
+    assert first_column(browser) == ["Measu", "b 10", "a 9", HOSTILE[:5], "c"]  # the hole stays last
+    heading(browser, 1).click()
+    assert states(browser)[1] == "none"
+    assert first_column(browser) == start
+    heading(browser, 0).click()
+    assert first_column(browser)[2:] == ["a 9", "b 10", "c"]
+    heading(browser, 2).click()  # another column takes over
+    assert states(browser)[:3] == ["none", "none", "descending"]
+    heading(browser, 2).click()
+    heading(browser, 2).click()
+    assert first_column(browser) == start
+
+
+@pytest.mark.parametrize(("which", "text"), [("Copy as LaTeX", LATEX), ("Copy as CSV", CSV)])
+@pytest.mark.parametrize("clipboard", [True, False])
+def test_copying(browser: Any, which: str, text: str, clipboard: bool) -> None:
+    if clipboard:
+        browser.execute_script("window.kept = []; navigator.clipboard.writeText = async (t) => { kept.push(t); }")
+    else:  # where a page may not write, the old way is tried
+        browser.execute_script(
+            "window.kept = []; navigator.clipboard.writeText = async () => { throw new Error('refused'); };"
+            "document.execCommand = () => { kept.push(document.activeElement.value); return true; };"
+        )
+    button = next(b for b in browser.find_elements("css selector", "[data-copy]") if b.text in {which, "Copied"})
+    button.click()
+    wait(browser, "return window.kept.length")
+    assert browser.execute_script("return window.kept") == [text]
+    assert wait(browser, "return document.getElementById('status').textContent") == f"{which}: copied"
+    wait(browser, f"return document.querySelector('[data-copy=\"t-{which[8:].lower()}\"]').textContent === '{which}'")
+
+
+def wait(browser: Any, script: str) -> Any:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 30).until(lambda driver: driver.execute_script(script))
+
+
+def test_a_number_opens_the_details_behind_it(browser: Any) -> None:
+    assert not browser.find_element("id", "cell-a").get_attribute("open")
+    browser.find_element("css selector", "a.value").click()
+    wait(browser, "return document.getElementById('cell-a').open")
+    browser.find_element("css selector", "#cell-a .jobs a").click()
+    wait(browser, "return document.getElementById('job-k1').open")
+    assert browser.execute_script("return document.activeElement.closest('details').id") == "job-k1"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_width_and_both_schemes(browser: Any, width: int, scheme: str) -> None:
+    feature = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
+    metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
+    assert browser.execute_script("return document.querySelector('.scroll').tabIndex") == 0
+
+
+def test_no_error_was_said_till_the_end(browser: Any) -> None:
+    assert browser.get_log("browser") == []
