@@ -1,7 +1,8 @@
 """MLflow as a mirror of the store: everything it shows can be replayed from `<runs>`, so a dead tracker costs nothing.
 
 Only the parent process talks to MLflow. One experiment per grid; one run per job, found again by its tag `suite.key`;
-one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not).
+one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not). One experiment per study
+of `suite tune` as well, with one run per trial (suite/tuning/mirror.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from filelock import FileLock
 from suite.grid.jobs import ImportSpec
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Store
+from suite.tuning.mirror import read_studies, sync_study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,13 +51,15 @@ class Mirror:
         self._runs: dict[str, Any] = {}  # suite.key or suite.cell -> MLflow run
 
     def sync(self, grid: str | None = None) -> int:
-        """Replay what MLflow lacks, for one grid or all. Returns the number of runs created or changed.
+        """Replay what MLflow lacks, for one grid, one study (`tune/<study>`) or all. Returns the number of runs it
+        created or changed.
 
         Raises whatever the tracker raises; callers that must go on catch it.
         """
-        cells = read_cells(self.store.root, grid)
-        if not cells:
+        cells, studies = read_cells(self.store.root, grid), read_studies(self.store.root, grid)
+        if not cells and not studies:
             return 0
+        (self.store.root / "grids").mkdir(parents=True, exist_ok=True)
         with FileLock(self.store.root / "grids" / ".mlflow.lock"):
             client = self._connect()
             changed = 0
@@ -67,6 +71,10 @@ class Mirror:
                 for key, profile in profiles.items():
                     changed += self._sync_job(client, experiment, key, profile)
                 changed += sum(self._sync_cell(client, experiment, entry) for entry in mine)
+            for study in studies:
+                experiment = self._experiment(client, study.experiment)
+                self._find_runs(client, experiment)
+                changed += sync_study(client, experiment, study, self._runs, _log_metrics, _log_params)
             return changed
 
     def _connect(self) -> MlflowClient:
@@ -92,8 +100,8 @@ class Mirror:
         while True:
             page = client.search_runs([experiment], max_results=1000, page_token=token)
             for run in page:
-                name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
-                if name is not None:
+                names = (run.data.tags.get(f"suite.{kind}") for kind in ("key", "cell", "trial"))
+                if (name := next(filter(None, names), None)) is not None:
                     self._runs[name] = run
             token = page.token
             if not token:

@@ -36,7 +36,7 @@ class Listener(Protocol):
         """An epoch is over."""
 
     def ended(self, job: Job, outcome: str, error: str) -> None:
-        """The job is done, done elsewhere, failed, interrupted or skipped."""
+        """The job is done, done elsewhere, failed, interrupted, left (not wanted any more) or skipped."""
 
 
 @dataclass
@@ -56,6 +56,10 @@ class Options:
     fail_fast: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     asked_to_stop: Callable[[], bool] = lambda: False
+    # For a run that grows as it goes: asked for further jobs, parents first, when a worker has nothing to do; and
+    # whether a job that is in it should be left, with its checkpoint where it has begun.
+    more: Callable[[], Sequence[Job]] | None = None
+    unwanted: Callable[[Job], bool] = lambda _: False
 
 
 def default_workers() -> int:
@@ -102,10 +106,14 @@ class _Worker:
 
     def __init__(self, executor: LocalExecutor, index: int, stop: Any) -> None:
         self.job: Job | None = None
+        self.leave = _CONTEXT.Event()  # this worker's job alone
         self.connection, theirs = _CONTEXT.Pipe()
         device = replace(executor.device, gpu=index % max(1, gpu_count()))
         self.process: BaseProcess = _CONTEXT.Process(
-            target=_serve, args=(theirs, stop, executor.places, device), name=f"suite-worker-{index}", daemon=True
+            target=_serve,
+            args=(theirs, (stop, self.leave), executor.places, device),
+            name=f"suite-worker-{index}",
+            daemon=True,
         )
         with _ThreadEnvironment(device.threads):
             self.process.start()
@@ -113,6 +121,7 @@ class _Worker:
 
     def give(self, job: Job) -> None:
         self.job = job
+        self.leave.clear()
         self.connection.send(job)
 
     def close(self) -> None:
@@ -141,7 +150,7 @@ class _Run:
         if threading.current_thread() is threading.main_thread():
             previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            count = min(self.executor.workers, self.count)
+            count = self.executor.workers if self.options.more else min(self.executor.workers, self.count)
             self.pool = [_Worker(self.executor, index, self.stop) for index in range(count)]
             while self._hand_out():
                 self._listen()
@@ -172,7 +181,9 @@ class _Run:
         if self.stop.is_set():
             return any(worker.job is not None for worker in self.pool)
         for worker in self.pool:
-            if worker.job is None and (job := self._next()) is not None:
+            if worker.job is not None and self.options.unwanted(worker.job):
+                worker.leave.set()
+            if worker.job is None and (job := self._next() or self._further()) is not None:
                 self.listener.started(job)
                 worker.give(job)
         return any(worker.job is not None for worker in self.pool) or bool(self.later)
@@ -187,12 +198,21 @@ class _Run:
                     return None
                 self.later.remove(due)
                 job = due[1]
-            if self.store.result(job.key) is not None:
+            if self.options.unwanted(job):
+                self.ready.forget(job)
+            elif self.store.result(job.key) is not None:
                 self._ended(job, "elsewhere", "")
             elif self.store.status(job.key) == "running":
                 self._postpone(job)
             else:
                 return job
+
+    def _further(self) -> Job | None:
+        while self.options.more and (jobs := self.options.more()):
+            self.ready.add(jobs)
+            if (job := self._next()) is not None:
+                return job
+        return None
 
     def _postpone(self, job: Job) -> None:
         self.later.append((time.monotonic() + _LOOK_AGAIN, job))
@@ -222,7 +242,8 @@ class _Run:
             return
         job, worker.job = worker.job, None
         outcome, error = content
-        self._ended(job, outcome, error)
+        left = outcome == "interrupted" and worker.leave.is_set() and not self.stop.is_set()
+        self._ended(job, "left" if left else outcome, error)
 
     def _ended(self, job: Job, outcome: str, error: str) -> None:
         if outcome == "busy":
@@ -236,6 +257,10 @@ class _Run:
                 self.ready.done(job)
             case "interrupted":
                 self.summary.interrupted = True
+            case "left":
+                self.ready.forget(job)
+                if not self.options.unwanted(job):  # by now it is wanted again
+                    self.ready.add([job])
             case _:
                 self._failed(job, error)
 
@@ -282,7 +307,7 @@ class _ThreadEnvironment:
                 os.environ[name] = value
 
 
-def _serve(connection: Connection, stop: Any, places: Places, device: Device) -> None:
+def _serve(connection: Connection, stops: Sequence[Any], places: Places, device: Device) -> None:
     """A worker's life: take jobs until told to end, or until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -297,7 +322,9 @@ def _serve(connection: Connection, stop: Any, places: Places, device: Device) ->
             last[0] = time.monotonic()
             connection.send(("progress", line))
 
-    stopping: Callable[[], bool] = stop.is_set
+    def stopping() -> bool:
+        return any(stop.is_set() for stop in stops)
+
     while True:
         try:
             job = connection.recv()

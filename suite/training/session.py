@@ -15,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from methods.backbone import Backbone
 from suite.errors import TrainingError
 from suite.training.checkpoint import load_state, save_state
 
@@ -34,6 +35,7 @@ class Session:
     checkpoint_minutes: float = 5.0
     should_stop: Callable[[], bool] = lambda: False
     report: Callable[[dict[str, float]], None] = lambda _: None
+    watch: Callable[[Backbone, int], dict[str, float]] = lambda *_: {}  # measured after an epoch; changes nothing
     seconds_before: float = 0.0  # spent by earlier attempts
     _started: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
