@@ -29,18 +29,21 @@ def tuning_figures(folder: Path) -> list[Path]:
 
     What has nothing to show is left out: no figure before the first complete trial, no curves without pruning.
     """
+    import matplotlib as mpl
+
     study = json.loads((folder / "study.json").read_text("utf-8"))
     trials: Trials = json.loads((folder / "trials.json").read_text("utf-8"))
     importances: dict[str, float] = json.loads((folder / "importances.json").read_text("utf-8"))
     label = f"{_METRICS[study['objective']]} top-1, held-out (%)"
     files: list[Path] = []
-    if any(trial["value"] is not None for trial in trials):
-        files += save(history(trials, label), folder / "history")
-        files += save(slices(trials, study["space"], label), folder / "slice")
-    if importances:
-        files += save(importance(importances), folder / "importance")
-    if any(trial["curve"] for trial in trials):
-        files += save(curves(trials), folder / "curves")
+    with mpl.rc_context(STYLE):
+        if any(trial["value"] is not None for trial in trials):
+            files += save(history(trials, label), folder / "history")
+            files += save(slices(trials, study["space"], label), folder / "slice")
+        if importances:
+            files += save(importance(importances), folder / "importance")
+        if any(trial["curve"] for trial in trials):
+            files += save(curves(trials), folder / "curves")
     return files
 
 
@@ -90,8 +93,8 @@ def slices(trials: Trials, space: dict[str, str], label: str) -> Figure:
 
 def importance(importances: dict[str, float]) -> Figure:
     """Share of each parameter in the differences between trials (PED-ANOVA, arXiv:2304.10255)."""
-    figure, (axes,) = _figure(1)
     ordered = sorted(importances.items(), key=lambda pair: pair[1])
+    figure, (axes,) = _figure(1, 0.7 + 0.3 * len(ordered))
     bars = axes.barh([field for field, _ in ordered], [share for _, share in ordered], color=_BLUE, height=0.5)
     axes.bar_label(bars, fmt="%.2f", padding=2)
     axes.set(xlim=(0, 1.12), ylim=(-0.8, len(ordered) - 0.2), xlabel="importance (PED-ANOVA), shares of 1")
@@ -113,24 +116,23 @@ def curves(trials: Trials) -> Figure:
         if pruned:
             axes.plot(epochs[-1:], values[-1:], "x", color=_ORANGE, markersize=4)
     for text, style, colour in (("gone through", ".-", _BLUE), ("pruned", "x-", _GREY)):
-        axes.plot([], [], style, color=colour, markersize=4, linewidth=0.8, label=text)
+        if text != "pruned" or any(trial["state"] == "pruned" for trial in shown):
+            axes.plot([], [], style, color=colour, markersize=4, linewidth=0.8, label=text)
     axes.set(xlabel="epoch of pretraining", ylabel="kNN top-1, held-out (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
-def _figure(panels: int) -> tuple[Figure, list[Axes]]:
-    import matplotlib as mpl
+def _figure(panels: int, height: float = HEIGHT) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH * panels, HEIGHT), layout="constrained")
-        found = list(figure.subplots(1, panels, squeeze=False, sharey=True)[0])
-        for axes in found:
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(visible=True, axis="y", linewidth=0.3, alpha=0.6)
-            axes.margins(y=0.12)
+    figure = Figure(figsize=(WIDTH * panels, height), layout="constrained")
+    found = list(figure.subplots(1, panels, squeeze=False, sharey=True)[0])
+    for axes in found:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=True, axis="y", linewidth=0.3, alpha=0.6)
+        axes.margins(y=0.12)
     return figure, found
 
 
@@ -144,8 +146,12 @@ def _at_edge(axes: Axes, places: Sequence[float], label: str) -> None:
 def _positions(axes: Axes, field: str, text: str, trials: Trials) -> Any:
     """Where a trial stands on the axis of a parameter: its number, or the place of its choice."""
     if ":" in text:
+        low, high = (float(end) for end in text.split(":")[:2])
         if text.endswith(":log"):
             axes.set_xscale("log")
+            axes.set_xlim(low / 1.1, high * 1.1)
+        else:
+            axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         return lambda trial: trial["params"][field]
     choices = list(dict.fromkeys(sorted((trial["params"][field] for trial in trials), key=str)))
     axes.set_xticks(range(len(choices)), [str(choice) for choice in choices])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -124,7 +125,7 @@ def _print(outcome: TuningOutcome, figures: list[str], following: str) -> None:
         best = outcome.trials[outcome.best]
         values = ", ".join(f"{field} {_text(value)}" for field, value in best["params"].items())
         print(f"best: trial {outcome.best}, {values}: {best['value']:.2f} % on held-out training images")
-    print(f"figures: {', '.join(figures) or 'none yet'}")
+    print(f"figures: {', '.join(Path(path).name for path in figures) or 'none yet'}")
     if outcome.interrupted:
         print("interrupted; the same command goes on where it stopped.")
     elif following:

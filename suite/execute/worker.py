@@ -201,7 +201,7 @@ def _dispatch(
                     "saliency: %d images fall back to the whole image %s", counts["saliency_fallbacks"], maps.fallbacks
                 )
             whole = SplitSource(images, "train", maps)
-            if online is not None and images.facts.classes:
+            if online is not None and spec.data.name in online.datasets:
                 session.watch = online.watch(spec, whole, session.fabric.device)
             source = held_out_parts(whole, spec.held_out, spec.seed)[0] if spec.held_out else whole
             return pretrain(spec, source, init, session), counts | {"n_train": len(source)}

@@ -29,6 +29,7 @@ _CHUNK = 512  # images whose crops are in memory at a time
 class OnlineKnn:
     """What to measure and when."""
 
+    datasets: tuple[str, ...]  # those that are judged; not the ones of a first stage
     every: int  # epochs
     held_out: float  # share of every class that is classified, by what is left of the training split
     eval_resize: float  # as of the recipe's probe

@@ -105,7 +105,8 @@ class Tuning:
         if recipe.probe is None or recipe.probe.knn is None:
             raise UsageError("pruning needs probe.knn in the recipe: its k and T. Or tune with --pruner none.")
         every = self.request.knn_every or max(1, recipe.pretrain.epochs // 10)
-        return OnlineKnn(every, recipe.finetune.held_out, recipe.probe.eval_resize, recipe.probe.knn)
+        datasets = tuple(sorted({cell.dataset for cell in self.cells}))
+        return OnlineKnn(datasets, every, recipe.finetune.held_out, recipe.probe.eval_resize, recipe.probe.knn)
 
     @property
     def facts(self) -> dict[str, Any]:
