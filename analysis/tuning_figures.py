@@ -117,7 +117,8 @@ def curves(trials: Trials) -> Figure:
             axes.plot(epochs[-1:], values[-1:], "x", color=_ORANGE, markersize=4)
     for text, style, colour in (("gone through", ".-", _BLUE), ("pruned", "x-", _GREY)):
         if text != "pruned" or any(trial["state"] == "pruned" for trial in shown):
-            axes.plot([], [], style, color=colour, markersize=4, linewidth=0.8, label=text)
+            edge = _ORANGE if text == "pruned" else colour
+            axes.plot([], [], style, color=colour, markeredgecolor=edge, markersize=4, linewidth=0.8, label=text)
     axes.set(xlabel="epoch of pretraining", ylabel="kNN top-1, held-out (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper center", ncols=2, frameon=False)

@@ -58,7 +58,7 @@ def tune(
     from suite.grid.spec import load_grid
     from suite.grid.validate import validated
     from suite.plugin import with_plugins
-    from suite.tuning.run import Request, Tuning
+    from suite.tuning.request import Request, Tuning
     from suite.tuning.run import tune as run_study
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -72,7 +72,7 @@ def tune(
     tuning = Tuning(plan, with_plugins(load_grid(grid)), chosen.selection, profile, request)
     outcome = run_study(tuning, workers)
     figures = [str(path) for path in tuning_figures(tuning.folder)]
-    following = outcome.next_command(_selectors(chosen))
+    following = outcome.next_command(grid, _selectors(chosen))
     if json_:
         print(json.dumps({**_facts(outcome), "figures": figures, "next": following}, indent=2))
     else:
@@ -129,9 +129,9 @@ def _print(outcome: TuningOutcome, figures: list[str], following: str) -> None:
     if outcome.interrupted:
         print("interrupted; the same command goes on where it stopped.")
     elif following:
-        if outcome.profile is None:
-            print("no profile can say this: sections are shared with what was not tuned.")
         print(f"next: {following}")
+    elif outcome.best is not None:
+        print("no profile was written: the rows that were tuned share its sections with what was not.")
 
 
 def _text(value: Any) -> str:

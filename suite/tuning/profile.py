@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from methods.registry import OBJECTIVES, VIEWS
 from suite.grid.cells import STAGE1, Cell
 from suite.grid.recipe import Profile, Resolved, applies, first_stage
 from suite.grid.spec import Row
@@ -17,18 +18,17 @@ from suite.tuning.space import Value, current_values
 Place = tuple[str, ...]  # keys from the top of a profile
 
 
-def edits(profile: Profile, cells: Sequence[Cell], best: Mapping[str, Value]) -> dict[Place, Value]:
+def edits(profile: Profile, cells: Sequence[Cell], best: Mapping[str, Value]) -> dict[Place, Any]:
     """Where in the profile the values of `best` belong: each goes to the section that its field comes from now.
 
     A section may serve other rows too (all fine-tuning has one recipe); theirs change with it. A first stage that
     reads the same section keeps its value, which is then written into the profile's section of that stage.
     """
-    return {
-        place: value for field, tuned in best.items() for cell in cells for place, value in _edits(cell, field, tuned)
-    }
+    tuned = {place: v for field, value in best.items() for cell in cells for place, v in _edits(cell, field, value)}
+    return {place: value for cell in cells for place, value in _plugins_edits(cell, profile)} | tuned
 
 
-def edited(text: str, changes: Mapping[Place, Value]) -> str:
+def edited(text: str, changes: Mapping[Place, Any]) -> str:
     """A profile's text with these values in place of its own."""
     for place, value in changes.items():
         text = _set(text, place, value)
@@ -59,6 +59,27 @@ def _edits(cell: Cell, field: str, value: Value) -> Iterator[tuple[Place, Value]
         yield (STAGE1[:-1], cell.row.stage1, *field.split(".")), current_values(STAGE1 + field, [cell])[0]
 
 
+def _plugins_edits(cell: Cell, profile: Profile) -> Iterator[tuple[Place, Any]]:
+    """What a plugin says for this profile by its name, which the new profile no longer has."""
+    known = (("objectives", OBJECTIVES, cell.row.objective), ("views", VIEWS, cell.row.views))
+    for section, entries, name in known:
+        if name in entries:
+            for path, value in _leaves(entries[name].by_profile.get(profile.name, {})):
+                own: Any = getattr(profile, section).get(name, {})
+                for key in path:
+                    own = own.get(key) if isinstance(own, dict) else None
+                if own is None:
+                    yield (section, name, *path), value
+
+
+def _leaves(values: Mapping[str, Any], above: Place = ()) -> Iterator[tuple[Place, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
 def _place(field: str, resolved: Resolved, row: Row) -> Place:
     """The section a field's value comes from, or, where it is a default, the one it belongs to."""
     head, *rest = field.split(".")
@@ -74,7 +95,7 @@ def _place(field: str, resolved: Resolved, row: Row) -> Place:
     return ("defaults", head, *rest)
 
 
-def _set(text: str, place: Place, value: Value, comment: str = "tuned, see the top of this file; before: ") -> str:
+def _set(text: str, place: Place, value: Any, comment: str = "tuned, see the top of this file; before: ") -> str:
     node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
     for depth, key in enumerate(place):
         entry = next(((k, v) for k, v in node.value if k.value == key), None)
@@ -92,7 +113,7 @@ def _set(text: str, place: Place, value: Value, comment: str = "tuned, see the t
     return text[:start] + _scalar(value) + said + after
 
 
-def _inserted(text: str, node: Any, rest: Place, value: Value, comment: str) -> str:
+def _inserted(text: str, node: Any, rest: Place, value: Any, comment: str) -> str:
     """A key that is not there yet, as the first of its mapping."""
     inner = _scalar(value)
     for key in reversed(rest[1:]):
@@ -116,5 +137,5 @@ def _written_out(text: str, key: Any, node: Any) -> str:
     return text[: alias.start(1)] + flow + text[alias.end(1) :]
 
 
-def _scalar(value: Value) -> str:
-    return str(yaml.safe_dump(value, width=10**6)).splitlines()[0]
+def _scalar(value: Any) -> str:
+    return str(yaml.safe_dump(value, width=10**6, default_flow_style=True)).splitlines()[0]

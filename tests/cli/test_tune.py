@@ -142,8 +142,8 @@ def test_mistakes_cost_nothing(tuned: tuple[Path, dict[str, Any]], drawn: Path, 
 @pytest.mark.slow
 def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     long = [
-        "--param", "views.scale", "--trials", "4", "--workers", "1", "--json", "--set", "pretrain.epochs=60",
-        "--knn-every", "20",
+        "--param", "views.scale", "--trials", "3", "--workers", "1", "--json", "--set", "pretrain.epochs=9",
+        "--knn-every", "3",
     ]  # fmt: skip
     calm = json.loads(suite(*command(drawn, tiny_profile, tmp_path / "calm", *long)).stdout)
     arguments = [*SUITE, *map(str, command(drawn, tiny_profile, tmp_path / "killed", *long))]
@@ -152,9 +152,9 @@ def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path, drawn: Path, 
     for _ in range(40):
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
         assert process.stderr is not None
-        for line in process.stderr:  # from the first line about a job on, it has up to three seconds to live
-            if b"start " in line and kills < 6:
-                time.sleep(rng.uniform(0, 3))
+        for line in process.stderr:  # from the first line about a job on, it has up to two seconds to live
+            if b"start " in line and kills < 5:
+                time.sleep(rng.uniform(0, 2))
                 process.send_signal(signal.SIGKILL)
                 kills += 1
                 break

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,3 +89,29 @@ def test_an_alias_is_written_out_where_a_value_in_it_changes() -> None:
         "two": {"scale": 0.5, "more": [1, 2]},
     }
     assert "# as one" in after
+
+
+def test_a_plugins_values_for_the_profile_by_its_name_are_kept() -> None:
+    plugin = Path(__file__).resolve().parents[2] / "examples" / "barlow_twins.py"
+    code = f"""
+import yaml
+from pathlib import Path
+from suite.plugin import load_plugins, with_plugins
+from suite.grid.cells import Selection, cells
+from suite.grid.recipe import Profile, load_profile, profile_path
+from suite.grid.spec import load_grid
+from suite.tuning.profile import edited, edits, renamed
+load_plugins([Path({str(plugin)!r})])
+grid, demo = with_plugins(load_grid("paper_table1")), load_profile("demo")
+def recipe(profile, **overrides):
+    (cell,) = cells(grid, profile, Selection(("cub",), ("barlow_twins",), overrides=overrides))
+    return cell.recipe
+best = {{"objective.off_diagonal": 0.01}}
+chosen = cells(grid, demo, Selection(("cub",), ("barlow_twins",)))
+text = renamed(edited(profile_path("demo").read_text("utf-8"), edits(demo, chosen, best)), "mine", "", "")
+after = recipe(Profile.model_validate(yaml.safe_load(text)))
+assert after == recipe(demo, **best), after
+assert after.objective.dim == 128  # the plugin's for the demo; 2048 elsewhere
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

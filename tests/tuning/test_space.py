@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from suite.errors import UsageError
 from suite.grid.cells import Cell, Selection, cells
 from suite.grid.recipe import load_profile
-from suite.grid.spec import load_grid
+from suite.grid.spec import EXPERIMENTS, load_grid
 from suite.tuning.space import Parameter, current_values, grid_points, parse_space
 
 
@@ -41,6 +42,16 @@ def test_a_bare_field_takes_its_range_from_the_posters_figure() -> None:
     assert scale.value(0.08 + 27 * 0.01) == 0.35  # not 0.35000000000000003, which would be another job
     with pytest.raises(UsageError, match=r"views.flip_p needs values.*It is 0.5 now.*views.scale"):
         parse("views.flip_p")
+
+
+def test_every_range_of_its_own_is_valid() -> None:
+    fields = list(yaml.safe_load((EXPERIMENTS / "search_spaces.yaml").read_text("utf-8")))
+    assert "views.scale" in fields
+    for parameter in parse_space(fields, chosen()):
+        assert all(parameter.holds(value) for value in parameter.grid())
+        for value in parameter.ends:
+            cells(load_grid("paper_table1"), load_profile("demo"),
+                  Selection(("cub",), ("byol_cvsa",), overrides={parameter.field: value}))  # fmt: skip
 
 
 def test_grids_are_every_combination() -> None:

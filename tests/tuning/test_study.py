@@ -82,6 +82,14 @@ def test_more_trials_go_on_as_if_they_had_been_asked_for_at_once(tmp_path: Path,
     toy.tune(tmp_path, 6)
     assert toy.tune(tmp_path, 6) == calm[:6]
     assert toy.tune(tmp_path, TRIALS) == calm
+    assert toy.tune(tmp_path, 3) == calm
+
+
+def test_successive_halving(tmp_path: Path) -> None:
+    halved = toy.tune(tmp_path / "straight", TRIALS, pruner="halving")
+    toy.tune(tmp_path / "continued", 7, pruner="halving")
+    assert toy.tune(tmp_path / "continued", TRIALS, pruner="halving") == halved
+    assert Counter(trial["state"] for trial in halved)["pruned"] >= 4
 
 
 def test_equal_values_cost_nothing(tmp_path: Path) -> None:
@@ -114,6 +122,13 @@ def test_a_trial_whose_job_fails_has_failed_and_the_others_go_on(tmp_path: Path)
     trials = toy.tune(tmp_path, 8, pruner="none", fails="b")
     assert {(trial["params"]["kind"], trial["state"]) for trial in trials} == {("a", "complete"), ("b", "fail")}
     assert {trial["note"] for trial in trials if trial["state"] == "fail"} == {"boom"}
+
+
+def test_a_trial_whose_worker_was_killed_stays_open_for_the_next_time(tmp_path: Path) -> None:
+    calm = toy.tune(tmp_path / "calm", 6, pruner="none", sampler="random")
+    trials = toy.tune(tmp_path / "killed", 6, pruner="none", sampler="random", fails="b", kind="killed")
+    assert {(trial["params"]["kind"], trial["state"]) for trial in trials} == {("a", "complete"), ("b", "running")}
+    assert toy.tune(tmp_path / "killed", 6, pruner="none", sampler="random") == calm
 
 
 def test_another_space_under_the_same_name_is_refused(tmp_path: Path) -> None:

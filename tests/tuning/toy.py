@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from methods.args import BackboneArgs
 from suite.grid.jobs import ImportSpec, Job
@@ -59,8 +59,9 @@ class Plan:
 class Executor:
     """One job after another in this process, as LocalExecutor with one worker."""
 
-    def __init__(self, root: Path, pause: float, fails: str = "") -> None:
-        self.store, self.log, self.pause, self.fails = Store(root), root / "trained.log", pause, fails
+    def __init__(self, root: Path, pause: float, fails: str, kind: Literal["failed", "killed"]) -> None:
+        self.store, self.log, self.pause = Store(root), root / "trained.log", pause
+        self.fails, self.kind = fails, kind
 
     def run(self, tuner: Tuner) -> None:
         while jobs := tuner.more():
@@ -81,7 +82,7 @@ class Executor:
                 tuner.ended(job, "left", "")
                 return
         if self.fails and self.fails in params_of(job)["kind"]:
-            self.store.fail(job.key, Failure(error="boom", kind="failed", traceback=""))
+            self.store.fail(job.key, Failure(error="boom", kind=self.kind, traceback=""))
             tuner.ended(job, "failed", "boom")
             return
         self.store.finish(
@@ -108,13 +109,14 @@ def tune(
     sampler: Sampler = "tpe",
     pruner: Pruner = "median",
     fails: str = "",
+    kind: Literal["failed", "killed"] = "failed",
 ) -> list[dict[str, Any]]:
     """Bring the study under `root` to `trials` trials. Returns its trials."""
     root.mkdir(parents=True, exist_ok=True)
     facts = {"space": {parameter.field: parameter.text for parameter in space}}
     first = FIRST if all(parameter.holds(FIRST[parameter.field]) for parameter in space) else {}
     with opened(root / "tuning" / "toy", facts, space, sampler, pruner, 0, first) as study:
-        executor = Executor(root, pause, fails)
+        executor = Executor(root, pause, fails, kind)
         executor.run(Tuner(study, trials, Plan, lambda _: None, executor.store, Silent(), lambda _: None))  # type: ignore[arg-type]
         study.write()
         return study.facts()
