@@ -37,13 +37,13 @@ def tune(
         str, typer.Option("--pruner", help="median, halving or none: stops trials by their kNN curve in pretraining")
     ] = "median",
     knn_every: Annotated[
-        int | None, typer.Option("--knn-every", min=1, help="epochs between its points [default: a tenth of all]")
+        int | None, typer.Option("--knn-every", min=1, help="epochs between two points of the curve (default: a tenth)")
     ] = None,
     pretrain_on: Annotated[
         str, typer.Option("--pretrain-on", help="all images, the held-out ones without labels; or rest, without them")
     ] = "all",
     seed: Annotated[int, typer.Option("--seed", help="of the sampler")] = 0,
-    study: Annotated[str | None, typer.Option("--study", help="name [default: from what is tuned]")] = None,
+    study: Annotated[str | None, typer.Option("--study", help="its name (default: from what is tuned)")] = None,
     set_: options.Set = None,
     stage1: options.Stage1 = None,
     plugin: options.Plugins = None,
