@@ -2,7 +2,8 @@
 
 Only the parent process talks to MLflow. One experiment per grid; one run per job, found again by its tag `suite.key`;
 one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not). Cells as they were
-recorded (cell.json), jobs and results are artifacts: `tracking_read` makes a store of them again.
+recorded (cell.json), jobs and results are artifacts: `tracking_read` makes a store of them again. One experiment per
+study of `suite tune` as well, with one run per trial (suite/tuning/mirror.py).
 
 Every step may be repeated, for a server can die between any two of them: parameters are there once `suite.synced_step`
 is, a run's status comes last, and times of metrics follow from the store, so that MLflow knows a point it has already.
@@ -32,6 +33,7 @@ from suite.store.atomic import write_text
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Status, Store
 from suite.tracking_batch import TEXT_LENGTH, log_batch, points
+from suite.tuning.mirror import read_studies, sync_study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -98,17 +100,19 @@ class Mirror:
         self._token = uuid.uuid4().hex
 
     def sync(self, grid: str | None = None, holes: bool = True) -> int:
-        """Replay what MLflow lacks, for one grid or all. Returns the number of runs created or changed.
+        """Replay what MLflow lacks, for one grid, one study (`tune/<study>`) or all. Returns the number of runs it
+        created or changed.
 
         `holes`: cells of which nothing has run yet get their (scheduled) run as well, for a report to name them.
 
         Raises whatever the tracker raises; callers that must go on catch it.
         """
-        cells = read_cells(self.store.root, grid)
-        if not cells:
+        cells, studies = read_cells(self.store.root, grid), read_studies(self.store.root, grid)
+        if not cells and not studies:
             return 0
         self.behind = False
         folder = self.store.root / "grids"
+        folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".mlflow.lock"):
             client = self._connect()
             if not self._looked or not self._was_last(folder / ".mlflow.last"):
@@ -122,6 +126,9 @@ class Mirror:
                     self._known |= {(experiment, tag): _Known.of(run) for tag, run in runs}
                 mine = [entry for entry in cells if entry["grid"] == name]
                 changed += self._sync_grid(client, experiment, mine, holes)
+            for study in studies:
+                experiment = self._experiment(client, study.experiment)
+                changed += sync_study(client, experiment, study, find_runs(client, experiment))
             self._looked = True
             return changed
 
@@ -314,14 +321,14 @@ class BackgroundMirror:
 
 
 def find_runs(client: MlflowClient, experiment: str) -> dict[str, Any]:
-    """The runs that this module made in an experiment, by their tag `suite.key` or `suite.cell`."""
+    """The runs of an experiment that the suite made, by their tag `suite.key`, `suite.cell` or `suite.trial`."""
     found: dict[str, Any] = {}
     token = None
     while True:
         page = client.search_runs([experiment], max_results=1000, page_token=token)
         for run in page:
-            name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
-            if name is not None:
+            names = (run.data.tags.get(f"suite.{kind}") for kind in ("key", "cell", "trial"))
+            if (name := next(filter(None, names), None)) is not None:
                 found[name] = run
         token = page.token
         if not token:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from suite.cli import data, doctor, export, plan, report, run, status, sync
+from suite.cli import data, doctor, export, plan, report, run, status, sync, tune
 from suite.errors import SuiteError, TrainingError
 
 _DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}  # the user's to mend, no traceback
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
+app.command("tune")(tune.tune)
 app.command("status")(status.status)
 app.command("cancel")(status.cancel)
 app.command("report")(report.report)

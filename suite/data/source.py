@@ -64,6 +64,10 @@ class Part:
         self._positions = positions.tolist()
         self.labels = source.labels[positions]
 
+    def slice(self, start: int, end: int) -> Part:
+        """A part of this part."""
+        return Part(self._source, torch.tensor(self._positions[start:end]))
+
     def __len__(self) -> int:
         return len(self._positions)
 

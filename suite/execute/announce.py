@@ -74,7 +74,7 @@ class PlainLines:
     def started(self, job: Job) -> None:
         """Announce a start."""
         self._last[job.key] = time.monotonic()
-        self._say(f"start {job.name} ({job.key})")
+        self.say(f"start {job.name} ({job.key})")
 
     def progress(self, job: Job, line: dict[str, float]) -> None:
         """Announce an epoch, unless one was announced just before."""
@@ -82,7 +82,7 @@ class PlainLines:
         if now - self._last.get(job.key, 0.0) < 5 or (found := Progress.of(job.spec, line)) is None:
             return
         self._last[job.key] = now
-        self._say(
+        self.say(
             f"{job.name}: epoch {found.epoch}/{found.epochs}, loss {found.loss:.4f}, "
             f"{found.images_per_second:.0f} images/s, {duration(found.seconds_left)} left"
         )
@@ -90,9 +90,10 @@ class PlainLines:
     def ended(self, job: Job, outcome: str, error: str) -> None:
         """Announce an end."""
         self.ends += 1
-        self._say(f"{outcome} {job.name}" + (f": {error}" if error else ""))
+        self.say(f"{outcome} {job.name}" + (f": {error}" if error else ""))
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line."""
         print(f"[{self.ends}/{self.total}] {text}", file=sys.stderr, flush=True)
 
 
@@ -149,7 +150,11 @@ class LiveTable:
         self.ends += 1
         if outcome in {"failed", "skipped", "interrupted"}:
             self.failures += outcome != "interrupted"
-            self.console.print(f"{outcome} {job.name}" + (f": {error}" if error else ""), markup=False, highlight=False)
+            self.say(f"{outcome} {job.name}" + (f": {error}" if error else ""))
+
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
+        self.console.print(text, markup=False, highlight=False)
 
     def table(self) -> Group:
         """What is drawn."""

@@ -41,7 +41,7 @@ class Listener(Protocol):
         """An epoch is over."""
 
     def ended(self, job: Job, outcome: str, error: str) -> None:
-        """The job is done, done elsewhere, failed, interrupted or skipped."""
+        """The job is done, done elsewhere, failed, interrupted, left (not wanted any more) or skipped."""
 
 
 @dataclass
@@ -62,6 +62,10 @@ class Options:
     fail_fast: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     asked_to_stop: Callable[[], bool] = lambda: False
+    # For a run that grows as it goes: asked for further jobs, parents first, when a worker has nothing to do; and
+    # whether a job that is in it should be left, with its checkpoint where it has begun.
+    more: Callable[[], Sequence[Job]] | None = None
+    unwanted: Callable[[Job], bool] = lambda _: False
 
 
 class Executor(Protocol):
@@ -173,11 +177,12 @@ class _Worker:
     def __init__(self, executor: LocalExecutor, index: int, stop: Any) -> None:
         self.index = index
         self.job: Job | None = None
+        self.leave = _CONTEXT.RawValue(ctypes.c_bool, False)  # this worker's job alone
         self.connection, theirs = _CONTEXT.Pipe()
         device = executor.device_of(index)
         self.process: BaseProcess = _CONTEXT.Process(
             target=_serve,
-            args=(theirs, stop, executor.places, device),
+            args=(theirs, (stop, self.leave), executor.places, device),
             name=f"suite-worker-{index}",
             daemon=device.devices == 1,  # a daemon may not have children, which a group's process 0 has
         )
@@ -188,6 +193,7 @@ class _Worker:
 
     def give(self, job: Job) -> bool:
         """False where the process is gone."""
+        self.leave.value = False
         try:
             self.connection.send(job)
         except OSError:
@@ -225,7 +231,8 @@ class _Run:
         if threading.current_thread() is threading.main_thread():
             previous = {number: signal.signal(number, self._interrupt) for number in _STOPPING}
         try:
-            for index in range(min(self.executor.workers, self.count)):
+            count = self.executor.workers if self.options.more else min(self.executor.workers, self.count)
+            for index in range(count):
                 self.pool.append(_Worker(self.executor, index, self.stop))
             while self._hand_out():
                 self._listen()
@@ -263,7 +270,9 @@ class _Run:
                 self._tell("stopping: saving the running jobs (once more to kill)")
             return any(worker.job is not None for worker in self.pool)
         for worker in list(self.pool):
-            if worker.job is None and (job := self._next()) is not None:
+            if worker.job is not None and self.options.unwanted(worker.job):
+                worker.leave.value = True
+            if worker.job is None and (job := self._next() or self._further()) is not None:
                 self.listener.started(job)
                 while not worker.give(job):  # killed while it had nothing to do
                     worker = self._replace(worker)  # noqa: PLW2901
@@ -279,6 +288,9 @@ class _Run:
                     return None
                 self.later.remove(due)
                 job = due[1]
+            if self.options.unwanted(job):
+                self.ready.forget(job)
+                continue
             match self.store.status(job.key):
                 case "done":
                     self._ended(job, "elsewhere", "")
@@ -286,6 +298,13 @@ class _Run:
                     self._postpone(job)
                 case _:
                     return job
+
+    def _further(self) -> Job | None:
+        while self.options.more and (jobs := self.options.more()):
+            self.ready.add(jobs)
+            if (job := self._next()) is not None:
+                return job
+        return None
 
     def _postpone(self, job: Job) -> None:
         self.later.append((time.monotonic() + _LOOK_AGAIN, job))
@@ -316,7 +335,8 @@ class _Run:
             return
         job, worker.job = worker.job, None
         outcome, error = content
-        self._ended(job, outcome, error)
+        left = outcome == "interrupted" and worker.leave.is_set() and not self.stop.value
+        self._ended(job, "left" if left else outcome, error)
 
     def _ended(self, job: Job, outcome: str, error: str) -> None:
         if outcome == "busy":
@@ -330,6 +350,10 @@ class _Run:
                 self.ready.done(job)
             case "interrupted":
                 self.summary.interrupted = True
+            case "left":
+                self.ready.forget(job)
+                if not self.options.unwanted(job):  # by now it is wanted again
+                    self.ready.add([job])
             case _:
                 self._failed(job, error)
 
@@ -395,7 +419,7 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, stop: Any, places: Places, device: Device) -> None:
+def _serve(connection: Connection, stops: Sequence[Any], places: Places, device: Device) -> None:
     """A worker's life: take jobs until told to end, or until the parent is gone."""
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)  # the parent decides what they mean; it kills, where it must
@@ -413,7 +437,7 @@ def _serve(connection: Connection, stop: Any, places: Places, device: Device) ->
             connection.send(("progress", line))
 
     def stopping() -> bool:
-        return bool(stop.value)
+        return any(stop.value for stop in stops)
 
     with closing(Members(device)) as crew, suppress(EOFError):
         while (job := connection.recv()) is not None:

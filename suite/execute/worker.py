@@ -33,6 +33,7 @@ from suite.grid.recipe import Precision
 from suite.store.claim import ClaimLost
 from suite.store.store import Failure, Result, Store, sha256
 from suite.store.throughput import record_speed
+from suite.training.online import OnlineKnn
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Device:
     threads: int = 1  # per process
     checkpoint_minutes: float = 5.0
     devices: int = 1  # processes that train a job together, one device each
+    online: OnlineKnn | None = None  # measured beside pretraining, for `suite tune`
 
     @property
     def kind(self) -> Literal["cpu", "cuda"]:
@@ -209,7 +211,7 @@ def _trained(
         tuned = store.weights(spec.finetune, "model.safetensors")
         outcome, counts = _measure(spec, places, init, tuned, session)
     else:
-        outcome, counts = _dispatch(spec, places, init, session)
+        outcome, counts = _dispatch(spec, places, init, session, device.online)
     return outcome, counts, session.seconds
 
 
@@ -253,16 +255,20 @@ def _measure(
 
 
 def _dispatch(
-    spec: PretrainSpec | FinetuneSpec | ProbeSpec, places: Places, init: Path | None, session: Any
+    spec: PretrainSpec | FinetuneSpec | ProbeSpec,
+    places: Places,
+    init: Path | None,
+    session: Any,
+    online: OnlineKnn | None = None,
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Map the decoded data and call the loop of the job's kind. Returns its outcome and the counts to record."""
     from suite.data.images import open_store, store_folder
     from suite.data.maps import open_maps
-    from suite.data.source import Part, SplitSource, held_out
+    from suite.data.source import SplitSource
+    from suite.training.evaluation import held_out_parts
     from suite.training.finetune import finetune
     from suite.training.pretrain import pretrain
     from suite.training.probe import probe
-    from suite.training.schedule import generator
 
     images = open_store(store_folder(places.cache, spec.data.name, spec.data.fingerprint, spec.data.store_size))
     counts = {"n_train": len(images.indices("train"))}
@@ -274,13 +280,16 @@ def _dispatch(
                 log.info(
                     "saliency: %d images fall back to the whole image %s", counts["saliency_fallbacks"], maps.fallbacks
                 )
-            return pretrain(spec, SplitSource(images, "train", maps), init, session), counts
-        case FinetuneSpec() if spec.held_out:
-            whole = SplitSource(images, "train")
-            fit_on, choose_on = held_out(whole.labels, spec.held_out, generator(spec.seed, "held-out"))
-            parts = Part(whole, fit_on), Part(whole, choose_on)
-            counts = {"n_train": len(parts[0]), "n_held_out": len(parts[1])}
-            return finetune(spec, *parts, len(images.facts.classes), init, session), counts
+            whole = SplitSource(images, "train", maps)
+            if online is not None and spec.data.name in online.datasets:
+                session.watch = online.watch(spec, whole, session.fabric.device)
+            source = held_out_parts(whole, spec.held_out, spec.seed)[0] if spec.held_out else whole
+            return pretrain(spec, source, init, session), counts | {"n_train": len(source)}
+        case FinetuneSpec() | ProbeSpec() if spec.held_out:
+            fit_on, choose_on = held_out_parts(SplitSource(images, "train"), spec.held_out, spec.seed)
+            counts = {"n_train": len(fit_on), "n_held_out": len(choose_on)}
+            measure: Any = probe if isinstance(spec, ProbeSpec) else finetune
+            return measure(spec, fit_on, choose_on, len(images.facts.classes), init, session), counts
         case FinetuneSpec() | ProbeSpec():
             train, test = SplitSource(images, "train"), SplitSource(images, "test")
             counts["n_test"] = len(test)

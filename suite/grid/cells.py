@@ -16,7 +16,7 @@ from suite.grid.measurements import measurements, saliency_spec
 from suite.grid.recipe import Profile, Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
 from suite.grid.spec import GridSpec, Row
 
-_STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
+STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
         rows = [row for row in rows if row.name == selection.only.split("/")[0]] or rows
     for row in rows:
         check_known(row)
-    both = {path: value for path, value in selection.overrides.items() if not path.startswith(_STAGE1)}
-    first = both | {path.removeprefix(_STAGE1): v for path, v in selection.overrides.items() if path not in both}
+    both = {path: value for path, value in selection.overrides.items() if not path.startswith(STAGE1)}
+    first = both | {path.removeprefix(STAGE1): v for path, v in selection.overrides.items() if path not in both}
     resolved = {row.name: _resolve(profile, row, both) for row in rows}
     checkpoints = _checkpoints(rows, selection.checkpoints)
     stage1 = {
@@ -185,10 +185,10 @@ def _resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: s
 
 def _check_overrides(overrides: Mapping[str, Any], recipes: list[Recipe], stage1: list[Recipe]) -> None:
     for path in overrides:
-        prefix, fitting = (_STAGE1, stage1) if path.startswith(_STAGE1) else ("", recipes)
+        prefix, fitting = (STAGE1, stage1) if path.startswith(STAGE1) else ("", recipes)
         if not any(applies(path.removeprefix(prefix), recipe) for recipe in fitting):
             known = {name for recipe in recipes for name in field_paths(recipe)}
-            known |= {name for recipe in stage1 for name in field_paths(recipe, _STAGE1)}
+            known |= {name for recipe in stage1 for name in field_paths(recipe, STAGE1)}
             raise unknown("field in --set:", path, known)
 
 
@@ -238,7 +238,7 @@ def jobs_of(
         seed=cell.seed,
         init=None if parent is None else parent.key,
     )
-    trials = _trials(finetune, name, parents)
+    trials = held_out_trials(finetune, finetune.train.lr_candidates, name, parents)
     finetune = finetune.model_copy(update={"choose_from": tuple(trial.key for trial in trials)})
     probe = None
     if recipe.probe is not None:
@@ -255,10 +255,12 @@ def jobs_of(
     )
 
 
-def _trials(finetune: FinetuneSpec, name: str, parents: tuple[Job, ...]) -> tuple[Job, ...]:
-    """One fine-tuning per candidate of the learning rate, all on the same part of the training split."""
+def held_out_trials(
+    finetune: FinetuneSpec, rates: Sequence[float], name: str, parents: tuple[Job, ...]
+) -> tuple[Job, ...]:
+    """One fine-tuning per learning rate, all on the same part of the training split and measured on the rest of it."""
     trials = []
-    for rate in finetune.train.lr_candidates:
+    for rate in rates:
         optimizer = finetune.train.optimizer.model_copy(update={"base_lr": rate})
         train = finetune.train.model_copy(update={"optimizer": optimizer, "lr_candidates": ()})
         spec = finetune.model_copy(update={"train": train, "held_out": finetune.train.held_out})

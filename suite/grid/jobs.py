@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
 from methods.args import BackboneArgs
 from suite.grid.recipe import BackgroundArgs, FinetuneArgs, LocalisationArgs, PretrainArgs, ProbeArgs, SaliencyArgs
@@ -55,8 +55,22 @@ class SaliencySpec(SaliencyArgs):
     weights_sha256: str | None
 
 
-class PretrainSpec(Spec):
-    """Self-supervised pretraining on a training split."""
+class HeldOut(Spec):
+    """A spec that can leave a share of every class out of the training split it reads: `suite tune` measures on it.
+
+    Where nothing is left out the field does not enter the key, which is then that of a spec without such a field.
+    """
+
+    held_out: float = 0
+
+    @model_serializer(mode="wrap")
+    def _leave_out_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return values if self.held_out else {name: value for name, value in values.items() if name != "held_out"}
+
+
+class PretrainSpec(HeldOut):
+    """Self-supervised pretraining on a training split, or on what `held_out` leaves of it."""
 
     kind: Literal["pretrain"] = "pretrain"
     version: int = PRETRAIN_VERSION
@@ -100,8 +114,9 @@ class FinetuneSpec(Spec):
     choose_from: tuple[str, ...] = ()
 
 
-class ProbeSpec(Spec):
-    """Nearest neighbours and a linear classifier on the frozen backbone, measured on the test split."""
+class ProbeSpec(HeldOut):
+    """Nearest neighbours and a linear classifier on the frozen backbone, measured on the test split or, as in
+    fine-tuning, on a held-out part of the training split."""
 
     kind: Literal["probe"] = "probe"
     version: int = PROBE_VERSION

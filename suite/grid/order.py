@@ -37,15 +37,34 @@ class Ready:
     """Jobs whose parents are done, longest path first; of equal ones, in the order of the plan."""
 
     def __init__(self, jobs: Sequence[Job], seconds: Mapping[str, float]) -> None:
-        self._paths = longest_paths(jobs, seconds)
-        self._place = {job.key: place for place, job in enumerate(jobs)}
-        self._children = children_of(jobs)
-        self._waits = {job.key: len({parent.key for parent in job.parents} & self._place.keys()) for job in jobs}
+        self._seconds = seconds
+        self._paths: dict[str, float] = {}
+        self._place: dict[str, int] = {}
+        self._children: dict[str, list[Job]] = {}
+        self._waits: dict[str, int] = {}
         self._heap: list[tuple[float, int, Job]] = []
+        self._done: set[str] = set()
         self._closed = False
-        for job in jobs:
-            if not self._waits[job.key]:
+        self.add(jobs)
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Put further jobs in, parents before children; those that are in already are left alone."""
+        new = [job for job in jobs if job.key not in self._place]
+        self._paths |= longest_paths(new, self._seconds)
+        first = 1 + max(self._place.values(), default=-1)
+        self._place |= {job.key: first + place for place, job in enumerate(new)}
+        for job in new:
+            self._children.setdefault(job.key, [])
+            awaited = {parent.key for parent in job.parents if parent.key in self._place} - self._done
+            for parent in awaited:
+                self._children[parent].append(job)
+            self._waits[job.key] = len(awaited)
+            if not awaited:
                 self.push(job)
+
+    def forget(self, job: Job) -> None:
+        """A job that was taken out, is not done and is not wanted any more; it may be added again."""
+        del self._place[job.key]
 
     def push(self, job: Job) -> None:
         """Put a job in, or back."""
@@ -59,6 +78,7 @@ class Ready:
 
     def done(self, job: Job) -> None:
         """Its children may start, as far as they wait for nothing else."""
+        self._done.add(job.key)
         for child in self._children[job.key]:
             self._waits[child.key] -= 1
             if not self._waits[child.key]:

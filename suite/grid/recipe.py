@@ -179,6 +179,12 @@ class Profile(Section):
 
 def load_profile(name_or_file: str) -> Profile:
     """Read a profile by the name of a shipped one or from a YAML file."""
+    path = profile_path(name_or_file)
+    return validated(Profile, yaml.safe_load(path.read_text("utf-8")), str(path))
+
+
+def profile_path(name_or_file: str) -> Path:
+    """The file of a profile. Raises UsageError with the nearest match where there is none."""
     path = Path(name_or_file)
     if path.suffix not in {".yaml", ".yml"}:
         path = EXPERIMENTS / "profiles" / f"{name_or_file}.yaml"
@@ -186,7 +192,7 @@ def load_profile(name_or_file: str) -> Profile:
             raise unknown("profile", name_or_file, [p.stem for p in path.parent.glob("*.yaml")])
     if not path.is_file():
         raise UsageError(f"profile file {path} does not exist.")
-    return validated(Profile, yaml.safe_load(path.read_text("utf-8")), str(path))
+    return path
 
 
 @dataclass(frozen=True, slots=True)

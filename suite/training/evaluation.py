@@ -8,6 +8,14 @@ import torch
 from torch import Tensor
 
 from methods.views.geometry import resample
+from suite.data.source import Part, SplitSource, held_out
+from suite.training.schedule import generator
+
+
+def held_out_parts(source: SplitSource, share: float, seed: int) -> tuple[Part, Part]:
+    """What to train on and what to choose on: the same `share` of every class whatever is trained or measured."""
+    fit_on, choose_on = held_out(source.labels, share, generator(seed, "held-out"))
+    return Part(source, fit_on), Part(source, choose_on)
 
 
 class Pictures(Protocol):

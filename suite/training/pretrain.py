@@ -113,7 +113,8 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
         if done % batches.per_epoch == 0:
             line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **means.take()}
             speed = (done - start) * train.batch_size / (time.monotonic() - began)
-            session.write_metrics({**line, "images_per_second": speed})
+            watched = session.watch(objective.backbone, done // batches.per_epoch)
+            session.write_metrics({**line, "images_per_second": speed, **watched})
         if done < batches.total:
             session.checkpoint_if_asked(
                 lambda done=done: {  # type: ignore[misc]

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from methods.backbone import Backbone
 from methods.views.batch import normalise, to_unit
-from suite.data.source import SplitSource, held_out
+from suite.data.source import Part, SplitSource, held_out
 from suite.errors import TrainingError
 from suite.grid.jobs import ProbeSpec
 from suite.grid.recipe import KnnArgs, LinearArgs
@@ -115,12 +115,20 @@ def linear_top1(
 
 
 def probe(
-    spec: ProbeSpec, train: SplitSource, test: SplitSource, classes: int, init: Path | None, session: Session
+    spec: ProbeSpec,
+    train: SplitSource | Part,
+    test: SplitSource | Part,
+    classes: int,
+    init: Path | None,
+    session: Session,
 ) -> dict[str, Any]:
     """Measure a frozen backbone. Nothing is trained but the linear classifier, and nothing is saved.
 
+    With `spec.held_out` both sources are parts of the training split.
+
     Returns:
-        metrics (knn_top1, linear_top1 in percent; linear_strength), suspicious, images, seconds.
+        metrics (knn_top1, linear_top1 in percent, the names beginning with held_out_ where it is not the test split
+        that is measured on; linear_strength), suspicious, images, seconds.
 
     Raises:
         TrainingError: features that are not finite.
@@ -135,11 +143,12 @@ def probe(
     if not all(bool(torch.isfinite(part).all()) for part in found):
         raise TrainingError("the backbone gives features that are not finite; look at the loss of its pretraining.")
     metrics: dict[str, float] = {}
+    on = "held_out_" if spec.held_out else ""
     if args.knn is not None:
-        metrics["knn_top1"] = percent(knn_predict(found[0], labels[0], found[1], args.knn), labels[1])
+        metrics[f"{on}knn_top1"] = percent(knn_predict(found[0], labels[0], found[1], args.knn), labels[1])
     if args.linear is not None:
         seed = derived_seed(spec.seed, "probe")
         top1, strength = linear_top1(found[0], labels[0], found[1], labels[1], classes, args.linear, seed)
-        metrics |= {"linear_top1": top1, "linear_strength": strength}
+        metrics |= {f"{on}linear_top1": top1, "linear_strength": strength}
     seconds = time.monotonic() - began
     return {"metrics": metrics, "suspicious": [], "images": len(train) + len(test), "seconds": seconds}

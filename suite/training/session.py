@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from methods.backbone import Backbone
 from methods.distributed import agreed
 from suite.errors import TrainingError
 from suite.store.atomic import append_line, write_text
@@ -39,6 +40,7 @@ class Session:
     checkpoint_minutes: float = 5.0
     should_stop: Callable[[], bool] = lambda: False
     report: Callable[[dict[str, float]], None] = lambda _: None
+    watch: Callable[[Backbone, int], dict[str, float]] = lambda *_: {}  # measured after an epoch; changes nothing
     seconds_before: float = 0.0  # spent by earlier attempts
     _started: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "mlflow", "matplotlib", "pandas", "onnxruntime", "lightning_fabric")
+HEAVY = ("torch", "torchvision", "mlflow", "matplotlib", "pandas", "onnxruntime", "lightning_fabric", "optuna")
 
 
 def loaded_after(arguments: list[str]) -> set[str]:
@@ -24,7 +24,8 @@ def loaded_after(arguments: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["report", "--help"], ["export", "--help"], ["data", "--help"]]
+    "arguments",
+    [["--help"], *([command, "--help"] for command in ("run", "report", "export", "tune", "data"))],
 )
 def test_help_is_light(arguments: list[str]) -> None:
     assert loaded_after(arguments) == set()

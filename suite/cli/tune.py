@@ -1,0 +1,138 @@
+"""`suite tune`: an Optuna study over recipe fields, judged on held-out training images."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from suite.cli import options
+
+if TYPE_CHECKING:
+    from suite.cli.select import Chosen
+    from suite.tuning.run import TuningOutcome
+
+
+def tune(
+    grid: options.Grid,
+    param: Annotated[
+        list[str], typer.Option("--param", help="FIELD=LOW:HIGH[:log|:STEP], FIELD=A,B,C or FIELD; repeatable")
+    ],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="that the study shall have, earlier ones included")],
+    profile: options.ProfileName = "paper",
+    data: options.Data = None,
+    runs: options.Runs = None,
+    dataset: options.Datasets = None,
+    method: options.Methods = None,
+    only: options.Only = None,
+    seeds: options.Seeds = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes side by side")] = None,
+    objective: Annotated[str, typer.Option("--objective", help="held-out finetune, linear or knn")] = "finetune",
+    sampler: Annotated[str, typer.Option("--sampler", help="tpe, random or grid")] = "tpe",
+    pruner: Annotated[
+        str, typer.Option("--pruner", help="median, halving or none: stops trials by their kNN curve in pretraining")
+    ] = "median",
+    knn_every: Annotated[
+        int | None, typer.Option("--knn-every", min=1, help="epochs between two points of the curve (default: a tenth)")
+    ] = None,
+    pretrain_on: Annotated[
+        str, typer.Option("--pretrain-on", help="all images, the held-out ones without labels; or rest, without them")
+    ] = "all",
+    seed: Annotated[int, typer.Option("--seed", help="of the sampler")] = 0,
+    study: Annotated[str | None, typer.Option("--study", help="its name (default: from what is tuned)")] = None,
+    set_: options.Set = None,
+    stage1: options.Stage1 = None,
+    plugin: options.Plugins = None,
+    json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
+) -> None:
+    """Tune recipe fields on a held-out part of the training split; write the best values as a profile.
+
+    The same command goes on where a killed one stopped; with a higher --trials it adds to the study.
+    """
+    from analysis.tuning_figures import tuning_figures
+    from suite.cli.select import Chosen
+    from suite.grid.spec import load_grid
+    from suite.grid.validate import validated
+    from suite.plugin import with_plugins
+    from suite.tuning.request import Request, Tuning
+    from suite.tuning.run import tune as run_study
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
+    typed = {
+        "params": param, "trials": trials, "objective": objective, "pretrain_on": pretrain_on, "sampler": sampler,
+        "pruner": pruner, "knn_every": knn_every, "seed": seed, "name": study,
+    }  # fmt: skip
+    request = validated(Request, typed, "suite tune")
+    plan = chosen.plan(draw=True)
+    tuning = Tuning(plan, with_plugins(load_grid(grid)), chosen.selection, profile, request)
+    outcome = run_study(tuning, workers)
+    figures = [str(path) for path in tuning_figures(tuning.folder)]
+    following = outcome.next_command(grid, _selectors(chosen))
+    if json_:
+        print(json.dumps({**_facts(outcome), "figures": figures, "next": following}, indent=2))
+    else:
+        _print(outcome, figures, following)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _selectors(chosen: Chosen) -> list[str]:
+    """The selectors as they were typed, without grid and profile."""
+    typed: list[tuple[str, Any]] = [("--data", chosen.data), ("--runs", chosen.runs)]
+    typed += [("--dataset", name) for name in chosen.datasets or ()]
+    typed += [("--method", name) for name in chosen.methods or ()]
+    typed += [("--only", chosen.only), ("--seeds", chosen.seeds)]
+    typed += [("--set", pair) for pair in chosen.overrides or ()]
+    typed += [("--stage1", pair) for pair in chosen.stage1 or ()]
+    typed += [("--plugin", path) for path in chosen.plugins or ()]
+    return [word for option, value in typed if value is not None for word in (option, str(value))]
+
+
+def _facts(outcome: TuningOutcome) -> dict[str, Any]:
+    return {
+        "study": outcome.tuning.name,
+        "folder": str(outcome.tuning.folder),
+        **outcome.tuning.facts,
+        "trials": outcome.trials,
+        "best": None if outcome.best is None else outcome.trials[outcome.best],
+        "profile": None if outcome.profile is None else str(outcome.profile),
+        "trained": outcome.trained,
+        "interrupted": outcome.interrupted,
+        "seconds": round(outcome.seconds, 1),
+    }
+
+
+def _print(outcome: TuningOutcome, figures: list[str], following: str) -> None:
+    fields = list(outcome.tuning.facts["space"])
+    rows = [["trial", *fields, "held-out %", "state"]]
+    for trial in outcome.trials:
+        state = trial["state"] + (f" ({trial['note']})" if trial["note"] else "")
+        value = "" if trial["value"] is None else f"{trial['value']:.2f}"
+        rows.append([str(trial["number"]), *(_text(trial["params"].get(field)) for field in fields), value, state])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    for row in rows:
+        print("  ".join([*(text.rjust(width) for text, width in zip(row, widths, strict=False)), row[-1]]))
+    done = sum(trial["state"] not in {"running", "waiting"} for trial in outcome.trials)
+    print(
+        f"study {outcome.tuning.name}: {done} of {outcome.tuning.request.trials} trials, {outcome.trained} jobs "
+        f"trained, {outcome.seconds:.0f} s. Everything is in {outcome.tuning.folder}"
+    )
+    if outcome.best is not None:
+        best = outcome.trials[outcome.best]
+        values = ", ".join(f"{field} {_text(value)}" for field, value in best["params"].items())
+        print(f"best: trial {outcome.best}, {values}: {best['value']:.2f} % on held-out training images")
+    print(f"figures: {', '.join(Path(path).name for path in figures) or 'none yet'}")
+    if outcome.interrupted:
+        print("interrupted; the same command goes on where it stopped.")
+    elif following:
+        print(f"next: {following}")
+    elif outcome.best is not None:
+        print("no profile was written: the rows that were tuned share its sections with what was not.")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -1,0 +1,75 @@
+"""kNN on a held-out part of the training split while pretraining goes on: for `suite tune` to stop what will not do.
+
+Only looks: the backbone is left in the mode it was in and no random number is drawn, so that a job that is watched
+ends in the very same weights as one that is not, and has the same key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from suite.grid.jobs import PretrainSpec
+from suite.grid.recipe import KnnArgs
+
+if TYPE_CHECKING:  # the parent of a run describes what to measure, and does not load torch for that
+    import torch
+    from torch import Tensor
+
+    from methods.backbone import Backbone
+    from suite.data.source import Part, SplitSource
+
+METRIC = "knn_held_out"  # in metrics.jsonl, percent
+
+_CHUNK = 512  # images whose crops are in memory at a time
+
+
+@dataclass(frozen=True)
+class OnlineKnn:
+    """What to measure and when."""
+
+    datasets: tuple[str, ...]  # those that are judged; not the ones of a first stage
+    every: int  # epochs
+    held_out: float  # share of every class that is classified, by what is left of the training split
+    eval_resize: float  # as of the recipe's probe
+    knn: KnnArgs
+
+    def watch(
+        self, spec: PretrainSpec, train: SplitSource, device: torch.device
+    ) -> Callable[[Backbone, int], dict[str, float]]:
+        """For `Session.watch`: after every so many epochs and after the last, {METRIC: top-1}."""
+        from suite.training.evaluation import held_out_parts
+
+        bank, asked = held_out_parts(train, self.held_out, spec.seed)
+
+        def measure(backbone: Backbone, epoch: int) -> dict[str, float]:
+            if epoch % self.every and epoch < spec.train.epochs:
+                return {}
+            return {METRIC: self._top1(backbone, bank, asked, spec.image_size, device)}
+
+        return measure
+
+    def _top1(self, backbone: Backbone, bank: Part, asked: Part, side: int, device: torch.device) -> float:
+        from suite.training.evaluation import percent
+        from suite.training.probe import knn_predict
+
+        modes = [(module, module.training) for module in backbone.modules()]
+        try:
+            known, wanted = (self._features(backbone, part, side, device) for part in (bank, asked))
+        finally:
+            for module, training in modes:
+                module.training = training
+        return percent(knn_predict(known, bank.labels.to(device), wanted, self.knn), asked.labels.to(device))
+
+    def _features(self, backbone: Backbone, part: Part, side: int, device: torch.device) -> Tensor:
+        import torch
+
+        from suite.training.evaluation import centre_crops
+        from suite.training.probe import features
+
+        found = []
+        for start in range(0, len(part), _CHUNK):
+            crops = centre_crops(part.slice(start, start + _CHUNK), side, self.eval_resize)
+            found.append(features(backbone, crops, device))
+        return torch.cat(found)

@@ -1,0 +1,122 @@
+"""One `suite tune`: open the study, run its trials on warm workers, write figures and the profile of the best."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.data.prepare import prepare
+from suite.execute.announce import LiveTable, PlainLines, PreparationLines
+from suite.execute.imports import import_checkpoints
+from suite.execute.local import LocalExecutor, Options, Summary
+from suite.execute.run import checkpoint_minutes
+from suite.execute.worker import Device, Places
+from suite.grid.jobs import Job
+from suite.store.active import Presence
+from suite.store.atomic import write_json, write_text
+from suite.tracking import BackgroundMirror, tracking_uri
+from suite.tuning.request import Tuning
+from suite.tuning.study import TuningStudy, opened
+from suite.tuning.tuner import Tuner
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+
+@dataclass(frozen=True)
+class TuningOutcome:
+    """What a study has come to."""
+
+    tuning: Tuning
+    trials: list[dict[str, Any]]
+    best: int | None
+    profile: Path | None
+    trained: int
+    failed: int  # jobs, in this run
+    interrupted: bool
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 all trials done, 1 some jobs failed, 130 interrupted."""
+        return 130 if self.interrupted else int(self.failed > 0)
+
+    def next_command(self, grid: str, selectors: Sequence[str]) -> str:
+        """What to type to train with the best values; empty where there is no profile."""
+        if self.profile is None:
+            return ""
+        return shlex.join(["suite", "run", "--grid", grid, "--profile", str(self.profile), *selectors])
+
+
+def tune(tuning: Tuning, workers: int | None) -> TuningOutcome:
+    """Bring the study to the number of trials that was asked for: that many minus those it has."""
+    began, request = time.monotonic(), tuning.request
+    workspace, store = tuning.plan.workspace, tuning.plan.workspace.store
+    lines = LiveTable(0) if sys.stderr.isatty() else PlainLines(0)
+    device = Device(checkpoint_minutes=checkpoint_minutes(), online=tuning.online)
+    executor = LocalExecutor(Places(workspace.runs, workspace.cache, tuning.plan.plugins), workers, device)
+    files = {digest: file for file, digest in tuning.plan.checkpoints.values()}
+    summary, trained = Summary(), 0
+
+    def make_ready(jobs: Sequence[Job]) -> None:
+        lines.total += len(jobs)
+        import_checkpoints(jobs, files, store)
+        prepare(jobs, tuning.plan.datasets, tuning.plan.data_root, workspace.cache, PreparationLines())
+
+    with opened(
+        tuning.folder, tuning.facts, tuning.space, request.sampler, request.pruner, request.seed, tuning.first
+    ) as study:
+        tuner = Tuner(study, request.trials, tuning.jobs, make_ready, store, lines, lines.say)
+        if first := tuner.more():
+            experiment = f"tune/{tuning.name}"
+            with (
+                BackgroundMirror(store, tracking_uri(workspace.runs), experiment),
+                Presence(workspace.runs, grid=experiment, profile=tuning.plan.profile.name, jobs=[]) as here,
+                lines,
+            ):
+                options = Options(more=tuner.more, unwanted=tuner.unwanted, asked_to_stop=here.asked_to_stop)
+                summary = executor.run(first, tuner, options)
+                trained = len(summary.done) - summary.elsewhere
+        study.write()
+        write_json(study.folder / "importances.json", study.importances())
+        best = study.best()
+        return TuningOutcome(
+            tuning,
+            study.facts(),
+            None if best is None else best.number,
+            None if best is None else _write_profile(tuning, study, best),
+            trained,
+            len(summary.failed),
+            summary.interrupted,
+            time.monotonic() - began,
+        )
+
+
+def _write_profile(tuning: Tuning, study: TuningStudy, best: FrozenTrial) -> Path | None:
+    """`best.yaml` of the study."""
+    base = tuning.plan.profile
+    params = study.params(best)
+    values = ", ".join(f"{field} {value}" for field, value in params.items())
+    counts = Counter(trial.state.name.lower() for trial in study.trials())
+    trials = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    header = (
+        f"Profile {base.name} with the best values of study {tuning.name}.\n"
+        f"{values}: trial {best.number} of {len(study.trials())} ({trials}), sampler {tuning.request.sampler}, "
+        f"seed {tuning.request.seed}.\n"
+        f"{tuning.facts['metric']} {best.value:.2f} %, mean over {', '.join(cell.id for cell in tuning.cells)}:\n"
+        "on held-out images of the training split. The test split took no part. As the best of many it is optimistic."
+    )
+    note = f"{base.note + '; ' if base.note else ''}{values} tuned on held-out training images"
+    text = tuning.profile(params, note, header)
+    path = study.folder / "best.yaml"
+    if text is None:
+        path.unlink(missing_ok=True)
+        return None
+    write_text(path, text)
+    return path

@@ -1,0 +1,192 @@
+"""What is tuned and over which values: `--param FIELD=LOW:HIGH`, `LOW:HIGH:log`, `LOW:HIGH:STEP`, `A,B,C`, or FIELD
+alone, whose range experiments/search_spaces.yaml then knows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from suite.errors import UsageError, unknown
+from suite.grid.cells import STAGE1, Cell
+from suite.grid.recipe import Recipe, applies, field_paths
+from suite.grid.spec import EXPERIMENTS
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+Value = bool | int | float | str
+
+_SYNTAX = "LOW:HIGH, LOW:HIGH:log, LOW:HIGH:STEP or several values such as A,B,C"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A recipe's field and the values it may take: `choices`, or from `low` to `high`."""
+
+    field: str  # dotted, after `stage1.` where the first stage alone is meant
+    text: str  # as typed behind the =
+    choices: tuple[Value, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float | None = None
+    whole: bool = False  # whole numbers
+    points: tuple[Value, ...] = ()  # for --sampler grid, where a range has no step
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """Values that have to be valid for all to be: every choice, or both ends of the range."""
+        return self.choices or (self.value(self.low), self.value(self.high))
+
+    def value(self, number: Value) -> Value:
+        """As it stands in a recipe: 0.08 + 0.01 + ... is rounded to 0.35, so that it has 0.35's job."""
+        if self.choices or isinstance(number, str):
+            return number
+        return round(number) if self.whole else float(f"{number:.10g}")
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is one of those that may be tried."""
+        if self.choices:
+            return value in self.choices
+        if not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / (self.step or 1)
+        return not (self.step or self.whole) or abs(steps - round(steps)) < 1e-8
+
+    def grid(self) -> tuple[Value, ...]:
+        """Every value, for `--sampler grid`.
+
+        Raises:
+            UsageError: a range without a step.
+        """
+        if self.choices or self.points:
+            return self.choices or self.points
+        step = self.step or (1 if self.whole else None)
+        if step is None or self.log:
+            raise UsageError(
+                f"--sampler grid needs a step or single values for {self.field}, not the range {self.text}: "
+                f"--param {self.field}=LOW:HIGH:STEP or --param {self.field}=A,B,C"
+            )
+        count = math.floor((self.high - self.low) / step + 1e-9) + 1
+        return tuple(self.value(self.low + step * place) for place in range(count))
+
+    def suggest(self, trial: Trial) -> None:
+        """Give a trial its value, unless it has one."""
+        if self.choices:
+            trial.suggest_categorical(self.field, self.choices)
+        elif self.whole:
+            trial.suggest_int(self.field, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        else:
+            trial.suggest_float(self.field, self.low, self.high, step=self.step, log=self.log)
+
+
+def grid_points(space: Sequence[Parameter]) -> list[dict[str, Value]]:
+    """Every combination, the last parameter changing fastest."""
+    combinations = itertools.product(*(parameter.grid() for parameter in space))
+    return [dict(zip((parameter.field for parameter in space), values, strict=True)) for values in combinations]
+
+
+def parse_space(texts: Sequence[str], cells: Sequence[Cell]) -> tuple[Parameter, ...]:
+    """The `--param` options of a command.
+
+    Raises:
+        UsageError: a field that no recipe of `cells` has, with the nearest one; values that do not fit the field.
+    """
+    space = tuple(_parse(text, cells) for text in texts)
+    names = [parameter.field for parameter in space]
+    if not names:
+        raise UsageError(f"--param FIELD={_SYNTAX} is needed, such as --param views.scale=0.08:0.8")
+    if len(set(names)) < len(names):
+        raise UsageError(f"each field can be tuned once, found --param for {', '.join(sorted(names))}.")
+    return space
+
+
+def current_values(field: str, cells: Sequence[Cell]) -> list[Any]:
+    """The field's values in the recipes of those cells that have it."""
+    return [_at(field, recipe) for recipe in _recipes(field, cells) if applies(field.removeprefix(STAGE1), recipe)]
+
+
+def _recipes(field: str, cells: Sequence[Cell]) -> list[Recipe]:
+    if field.startswith(STAGE1):
+        return [cell.stage1.recipe for cell in cells if cell.stage1 is not None]
+    return [cell.recipe for cell in cells]
+
+
+def _at(field: str, recipe: Recipe) -> Any:
+    value: Any = recipe
+    for part in field.removeprefix(STAGE1).split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _parse(text: str, cells: Sequence[Cell]) -> Parameter:
+    field, equals, values = (part.strip() for part in text.partition("="))
+    found = current_values(field, cells)
+    if not found:
+        known = {name for cell in cells for name in field_paths(cell.recipe)}
+        known |= {name for cell in cells if cell.stage1 for name in field_paths(cell.stage1.recipe, STAGE1)}
+        raise unknown("field in --param:", field, known)
+    if field.rpartition(".")[2] == "held_out":
+        raise UsageError(f"--param {field}: what is measured on cannot be tuned; trials would not compare.")
+    points: tuple[Value, ...] = ()
+    if not equals:
+        ranges: dict[str, dict[str, Any]] = yaml.safe_load((EXPERIMENTS / "search_spaces.yaml").read_text("utf-8"))
+        if field not in ranges:
+            raise UsageError(
+                f"--param {field} needs values: --param {field}={_SYNTAX}. It is {found[0]!r} now. "
+                f"Ranges of their own have: {', '.join(sorted(ranges))}."
+            )
+        values, points = ranges[field]["range"], tuple(ranges[field].get("grid", ()))
+    return _range(field, values, found[0], points) if ":" in values else _choices(field, values, found[0])
+
+
+def _range(field: str, text: str, current: Any, points: tuple[Value, ...]) -> Parameter:
+    if isinstance(current, bool) or not isinstance(current, int | float):
+        raise UsageError(f"--param {field}={text}: {field} is no number (now {current!r}); expected A,B,C.")
+    low, high, *rest = text.split(":")
+    log, step = rest == ["log"], None
+    try:
+        numbers = [float(low), float(high)]
+        if rest and not log:
+            (step,) = (float(part) for part in rest)
+    except ValueError:
+        raise UsageError(f"--param {field}={text}: expected {_SYNTAX}.") from None
+    if not (math.isfinite(numbers[0]) and math.isfinite(numbers[1]) and numbers[0] < numbers[1]):
+        raise UsageError(f"--param {field}={text}: expected LOW below HIGH, found {low} and {high}.")
+    if log and numbers[0] <= 0:
+        raise UsageError(f"--param {field}={text}: a logarithmic range needs LOW above 0, found {low}.")
+    if step is not None and not 0 < step <= numbers[1] - numbers[0]:
+        raise UsageError(f"--param {field}={text}: expected a STEP above 0 and within the range, found {rest[0]}.")
+    whole = isinstance(current, int)
+    if whole and not all(number.is_integer() for number in (*numbers, step or 1.0)):
+        raise UsageError(f"--param {field}={text}: {field} takes whole numbers (now {current}).")
+    if step is not None:  # the end of the range is its last step
+        numbers[1] = float(f"{numbers[0] + step * math.floor((numbers[1] - numbers[0]) / step + 1e-9):.10g}")
+    return Parameter(field, text, (), numbers[0], numbers[1], log, step, whole, points)
+
+
+def _choices(field: str, text: str, current: Any) -> Parameter:
+    try:
+        values = yaml.safe_load(f"[{text}]")
+    except yaml.YAMLError:
+        values = []
+    if isinstance(current, float):
+        values = [_float(value) for value in values]
+    if len({repr(value) for value in values}) < 2 or len(set(map(repr, values))) < len(values):
+        raise UsageError(f"--param {field}={text}: expected {_SYNTAX}, with two different values at least.")
+    if not all(isinstance(value, bool | int | float | str) for value in values):
+        raise UsageError(f"--param {field}={text}: expected single values, not lists or none.")
+    return Parameter(field, text, tuple(values))
+
+
+def _float(value: Any) -> Any:
+    """YAML takes 1e-3 for text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value

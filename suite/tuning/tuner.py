@@ -1,0 +1,168 @@
+"""Between the study and the executor: asks for trials when workers are idle, judges them, stops those that will not do.
+
+A run of the executor grows as trials are asked for. The workers stay warm between them, stages that trials share are
+trained once, and no more trials go on at once than it takes to keep the workers busy: the later a trial is asked
+for, the more its sampler knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from suite.errors import SuiteError
+from suite.execute.local import Listener
+from suite.grid.jobs import Job
+from suite.store.store import Store
+from suite.tuning.study import TuningStudy
+from suite.tuning.trial import TrialJobs
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial, Trial
+
+
+@dataclass
+class _Going:
+    trial: Trial
+    plan: TrialJobs
+    keys: frozenset[str]
+
+
+class Tuner:
+    """Feeds an executor (`more`, `unwanted`) and listens to it.
+
+    Args:
+        study: where trials come from and results go.
+        trials: how many the study shall have, earlier ones included.
+        plan: the jobs of a trial by its values; raises SuiteError for values the recipe refuses.
+        prepare: makes the data that jobs read.
+        store: the results.
+        lines: told about every job as well.
+        say: prints a line about a trial.
+    """
+
+    def __init__(
+        self,
+        study: TuningStudy,
+        trials: int,
+        plan: Callable[[Mapping[str, Any]], TrialJobs],
+        prepare: Callable[[Sequence[Job]], None],
+        store: Store,
+        lines: Listener,
+        say: Callable[[str], None],
+    ) -> None:
+        self.study, self.trials, self.store = study, trials, store
+        self._plan, self._prepare, self._lines, self._say = plan, prepare, lines, say
+        self._again = study.running()
+        self._going: dict[int, _Going] = {}
+        self._failed: dict[str, str] = {}  # key -> error, in this run
+
+    def more(self) -> list[Job]:
+        """Jobs of the next trial that needs any; of trials taken up again first. None left: nothing."""
+        while (trial := self._next()) is not None:
+            if (alike := self.study.alike(trial)) is not None:
+                self._repeat(trial, alike)
+                continue
+            try:
+                plan = self._plan(self.study.params(trial))
+                jobs = [job for job in plan.jobs if self.store.result(job.key) is None]
+                self._prepare(jobs)
+            except SuiteError as error:
+                self._tell(trial, "FAIL", note=str(error))
+                continue
+            trial.set_user_attr("jobs", [job.key for job in plan.jobs])
+            going = self._going[trial.number] = _Going(trial, plan, frozenset(job.key for job in plan.jobs))
+            self._say(f"trial {trial.number}: {self._values(trial)}")
+            self._look(going, check_last=True)
+            if trial.number in self._going:
+                self.study.write()
+                return jobs
+        return []
+
+    def unwanted(self, job: Job) -> bool:
+        """Whether no trial that goes on needs the job."""
+        return not any(job.key in going.keys for going in self._going.values())
+
+    def started(self, job: Job) -> None:
+        """A worker has taken the job."""
+        self._lines.started(job)
+
+    def progress(self, job: Job, line: dict[str, float]) -> None:
+        """An epoch is over: time to look at the curves."""
+        self._lines.progress(job, line)
+        self._look_at_trials_of(job)
+
+    def ended(self, job: Job, outcome: str, error: str) -> None:
+        """A job is over: perhaps its trials are."""
+        self._lines.ended(job, outcome, error)
+        if outcome == "failed":
+            self._failed[job.key] = error
+        self._look_at_trials_of(job)
+
+    def _next(self) -> Trial | None:
+        if self._again:
+            return self._again.pop(0)
+        begun = sum(trial.state.name != "WAITING" for trial in self.study.trials())
+        return self.study.ask() if begun < min(self.trials, self.study.most) else None
+
+    def _look_at_trials_of(self, job: Job) -> None:
+        for going in list(self._going.values()):
+            if job.key in going.keys:
+                self._look(going)
+
+    def _look(self, going: _Going, check_last: bool = False) -> None:
+        """Tell the study what is known by now. `check_last`: an earlier process may have died before it judged."""
+        trial = going.trial
+        if any(key in self._failed for key in going.keys):
+            self._fail(going)
+            return
+        known = self.study.trials()[trial.number].intermediate_values
+        if check_last and known and trial.should_prune():
+            self._tell(trial, "PRUNED", note=f"at epoch {max(known)}")
+            return
+        for epoch, value in going.plan.curve(self.store).items():
+            if epoch not in known:
+                trial.report(value, epoch)
+                if trial.should_prune():
+                    self._tell(trial, "PRUNED", note=f"at epoch {epoch}")
+                    return
+        if (reached := going.plan.value(self.store)) is not None:
+            trial.set_user_attr("cells", going.plan.scores(self.store))
+            self._tell(trial, "COMPLETE", reached)
+
+    def _fail(self, going: _Going) -> None:
+        """A job's error is the trial's; but one that was killed may do better next time, so its trial stays open."""
+        key = next(key for key in self._failed if key in going.keys)
+        failure = self.store.failure(key)
+        if failure is not None and failure.kind == "killed":
+            del self._going[going.trial.number]
+            self._say(f"trial {going.trial.number}: {self._failed[key]}; the same command takes it up again")
+        else:
+            self._tell(going.trial, "FAIL", note=self._failed[key])
+
+    def _repeat(self, trial: Trial, alike: FrozenTrial) -> None:
+        """The values of a trial that has ended: so has this one, in the same way."""
+        for epoch, value in sorted(alike.intermediate_values.items()):
+            trial.report(value, epoch)
+        for name, attribute in alike.user_attrs.items():
+            trial.set_user_attr(name, attribute)
+        complete = alike.state.name == "COMPLETE"
+        self._tell(trial, alike.state.name, alike.value if complete else None, f"as trial {alike.number}")
+
+    def _tell(self, trial: Trial, state: str, value: float | None = None, note: str = "") -> None:
+        from optuna.trial import TrialState
+
+        if note:
+            trial.set_user_attr("note", note)
+        self.study.study.tell(trial, value, TrialState[state])
+        self._going.pop(trial.number, None)
+        self.study.write()
+        best = self.study.best()
+        reached = "" if value is None else f" {value:.2f} %"
+        record = "" if best is None else f" (best so far: {best.value:.2f} %, trial {best.number})"
+        self._say(f"trial {trial.number}: {state.lower()}{reached}{', ' + note if note else ''}{record}")
+
+    def _values(self, trial: Trial) -> str:
+        return ", ".join(f"{field} {value:g}" if isinstance(value, float) else f"{field} {value}"
+                         for field, value in self.study.params(trial).items())  # fmt: skip
