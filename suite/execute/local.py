@@ -335,7 +335,7 @@ class _Run:
             return
         job, worker.job = worker.job, None
         outcome, error = content
-        left = outcome == "interrupted" and worker.leave.is_set() and not self.stop.value
+        left = outcome == "interrupted" and worker.leave.value and not self.stop.value
         self._ended(job, "left" if left else outcome, error)
 
     def _ended(self, job: Job, outcome: str, error: str) -> None:
