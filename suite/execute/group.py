@@ -104,7 +104,7 @@ def connected(group: Group, kind: Kind, store: Any = None) -> Iterator[Group]:
     try:
         yield group
     except BaseException:
-        with suppress(RuntimeError):  # what the others will never answer must not keep this one
+        with suppress(RuntimeError, AttributeError):  # what nobody will answer must not keep this one; torch >= 2.6
             distributed.distributed_c10d._get_default_group().abort()
         raise
     finally:

@@ -27,7 +27,6 @@ _CONTEXT = multiprocessing.get_context("spawn")
 _GRACE = 10.0  # seconds for process 0 to notice by itself that another is gone, or for the others that it is through
 _SIGN = 2.0  # seconds until the end of a process, or its last words, must have come through
 
-
 log = logging.getLogger(__name__)
 
 
@@ -166,6 +165,7 @@ class Members:
 def _serve(connection: Connection, device: Device) -> None:
     """A member's life: follow one job after another, until process 0 is gone or something fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what Ctrl-C means is not decided here
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the parent does about it
     threading.Thread(target=end_with_parent, daemon=True).start()
     logging.getLogger("suite").addHandler(logging.NullHandler())  # process 0 says the same
     with suppress(EOFError):

@@ -18,21 +18,22 @@ from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
-import torch
 
 from suite.cli.select import Chosen
 from suite.execute import members as members_module
 from suite.execute.members import Members
 from suite.execute.worker import Device, run_job
 from suite.grid.jobs import Job, ProbeSpec
-from suite.training.checkpoint import load_state
 
 from .test_resume import Runs, assert_same
 
 ONE, TWO = (Device(accelerator="cpu", threads=1, checkpoint_minutes=0, devices=n) for n in (1, 2))
-# Largest difference over all weights, and over all metrics, which Fabric hands over in single precision. CVSA's
-# alignment is computed in single precision too, and what is rounded there grows from step to step.
-TOLERANCE = {"byol_cvsa 64-true": (1e-4, 1e-4), "simclr 32-true": (2e-2, 1e-2), "moco_v2 32-true": (1e-4, 1e-4)}
+ROWS = ("byol", "byol_cvsa", "moco_v2", "simclr")
+# Largest differences over all weights, and over all metrics, which Fabric hands over in single precision. In double
+# precision found: 4e-13, and 4e-6 where CVSA's alignment is computed in single precision all the same. In single
+# precision MoCo v2 is compared, 4e-6: what is rounded there does not grow. At these sizes and rates BYOL's does; one
+# process whose first weights are changed by 1e-7 ends as far from itself as from two.
+TOLERANCE = {"byol_cvsa 64-true": (1e-4, 1e-5), "moco_v2 32-true": (1e-4, 1e-5)}
 DOUBLE = (1e-11, 1e-6)
 
 
@@ -84,79 +85,50 @@ class Cell(Runs):
         )
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "byol 64-true",
-        "byol_cvsa 64-true",
-        "moco_v2 64-true",
-        "looc 64-true",
-        "simclr 64-true",
-        "moco_v2 32-true",
-        "simclr 32-true",
-    ],
-)
+def assert_close(one: Runs, two: Runs, job: Job, weights: float, metrics: float) -> None:
+    """The same metrics, and weights, which probes have none of."""
+    left, right = one.store.result(job.key), two.store.result(job.key)
+    assert left is not None
+    assert right is not None
+    assert right.metrics == pytest.approx(left.metrics, rel=0, abs=metrics)
+    assert len(one.store.metrics(job.key)) == len(two.store.metrics(job.key))
+    if not isinstance(job.spec, ProbeSpec):
+        tensors, others = one.tensors(job), two.tensors(job)
+        assert tensors.keys() == others.keys()
+        assert max(float((others[name].double() - tensors[name].double()).abs().max()) for name in tensors) < weights
+
+
+@pytest.mark.parametrize("case", [*(f"{row} 64-true" for row in ROWS), "moco_v2 32-true"])
 def test_two_devices_are_one(case: str, tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members) -> None:
-    """Pretraining, fine-tuning and probes of a cell: the same metrics, curves and weights."""
+    """Pretraining, fine-tuning and probes of a cell."""
     row, precision = case.split()
     one, two = (Cell(tmp_path / name, drawn, tiny_profile, f"{row}/cub") for name in ("one", "two"))
-    for_weights, for_metrics = TOLERANCE.get(case, DOUBLE)
     for job in in_precision(one, precision):
         assert train(one, job, None) == train(two, job, second) == ("done", "")
-        left, right = one.store.result(job.key), two.store.result(job.key)
-        assert left is not None
-        assert right is not None
-        assert right.metrics == pytest.approx(left.metrics, rel=0, abs=for_metrics)
-        curves = [[list(line) for line in runs.store.metrics(job.key)] for runs in (one, two)]
-        assert curves[0] == curves[1]
-        if not isinstance(job.spec, ProbeSpec):
-            weights, others = one.tensors(job), two.tensors(job)
-            assert weights.keys() == others.keys()
-            largest = max(float((others[name].double() - weights[name].double()).abs().max()) for name in weights)
-            print(case, job.name, largest, {k: abs(left.metrics[k] - right.metrics[k]) for k in left.metrics})
-            assert largest < for_weights
-            assert (max(weights.values(), key=torch.numel).dtype == torch.float64) is (precision == "64-true")
+        assert_close(one, two, job, *TOLERANCE.get(case, DOUBLE))
+        devices = 1 if isinstance(job.spec, ProbeSpec) else 2
+        assert f"1 threads, {devices} device(s)" in (two.store.folder(job.key) / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("row", ["byol_cvsa", "moco_v2"])
+@pytest.mark.parametrize("row", ["byol", "moco_v2"])
 def test_a_job_goes_on_with_another_number_of_devices(
     row: str, tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members
 ) -> None:
-    """2 then 2 devices end in the bits of 2 throughout; 2 then 1, and 1 then 2, take over the state as it was."""
+    """2 then 2 devices end in the bits of 2 throughout; 2 then 1 and 1 then 2, in the same numbers."""
     straight, again, to_one, to_two = (
-        Runs(tmp_path / name, drawn, tiny_profile, f"{row}/cub") for name in ("straight", "again", "to_one", "to_two")
+        Cell(tmp_path / name, drawn, tiny_profile, f"{row}/cub") for name in ("straight", "again", "to_one", "to_two")
     )
-    for job in straight.jobs:
+    for job in in_precision(straight, "64-true"):
         assert train(straight, job, second) == ("done", "")
-        for stop in (0, 1):
-            assert train(again, job, second, stop_after=stop)[0] == "interrupted"
-        for runs, members in ((to_one, second), (to_two, None)):
-            assert train(runs, job, members, stop_after=3)[0] == "interrupted"
-            assert len(runs.store.metrics(job.key)) == 1
-        state = load_state(to_one.store.checkpoint(job.key) / "state.pt")
-        assert train(to_one, job, None, stop_after=0)[0] == "interrupted"  # the next step, on one device
-        following = load_state(to_one.store.checkpoint(job.key) / "state.pt")
-        assert state is not None
-        assert following is not None
-        assert (state["step"], following["step"]) == (4, 5)
-        assert_layout(state, following)
-        assert train(again, job, second) == ("done", "")
-        assert_same(straight, again, job)
-        assert train(to_one, job, None) == train(to_two, job, second) == ("done", "")
-        for runs in (to_one, to_two):
-            assert len(runs.store.metrics(job.key)) == 2
+        if isinstance(job.spec, ProbeSpec):
+            continue
+        for runs, members, stop in ((again, second, 0), (again, second, 1), (to_one, second, 3), (to_two, None, 3)):
+            assert train(runs, job, members, stop_after=stop)[0] == "interrupted"
+        for runs, members in ((again, second), (to_one, None), (to_two, second)):
+            assert train(runs, job, members) == ("done", "")
             assert "resuming at step" in (runs.store.folder(job.key) / "log.txt").read_text()
-
-
-def assert_layout(left: object, right: object) -> None:
-    """The same names, shapes and types, whatever the values."""
-    assert type(left) is type(right)
-    if isinstance(left, dict):
-        assert left.keys() == right.keys()
-        for name in left:
-            assert_layout(left[name], right[name])
-    elif isinstance(left, torch.Tensor):
-        assert (left.shape, left.dtype) == (right.shape, right.dtype)
+            assert_close(straight, runs, job, *DOUBLE)
+        assert_same(straight, again, job)
 
 
 def test_a_killed_process_fails_the_job_which_then_resumes(
