@@ -58,7 +58,7 @@ class SlurmExecutor:
         require_slurm()
         site = self.cluster.site
         for kind in {job.spec.kind for job in jobs}:
-            if site.resources(kind).devices > 1:  # until Order carries a group to run_job
+            if site.resources(kind).devices > 1:  # until run_task hands run_job a group
                 raise UsageError(
                     f"the site file gives a {kind} job {site.resources(kind).devices} devices; expected nodes: 1 and "
                     "gpus_per_node: 1, or 0 for a CPU."

@@ -99,7 +99,7 @@ class Submission:
             "partition": used.partition, "account": used.account, "qos": used.qos, "constraint": used.constraint,
             "dependency": ",".join(waits) or None, "array_parallelism": self.at_once, "setup": [*threads, *site.setup],
             # Since 22.05 srun no longer takes this from sbatch. A requeued job goes on in its old log.
-            "srun_args": [f"--cpus-per-task={used.cpus_per_task}", "--open-mode=append"],
+            "srun_args": [f"--cpus-per-task={used.cpus_per_task}", "--open-mode=append", "--kill-on-bad-exit=1"],
         }  # fmt: skip
         always = {
             "signal": f"{site.signal}@{site.grace_seconds}", "requeue": True, "kill-on-invalid-dep": "yes",

@@ -81,7 +81,7 @@ def run_task(order_json: str) -> str:
     stop.listen()
     load_plugins(order.plugins)
     outcome, error = _run(Job(_spec(order), order.name), order, stop)
-    if outcome == "interrupted" and stop.to_requeue:
+    if outcome == "busy" or (outcome == "interrupted" and stop.to_requeue):
         _start_again(order, stop)
     if outcome not in {"done", "elsewhere"}:
         raise TrainingError(f"{order.name} ({order.key}) {outcome}: {error or 'stopped on request'}")
@@ -91,23 +91,14 @@ def run_task(order_json: str) -> str:
 def _run(job: Job, order: Order, stop: Stop) -> tuple[str, str]:
     from suite.execute.worker import Device, Places, run_job
 
-    # One process per job as yet. With several, each builds its group from Slurm's variables here (rank SLURM_PROCID of
-    # SLURM_NTASKS), rank 0 alone requeues below, and SlurmExecutor.run no longer refuses such sites.
-    device = Device(
-        accelerator="cuda" if order.gpu else "cpu",
-        gpu=int(os.environ.get("SLURM_LOCALID", "0")),
-        threads=order.threads,
-        checkpoint_minutes=order.checkpoint_minutes,
-    )
+    device = Device("cuda" if order.gpu else "cpu", threads=order.threads, checkpoint_minutes=order.checkpoint_minutes)
     if order.gpu and device.kind != "cuda":
         return "failed", f"the site file asks for a GPU, but torch sees none on {os.uname().nodename}"
-    places = Places(order.runs, order.cache, order.plugins)
-    while True:
-        outcome, error = run_job(job, places, device, stop.asked, lambda _: None)
-        if outcome != "busy":
-            return outcome, error
+    while Store(order.runs).status(job.key) == "running":  # another process works on it; mostly it is done then
         if stop.told_to_leave.wait(_BUSY) or stop.asked():
             return "interrupted", "another process worked on it"
+    # One process per job as yet: this is the call that takes a group, Group.from_slurm(os.environ), to have several.
+    return run_job(job, Places(order.runs, order.cache, order.plugins), device, stop.asked, lambda _: None)
 
 
 def _start_again(order: Order, stop: Stop) -> None:
@@ -117,7 +108,8 @@ def _start_again(order: Order, stop: Stop) -> None:
     try:
         if restarts >= order.requeues:
             raise TrainingError(f"requeued {restarts} times without an end; raise requeues or time in the site file")
-        requeue(os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}")
+        if os.environ.get("SLURM_PROCID", "0") == "0":  # one of the job's processes speaks for all
+            requeue(os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}")
     except (TrainingError, QueueSilent) as error:
         Store(order.runs).fail(order.key, Failure(error=str(error), kind="killed", traceback=""))
         return
