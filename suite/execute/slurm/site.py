@@ -17,6 +17,9 @@ from suite.grid.spec import EXPERIMENTS
 from suite.grid.validate import validated
 
 
+Kind = Literal["pretrain", "finetune", "probe", "localisation", "background"]
+
+
 class Resources(BaseModel):
     """What one Slurm job gets."""
 
@@ -62,7 +65,7 @@ class TimeLimit(BaseModel):
 class Site(Resources):
     """A cluster: the resources of every job, what some kinds of jobs need otherwise, and habits."""
 
-    by_kind: Mapping[Literal["pretrain", "finetune", "probe"], Mapping[str, Any]] = Field(default_factory=dict)
+    by_kind: Mapping[Kind, Mapping[str, Any]] = Field(default_factory=dict)
     time: TimeLimit = TimeLimit()
     grace_seconds: int = Field(120, ge=1, description="from the signal to the limit")
     signal: Literal["USR1", "USR2"] = "USR1"
@@ -83,8 +86,10 @@ class Site(Resources):
         return self
 
     def resources(self, kind: str) -> Resources:
-        """What a job of a kind gets."""
+        """What a job of a kind gets. What has no epochs is not shared by processes, so it gets one device."""
         shared = self.model_dump(include=set(Resources.model_fields))
+        if kind not in {"pretrain", "finetune"}:
+            shared |= {"nodes": 1, "cpu_tasks_per_node": 1, "gpus_per_node": min(1, self.gpus_per_node)}
         own: Mapping[str, Any] = dict(self.by_kind).get(kind, {})  # type: ignore[call-overload]
         return Resources(**{**shared, **own})
 

@@ -82,7 +82,7 @@ def run_task(order_json: str) -> str:
     stop.listen()
     load_plugins(order.plugins)
     outcome, error = _run(Job(_spec(order), order.name), order, stop)
-    if outcome == "interrupted" and stop.to_requeue:
+    if outcome == "busy" or (outcome == "interrupted" and stop.to_requeue):
         _start_again(order, stop)
     if outcome not in {"done", "elsewhere"}:
         raise TrainingError(f"{order.name} ({order.key}) {outcome}: {error or 'stopped on request'}")
@@ -95,22 +95,15 @@ def _run(job: Job, order: Order, stop: Stop) -> tuple[str, str]:
     from suite.execute.worker import Device, Places
 
     group = Group.from_slurm(os.environ) if order.devices > 1 else Group()
-    device = Device(
-        accelerator="cuda" if order.gpu else "cpu",
-        threads=order.threads,
-        checkpoint_minutes=order.checkpoint_minutes,
-    )
+    device = Device("cuda" if order.gpu else "cpu", threads=order.threads, checkpoint_minutes=order.checkpoint_minutes)
     if order.gpu and device.kind != "cuda":
         return "failed", f"the site file asks for a GPU, but torch sees none on {os.uname().nodename}"
-    places = Places(order.runs, order.cache, order.plugins)
-    while True:
-        outcome, error = run_started(job, places, device, stop.asked, lambda _: None, group)
-        if outcome != "busy":
-            return outcome, error
-        if group.world > 1:  # the others of the group have left already
-            return "interrupted", "another process works on it"
+    # Another process works on it; mostly it is done then. The others of a group wait for process 0.
+    while group.rank == 0 and Store(order.runs).status(job.key) == "running":
         if stop.told_to_leave.wait(_BUSY) or stop.asked():
             return "interrupted", "another process worked on it"
+    places = Places(order.runs, order.cache, order.plugins)
+    return run_started(job, places, device, stop.asked, lambda _: None, group)
 
 
 def _start_again(order: Order, stop: Stop) -> None:
@@ -120,7 +113,8 @@ def _start_again(order: Order, stop: Stop) -> None:
     try:
         if restarts >= order.requeues:
             raise TrainingError(f"requeued {restarts} times without an end; raise requeues or time in the site file")
-        requeue(os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}")
+        if os.environ.get("SLURM_PROCID", "0") == "0":  # one of the job's processes speaks for all
+            requeue(os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}")
     except (TrainingError, QueueSilent) as error:
         Store(order.runs).fail(order.key, Failure(error=str(error), kind="killed", traceback=""))
         return

@@ -81,6 +81,22 @@ def test_what_slurm_has_already_is_waited_for_and_what_is_done_is_not() -> None:
     assert {array.jobs[0].name: array.afterok for array in arrays} == {"job 2": (queued.key,), "job 3": ()}
 
 
+def test_tasks_correspond_only_where_arrays_are_equally_long() -> None:
+    heads, other = [job(i) for i in range(3)], job(5)
+    behind = [job(10, heads[0], other), job(11, heads[1]), job(12, heads[2])]
+    jobs = [*heads, other, *behind]
+    arrays = into_arrays(jobs, {one.key: "large" if one is other else "small" for one in jobs}, {})
+    assert names(arrays) == [["0", "1", "2"], ["5"], ["10"], ["11"], ["12"]]
+    assert not any(array.aftercorr for array in arrays)
+
+
+def test_a_job_that_waits_for_an_array_and_for_what_slurm_has_already_waits_for_both() -> None:
+    queued, heads = job(9), [job(0), job(1)]
+    behind = [job(10 + i, heads[i], queued) for i in range(2)]
+    arrays = grouped([*heads, *behind], [queued])
+    assert [set(array.afterok) for array in arrays[1:]] == [{heads[0].key, queued.key}, {heads[1].key, queued.key}]
+
+
 @st.composite
 def graphs(draw: st.DrawFn) -> tuple[list[Job], dict[str, str]]:
     jobs: list[Job] = []

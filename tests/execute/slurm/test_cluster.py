@@ -195,3 +195,17 @@ def test_a_detached_run_is_seen_not_repeated_and_cancelled_from_elsewhere(
         assert not slurm.call("squeue", "--noheader").strip()
     finally:
         slurm.call("scontrol", "update", "partitionname=main", "state=up")
+
+
+def test_two_tasks_train_a_job_together(
+    slurm: Daemons, tmp_path: Path, drawn: Path, lean_profile: Path, site: Site
+) -> None:
+    plan = planned(drawn, tmp_path, lean_profile)
+    together = site.model_copy(update={"cpu_tasks_per_node": 2})
+    events = Events()
+    assert finished(SlurmExecutor(places(plan), Cluster(together)).run(plan.pending, events)), events.seen
+    for job in plan.jobs:
+        folder = plan.workspace.store.folder(job.key)
+        assert json.loads((folder / "env.json").read_text("utf-8"))["devices"] == 2
+        assert "2 device(s)" in (folder / "log.txt").read_text("utf-8")
+    assert not slurm.call("squeue", "--noheader").strip()

@@ -76,6 +76,43 @@ def test_signals_are_told_apart() -> None:
     assert not stop.to_requeue
 
 
+def test_a_job_that_another_process_works_on_is_waited_for(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "_BUSY", 0.01)
+    states_seen = iter(["running", "running", "done"])
+    monkeypatch.setattr(task.Store, "status", lambda self, key: next(states_seen))
+    monkeypatch.setattr("suite.execute.worker.run_job", lambda *_: ("elsewhere", ""))
+    assert run_task(order(job, tmp_path)) == "elsewhere"
+    assert next(states_seen, None) is None
+
+
+def test_a_job_is_put_back_into_the_queue_only_so_often(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def interrupted(*_: object) -> tuple[str, str]:
+        signal.raise_signal(signal.SIGUSR1)
+        return "interrupted", ""
+
+    monkeypatch.setattr("suite.execute.worker.run_job", interrupted)
+    monkeypatch.setattr(task, "requeue", asked.append)
+    monkeypatch.setattr(task, "_REQUEUED", 0.01)
+    for name, value in (("SLURM_ARRAY_JOB_ID", "4"), ("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_RESTART_COUNT", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match="stopped on request"):
+        run_task(order(job, tmp_path))
+    assert asked == ["4_2"]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    with pytest.raises(TrainingError, match="interrupted"):
+        run_task(order(job, tmp_path))
+    assert asked == ["4_2"]
+    failure = Store(tmp_path).failure(job.key)
+    assert failure is not None
+    assert "requeued 3 times without an end" in failure.error
+
+
 def record(job: Job, folder: Path, slurm: str = "12_3") -> Record:
     log = folder / "12_3_0_log.err"
     return Record(job.key, job.name, slurm, str(log), time.time(), job.spec.model_dump(mode="json"))
