@@ -72,7 +72,7 @@ def submissions(runs: Path) -> int:
     return len(list((runs / "slurm" / "files").glob("[0-9]*_submission.sh")))
 
 
-def wait_until(ready: Callable[[], object], what: str, seconds: float = 120) -> None:
+def wait_until(ready: Callable[[], object], what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"no {what} within {seconds} s"
