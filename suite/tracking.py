@@ -76,6 +76,7 @@ class Mirror:
         # MLflow's own default is to try for minutes; the next sync is the better retry.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nobody was asked
         self.store, self.uri, self.late = store, uri, late
         self.behind = False  # whether the last sync left something
         self._client: MlflowClient | None = None
