@@ -91,6 +91,7 @@ class Mirror:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for data
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nobody was asked
         self.store, self.uri, self.late = store, uri, late
         self.behind = False  # whether the last sync left something
         self._client: MlflowClient | None = None

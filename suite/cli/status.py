@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from suite.cli import options
+from suite.errors import StoreError
 from suite.text import duration
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def status(
         if all_ or job["state"] in _WORTH_A_LINE:
             print(_line(job))
             if job["state"] == "failed":
-                print(f"            {job['error']}\n            more in {store.folder(job['key']) / 'log.txt'}")
+                said = [job["error"], *job["log"][-3:], f"more in {store.folder(job['key']) / 'log.txt'}"]
+                print("\n".join(f"            {line}" for line in said))
     for name in dict.fromkeys((entry["grid"], entry["profile"]) for entry in entries):
         cells = [entry for entry in entries if (entry["grid"], entry["profile"]) == name]
         complete = sum(all(jobs[key]["state"] == "done" for key in entry["jobs"]) for entry in cells)
@@ -121,10 +123,14 @@ def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[st
     from suite.store.claim import read_holder
 
     state = store.status(key)
-    found: dict[str, Any] = {"key": key, "state": state, "name": "" if state == "new" else store.name(key)}
-    if state in {"running", "interrupted"} and (lines := store.metrics(key)):
-        progress = Progress.of(store.spec(key), lines[-1])
-        found["progress"] = None if progress is None else progress.columns
+    found: dict[str, Any] = {"key": key, "state": state, "name": ""}
+    try:
+        found["name"] = "" if state == "new" else store.name(key)
+        if state in {"running", "interrupted"} and (lines := store.metrics(key)):
+            progress = Progress.of(store.spec(key), lines[-1])
+            found["progress"] = None if progress is None else progress.columns
+    except StoreError:  # as soon as the job runs again, it has a name again
+        found["name"] = "(its job.yaml is damaged)"
     if state == "running" and (holder := read_holder(store.folder(key) / "claim.json")) is not None:
         found["host"], found["process"] = holder.host, holder.process
     if queued is not None:
@@ -132,7 +138,7 @@ def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[st
         found |= {"name": record.name, "slurm": record.slurm, "slurm_state": at.text}
         found["state"] = state if state == "running" else "queued"
     if state == "failed" and (failure := store.failure(key)) is not None:
-        found["error"] = failure.error
+        found |= {"error": failure.error, "log": failure.log, "traceback": failure.traceback}
     return found
 
 

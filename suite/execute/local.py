@@ -209,6 +209,7 @@ class _Worker:
         self.process.join(timeout=10)
         if self.process.is_alive():
             self.process.kill()
+            self.process.join()
 
 
 class _Run:

@@ -21,9 +21,9 @@ from suite.data.prepare import prepare
 from suite.errors import StoreError, SuiteError
 from suite.execute.worker import Device, Places, run_job
 from suite.grid.jobs import Job
-from suite.store.ledger import read_cells
+from suite.store.ledger import read_cells, record_cells
 from suite.store.store import Failure, Store
-from suite.workspace import Plan
+from suite.workspace import Plan, data_facts
 
 SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
 
@@ -135,7 +135,8 @@ def test_commands_answer_over_a_torn_file(
         if name == "grid":
             assert "Delete it and give the `suite run` commands" in str(answer.exception)
         else:
-            assert "finetune byol cub s0" in answer.stdout or name == "job.yaml"
+            assert answer.exit_code == 0
+            assert "finetune byol cub s0" in answer.stdout or "job.yaml is damaged" in answer.stdout
         if name == "result.json":
             assert "result.json is damaged; the job runs again" in answer.stdout
 
@@ -173,6 +174,27 @@ def test_a_result_of_another_job_is_none(copy: Path, drawn: Path, tiny_profile: 
     store = Store(copy)
     assert store.result(second.key) is None
     assert first.key in getattr(store.failure(second.key), "error", "")
+
+
+def test_a_failure_keeps_traceback_and_last_log_lines(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    chosen = Chosen(
+        "paper_table1", str(tiny_profile), drawn, tmp_path, None, None, "random/cub", None,
+        ["finetune.optimizer.base_lr=1e30"],
+    )  # fmt: skip
+    plan = chosen.plan(draw=False)
+    prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
+    outcome, error = train(plan.jobs[0], plan)
+    assert outcome == "failed"
+    failure = plan.store.failure(plan.jobs[0].key)
+    assert failure is not None
+    assert "Traceback" in failure.traceback
+    assert "effective lr" in failure.log[-1]  # what it said last before it failed
+    record_cells(plan.store, "tiny", {}, plan.cell_jobs, data_facts(plan))
+    shown = CliRunner().invoke(app, ["status", "--runs", str(tmp_path)]).stdout
+    assert error in shown
+    assert failure.log[-1] in shown
+    reasons = {planned.job.name: planned.reason for planned in plan.explain()}
+    assert reasons["finetune random cub s0"] == f"failed before: {error}"
 
 
 @contextmanager
