@@ -30,8 +30,11 @@ class Entry(NamedTuple):
 
 def obtain(name: str) -> str:
     """How to get dataset `name`, as the end of an error message."""
+    from suite.data.manifest import manifest
+
     info = DATASETS[name]
-    return f"Get {info.label} from {info.source}. Licence: {info.licence}."
+    typed = f"`suite data fetch {name}` gets it, or says how. " if name in manifest() else ""
+    return f"{typed}{info.label} is from {info.source}. Licence: {info.licence}."
 
 
 def read_lines(file: Path, name: str) -> list[str]:
