@@ -42,11 +42,12 @@ class Forecast:
     @cached_property
     def remaining(self) -> dict[str, float]:
         """Seconds still to do per job that is not done; of an interrupted one, the epochs it has left."""
-        store = self.plan.workspace.store
+        store = self.plan.store
+        started = store.started()
         return {
-            job.key: self.estimates[job.key].seconds * (1 - progress(store, job))
+            job.key: self.estimates[job.key].seconds * (1 - (progress(store, job) if job.key in started else 0))
             for job in self.jobs
-            if store.result(job.key) is None
+            if job.key not in started or not store.done(job.key)
         }
 
     @property

@@ -3,6 +3,9 @@
 Only the parent process talks to MLflow. One experiment per grid; one run per job, found again by its tag `suite.key`;
 one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not). Cells as they were
 recorded (cell.json), jobs and results are artifacts: `tracking_read` makes a store of them again.
+
+Every step may be repeated, for a server can die between any two of them: parameters are there once `suite.synced_step`
+is, a run's status comes last, and times of metrics follow from the store, so that MLflow knows a point it has already.
 """
 
 from __future__ import annotations
@@ -12,17 +15,29 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from suite.errors import StoreError
 from suite.grid.jobs import ImportSpec
+from suite.store.atomic import write_text
 from suite.store.ledger import read_cells
-from suite.store.store import Result, Store
-from suite.tracking_batch import log_metrics, log_params
+from suite.store.store import Result, Status, Store
+from suite.tracking_batch import (
+    PARAM_LENGTH,
+    do_not_wait_for_the_disk,
+    elapsed,
+    log_all,
+    metric_points,
+    milliseconds,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,11 +48,31 @@ _STATUS = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "run
 _SYNCED = "suite.synced_step"
 _RESULT = "suite.result"  # digest of the result.json that is there
 _ENTRY = "suite.entry"  # digest of the cell.json that is there
+_PATIENCE = 60.0  # seconds a run waits at its end for MLflow to catch up
 
 
 def tracking_uri(runs: Path) -> str:
     """$MLFLOW_TRACKING_URI, else a database inside `runs`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+
+
+@dataclass
+class _Known:
+    """What MLflow has of a job or a cell."""
+
+    run_id: str
+    start: int  # milliseconds; the origin of its metrics' times
+    status: str = "RUNNING"
+    synced: int | None = None  # last step whose metrics are there; None: not even the parameters are
+    jobs: str | None = None  # of a cell
+    files: str | None = None  # digest of the job's result or of the cell's entry, once its files are there
+
+    @classmethod
+    def of(cls, run: Any) -> _Known:
+        tags = run.data.tags
+        synced = int(tags[_SYNCED]) if _SYNCED in tags else None
+        files = tags.get(_RESULT) or tags.get(_ENTRY)
+        return cls(run.info.run_id, run.info.start_time, run.info.status, synced, tags.get("suite.jobs"), files)
 
 
 def without_password(text: str, uri: str) -> str:
@@ -46,17 +81,41 @@ def without_password(text: str, uri: str) -> str:
     return text.replace(user + at, "") if at else text
 
 
-class Mirror:
-    """Brings an MLflow server up to date with a store. `sync` may be called as often as one likes."""
+def find_runs(client: MlflowClient, experiment: str) -> Iterator[tuple[str, Any]]:
+    """The runs that a mirror made in an experiment, each with its tag `suite.key` or `suite.cell`."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        for run in page:
+            name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
+            if name is not None:
+                yield name, run
+        token = page.token
+        if not token:
+            return
 
-    def __init__(self, store: Store, uri: str) -> None:
+
+class Mirror:
+    """Brings an MLflow server up to date with a store. `sync` may be called as often as one likes.
+
+    Args:
+        store: what is mirrored.
+        uri: of the server or database.
+        late: asked between runs; once it says yes, `sync` leaves the rest for another time.
+    """
+
+    def __init__(self, store: Store, uri: str, late: Callable[[], bool] = lambda: False) -> None:
         # MLflow's own default is to try for minutes; the next sync is the better retry.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for data
-        self.store, self.uri = store, uri
+        self.store, self.uri, self.late = store, uri, late
+        self.behind = False  # whether the last sync left something
         self._client: MlflowClient | None = None
-        self._runs: dict[str, Any] = {}  # suite.key or suite.cell -> MLflow run
+        self._known: dict[tuple[str, str], _Known] = {}  # by experiment and suite.key or suite.cell
+        self._settled: set[tuple[str, str]] = set()  # those of them that cannot change any more
+        self._looked = False
+        self._token = uuid.uuid4().hex
 
     def sync(self, grid: str | None = None) -> int:
         """Replay what MLflow lacks, for one grid or all. Returns the number of runs created or changed.
@@ -66,19 +125,28 @@ class Mirror:
         cells = read_cells(self.store.root, grid)
         if not cells:
             return 0
-        with FileLock(self.store.root / "grids" / ".mlflow.lock"):
+        self.behind = False
+        folder = self.store.root / "grids"
+        with FileLock(folder / ".mlflow.lock"):
             client = self._connect()
+            if not self._looked or not self._was_last(folder / ".mlflow.last"):
+                self._known.clear()
+            self._looked, looked = False, bool(self._known)  # an error below: look again next time
             changed = 0
             for name in dict.fromkeys(entry["grid"] for entry in cells):
                 experiment = self._experiment(client, name)
-                jobs_elsewhere = {name: run for name, run in self._runs.items() if "suite.key" in run.data.tags}
-                self._runs = jobs_elsewhere | find_runs(client, experiment)  # cells of two grids may share a name
-                mine = [entry for entry in cells if entry["grid"] == name]
-                profiles = {key: cell["profile"] for cell in mine for key in cell["jobs"]}
-                for key, profile in profiles.items():
-                    changed += self._sync_job(client, experiment, key, profile)
-                changed += sum(self._sync_cell(client, experiment, entry) for entry in mine)
+                if not looked:
+                    self._known |= {(experiment, key): _Known.of(run) for key, run in find_runs(client, experiment)}
+                changed += self._sync_grid(client, experiment, [entry for entry in cells if entry["grid"] == name])
+            self._looked = True
             return changed
+
+    def _was_last(self, file: Path) -> bool:
+        """Whether nobody else has synced this store since this object did; leaves its own name."""
+        last = file.read_text("utf-8") if file.is_file() else ""
+        if last != self._token:
+            write_text(file, self._token)
+        return last == self._token
 
     def _connect(self) -> MlflowClient:
         if self._client is None:
@@ -86,6 +154,8 @@ class Mirror:
 
             for name in ("alembic", "mlflow"):  # after the import, which sets levels of its own
                 logging.getLogger(name).setLevel(logging.WARNING)
+            if self.uri.startswith("sqlite:"):
+                do_not_wait_for_the_disk()
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 
@@ -98,91 +168,132 @@ class Mirror:
         location = (self.store.root / "mlflow-artifacts" / name).resolve().as_uri() if local else None
         return str(client.create_experiment(name, artifact_location=location))
 
-    def _sync_job(self, client: MlflowClient, experiment: str, key: str, profile: str) -> int:
-        status = self.store.status(key)
-        if status == "new":
-            return 0
-        run = self._runs.get(key)
-        if run is None:
-            spec = self.store.spec(key)
-            tags = {"suite.key": key, "suite.kind": spec.kind, "suite.profile": profile, _SYNCED: "0"}
+    def _sync_grid(self, client: MlflowClient, experiment: str, entries: list[dict[str, Any]]) -> int:
+        changed = 0
+        states: dict[str, Status] = {}
+        for key, profile in {key: entry["profile"] for entry in entries for key in entry["jobs"]}.items():
+            if (experiment, key) in self._settled:
+                states[key] = "done"
+                continue
+            if self.late():
+                self.behind = True
+                return changed
+            states[key] = self.store.status(key)
+            try:
+                changed += states[key] != "new" and self._sync_job(client, experiment, key, profile, states[key])
+            except StoreError as error:
+                log.warning("%s MLflow goes without this job.", error)
+        for entry in entries:
+            if self.late():
+                self.behind = True
+                return changed
+            changed += self._sync_cell(client, experiment, entry, [states[key] for key in entry["jobs"]])
+        return changed
+
+    def _sync_job(self, client: MlflowClient, experiment: str, key: str, profile: str, status: Status) -> bool:
+        known = self._known.get((experiment, key))
+        after = 0 if known is None or known.synced is None else known.synced
+        lines = [line for line in self.store.metrics(key) if line["step"] > after]
+        stale = known is None or known.synced is None or bool(lines) or known.status != _STATUS[status]
+        stale = stale or (status == "done" and known is not None and known.files != _digest(self.store.result(key)))
+        if stale:
+            self._bring_up_to_date(client, experiment, key, profile, status, lines)
+        if status == "done":
+            self._settled.add((experiment, key))
+        return stale
+
+    def _bring_up_to_date(
+        self, client: MlflowClient, experiment: str, key: str, profile: str, status: Status, lines: list[Any]
+    ) -> None:
+        spec, folder = self.store.spec(key), self.store.folder(key)
+        known = self._known.get((experiment, key))
+        if known is None:
+            tags = {"suite.key": key, "suite.kind": spec.kind, "suite.profile": profile}
             if not isinstance(spec, ImportSpec):
                 tags |= {"suite.dataset": spec.data.name, "suite.seed": str(spec.seed)}
-            run = client.create_run(experiment, tags=tags, run_name=self.store.name(key))
-            self._runs[key] = run
-            log_params(client, run.info.run_id, spec.model_dump(mode="json"))
-            client.log_artifact(run.info.run_id, str(self.store.folder(key) / "job.yaml"))
-        run_id = run.info.run_id
-        lines = [line for line in self.store.metrics(key) if line["step"] > int(run.data.tags.get(_SYNCED, "0"))]
-        wanted = _STATUS[status]
-        result = _digest(self.store.result(key))
-        if not lines and run.info.status == wanted and run.data.tags.get(_RESULT, result) == result:
-            return 0
-        if lines:
-            log_metrics(client, run_id, lines)
-            client.set_tag(run_id, _SYNCED, str(int(lines[-1]["step"])))
-        if status == "done":
-            self._log_final(client, run_id, key)
-            client.set_tag(run_id, _RESULT, result)
-        if (failure := self.store.failure(key)) is not None:
-            client.set_tag(run_id, "suite.error", failure.error[:500])
-        self._settle(client, key, run, wanted)
-        return 1
-
-    def _log_final(self, client: MlflowClient, run_id: str, key: str) -> None:
-        result = self.store.result(key)
-        if result is not None:
+            start = milliseconds(folder / "job.yaml")
+            run = client.create_run(experiment, start_time=start, tags=tags, run_name=self.store.name(key))
+            known = self._known[experiment, key] = _Known(run.info.run_id, start)
+        if known.synced is None:
+            client.log_artifact(known.run_id, str(folder / "job.yaml"))
+        points = [point for line in lines for point in metric_points(line, known.start + elapsed(spec, line))]
+        synced = int(lines[-1]["step"]) if lines else known.synced or 0
+        tags = {_SYNCED: str(synced)}
+        if (result := self.store.result(key)) is not None and status == "done":
             speed = {"seconds": result.seconds, "images_per_second_mean": result.images_per_second}
-            log_metrics(client, run_id, [{"step": 0, **_final(result), **speed}])
-        folder = self.store.folder(key)
+            points += metric_points({"step": 0, **_final(result), **speed}, known.start)
+        if (failure := self.store.failure(key)) is not None:
+            tags["suite.error"] = failure.error[:PARAM_LENGTH]
+        elif known.status in {"FAILED", "KILLED"}:
+            tags["suite.error"] = ""
+        log_all(client, known.run_id, points, spec.model_dump(mode="json") if known.synced is None else {}, tags)
+        known.synced = synced
+        if status == "done":
+            self._log_files(client, known.run_id, folder)
+            known.files = _digest(result)
+            client.set_tag(known.run_id, _RESULT, known.files)
+        self._settle(client, known, _STATUS[status], milliseconds(folder / "result.json"))
+
+    def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         for name in ("job.yaml", "env.json", "log.txt", "result.json", "metrics.jsonl"):
             if (folder / name).is_file():
                 client.log_artifact(run_id, str(folder / name))
         for path in sorted((folder / "checkpoint").glob("*.safetensors")):
             client.log_artifact(run_id, str(path), artifact_path="checkpoint")
 
-    def _sync_cell(self, client: MlflowClient, experiment: str, entry: dict[str, Any]) -> int:
-        statuses = [self.store.status(key) for key in entry["jobs"]]
+    def _sync_cell(
+        self, client: MlflowClient, experiment: str, entry: dict[str, Any], states: Sequence[Status]
+    ) -> bool:
         name = f"{entry['profile']}:{entry['row']}/{entry['dataset']}/{entry['seed']}"
-        jobs = ",".join(self._runs[key].info.run_id for key in entry["jobs"] if key in self._runs)
-        wanted, content = _cell_status(statuses), _digest(entry)
-        run = self._runs.get(name)
-        known = {} if run is None else {"status": run.info.status, **run.data.tags}
-        if (known.get("status"), known.get("suite.jobs"), known.get(_ENTRY)) == (wanted, jobs, content):
-            return 0
-        if run is None:
-            tags = {"suite.cell": name, "suite.kind": "cell"}
-            tags |= {f"suite.{field}": str(entry[field]) for field in ("row", "method", "dataset", "seed", "profile")}
-            run = client.create_run(
-                experiment, tags=tags, run_name=f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
-            )
-            log_params(client, run.info.run_id, entry["recipe"])
-        run_id = run.info.run_id
-        client.set_tag(run_id, "suite.jobs", jobs)
-        client.set_tag(run_id, "suite.job_keys", ",".join(entry["jobs"]))
-        results = [self.store.result(key) for key in entry["measured"].values()]
-        if any(result is not None for result in results):
-            final = {name: value for result in results if result is not None for name, value in _final(result).items()}
-            log_metrics(client, run_id, [{"step": 0, **final}])
-        client.log_dict(run_id, entry, "cell.json")
-        client.set_tag(run_id, _ENTRY, content)
-        self._settle(client, name, run, wanted)
-        return 1
+        if (experiment, name) in self._settled:
+            return False
+        runs = [self._known[experiment, key].run_id for key in entry["jobs"] if (experiment, key) in self._known]
+        jobs = ",".join(runs)
+        wanted, known = _cell_status(states), self._known.get((experiment, name))
+        stale = known is None or (known.jobs, known.status, known.files) != (jobs, wanted, _digest(entry))
+        if stale:
+            if known is None:
+                tags = {"suite.cell": name, "suite.kind": "cell"}
+                fields = ("row", "method", "dataset", "seed", "profile")
+                tags |= {f"suite.{field}": str(entry[field]) for field in fields}
+                start = int(time.time() * 1000)
+                run_name = f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
+                run = client.create_run(experiment, start_time=start, tags=tags, run_name=run_name)
+                known = self._known[experiment, name] = _Known(run.info.run_id, start)
+            self._log_cell(client, known, entry, jobs)
+            self._settle(client, known, wanted)
+        if wanted == "FINISHED":
+            self._settled.add((experiment, name))
+        return stale
 
-    def _settle(self, client: MlflowClient, name: str, run: Any, wanted: str) -> None:
-        """Give a run its status, and remember it as MLflow has it now."""
+    def _log_cell(self, client: MlflowClient, known: _Known, entry: dict[str, Any], jobs: str) -> None:
+        results = [self.store.result(key) for key in entry["measured"].values()]
+        final = {name: value for result in results if result is not None for name, value in _final(result).items()}
+        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry["jobs"])}
+        params = entry["recipe"] if known.jobs is None else {}
+        log_all(client, known.run_id, metric_points({"step": 0, **final}, known.start), params, tags)
+        known.jobs = jobs
+        client.log_dict(known.run_id, entry, "cell.json")
+        known.files = _digest(entry)
+        client.set_tag(known.run_id, _ENTRY, known.files)
+
+    def _settle(self, client: MlflowClient, known: _Known, wanted: str, end: int | None = None) -> None:
+        """Give a run its status."""
         if wanted in {"FINISHED", "FAILED", "KILLED"}:
-            client.set_terminated(run.info.run_id, status=wanted)
-        elif run.info.status != wanted:
-            client.update_run(run.info.run_id, status=wanted)
-        self._runs[name] = client.get_run(run.info.run_id)
+            client.set_terminated(known.run_id, status=wanted, end_time=end)
+        elif known.status != wanted:
+            client.update_run(known.run_id, status=wanted)
+        known.status = wanted
 
 
 class BackgroundMirror:
-    """Keeps MLflow up to date while jobs run. A tracker that is down is reported once and never stops anything."""
+    """Keeps MLflow up to date while jobs run. A tracker that is down is reported once and never stops anything; one
+    that is slow is waited for at the end, but not for long."""
 
-    def __init__(self, store: Store, uri: str, grid: str, every: float = 10.0) -> None:
-        self.mirror, self.grid, self.every = Mirror(store, uri), grid, every
+    def __init__(self, store: Store, uri: str, grid: str, every: float = 10.0, patience: float = _PATIENCE) -> None:
+        self._deadline = float("inf")
+        self.mirror = Mirror(store, uri, lambda: time.monotonic() > self._deadline)
+        self.grid, self.every, self.patience = grid, every, patience
         self._stop = threading.Event()
         self._warned = False
         self._thread = threading.Thread(target=self._loop, name="suite-mlflow", daemon=True)
@@ -192,9 +303,13 @@ class BackgroundMirror:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._deadline = time.monotonic() + self.patience
         self._stop.set()
         self._thread.join()
         self._sync()
+        if self.mirror.behind:
+            place = without_password(self.mirror.uri, self.mirror.uri)
+            log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", place)
 
     def _loop(self) -> None:
         while not self._stop.wait(self.every):
@@ -211,26 +326,6 @@ class BackgroundMirror:
                 log.warning("%s. Training goes on; `suite sync` catches up.", without_password(text, self.mirror.uri))
 
 
-def find_runs(client: MlflowClient, experiment: str) -> dict[str, Any]:
-    """The runs that this module made in an experiment, by their tag `suite.key` or `suite.cell`."""
-    found: dict[str, Any] = {}
-    token = None
-    while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
-        for run in page:
-            name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
-            if name is not None:
-                found[name] = run
-        token = page.token
-        if not token:
-            return found
-
-
-def _digest(content: Result | dict[str, Any] | None) -> str:
-    values = content.model_dump(mode="json") if isinstance(content, Result) else content
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
-
-
 def _cell_status(statuses: Sequence[str]) -> str:
     for status in ("failed", "running", "interrupted"):
         if status in statuses:
@@ -238,6 +333,11 @@ def _cell_status(statuses: Sequence[str]) -> str:
     if all(status == "new" for status in statuses):
         return _STATUS["new"]
     return "FINISHED" if all(status == "done" for status in statuses) else "RUNNING"
+
+
+def _digest(content: Result | dict[str, Any] | None) -> str:
+    values = content.model_dump(mode="json") if isinstance(content, Result) else content
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def _final(result: Result) -> dict[str, float]:

@@ -1,41 +1,76 @@
-"""Metrics and parameters to MLflow in as few calls as it allows."""
+"""Metrics, parameters and tags to MLflow in as few calls as it allows, with times that follow from the store."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from suite.grid.jobs import JobSpec, TrainingSpec
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PARAMS_PER_CALL = 100  # limits of MLflow's log_batch
 _METRICS_PER_CALL = 1000
-_PARAM_LENGTH = 500
+PARAM_LENGTH = 500
 
 
-def log_metrics(client: MlflowClient, run_id: str, lines: list[dict[str, float]]) -> None:
-    """Every number of every line, at the line's step."""
-    from mlflow.entities import Metric
+def do_not_wait_for_the_disk() -> None:
+    """Let SQLite leave its pages to the system: a power cut may cost the database, which `suite sync` makes again."""
+    import sqlite3
 
-    now = int(time.time() * 1000)
-    metrics = [
-        Metric(name, value, now, int(line["step"])) for line in lines for name, value in line.items() if name != "step"
-    ]
-    for start in range(0, len(metrics), _METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL])
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
 
+    def relax(connection: Any, _: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
 
-def log_params(client: MlflowClient, run_id: str, values: dict[str, Any]) -> None:
-    """Nested values under dotted names, cut to what MLflow takes."""
-    from mlflow.entities import Param
-
-    params = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in _flat(values)]
-    for start in range(0, len(params), _PARAMS_PER_CALL):
-        client.log_batch(run_id, params=params[start : start + _PARAMS_PER_CALL])
+    event.listen(Engine, "connect", relax)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
+def milliseconds(file: Path) -> int:
+    """When a file was written; now, where it is not there."""
+    with suppress(FileNotFoundError):
+        return int(file.stat().st_mtime * 1000)
+    return int(time.time() * 1000)
+
+
+def elapsed(spec: JobSpec, line: dict[str, float]) -> int:
+    """Milliseconds of training up to a line of metrics, by its own speed."""
+    speed = line.get("images_per_second", 0.0)
+    return int(1000 * line["step"] * spec.train.batch_size / speed) if isinstance(spec, TrainingSpec) and speed else 0
+
+
+def metric_points(line: dict[str, float], when: int) -> list[tuple[str, float, int, int]]:
+    """Name, value, time and step of every metric of a line."""
+    return [(name, value, when, int(line["step"])) for name, value in line.items() if name != "step"]
+
+
+def log_all(
+    client: MlflowClient, run_id: str, points: Sequence[Any], params: dict[str, Any], tags: dict[str, str]
+) -> None:
+    """Metrics, parameters and tags in as few calls as MLflow allows, the tags with the last."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics = [Metric(*point) for point in points]
+    pairs = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in _flat(params)]
+    calls = max(1, -(-len(metrics) // _METRICS_PER_CALL), -(-len(pairs) // _PARAMS_PER_CALL))
+    for call in range(calls):
+        client.log_batch(
+            run_id,
+            metrics=metrics[call * _METRICS_PER_CALL : (call + 1) * _METRICS_PER_CALL],
+            params=pairs[call * _PARAMS_PER_CALL : (call + 1) * _PARAMS_PER_CALL],
+            tags=[RunTag(name, text) for name, text in tags.items()] if call == calls - 1 else [],
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in values.items():
-        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
-    return pairs
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.errors import DataError
+from suite.errors import DataError, StoreError
 from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
 from suite.grid.changes import changes
 from suite.grid.recipe import Profile
@@ -114,12 +116,21 @@ class Plan:
     @property
     def pending(self) -> list[Job]:
         """Jobs without a result."""
-        return [job for job in self.jobs if self.workspace.store.result(job.key) is None]
+        started = self.store.started()
+        return [job for job in self.jobs if job.key not in started or not self.store.done(job.key)]
+
+    @cached_property
+    def store(self) -> Store:
+        """The results."""
+        return self.workspace.store
 
     def explain(self) -> list[PlannedJob]:
         """Every job with its state and the reason for it."""
-        before = self._before()
-        return [PlannedJob(job, *self._state(job, before.get(job.key))) for job in self.jobs]
+        before, started = self._before(), self.store.started()
+        states: dict[str, Status] = {
+            job.key: self.store.status(job.key) if job.key in started else "new" for job in self.jobs
+        }
+        return [PlannedJob(job, states[job.key], self._reason(job, before.get(job.key), states)) for job in self.jobs]
 
     def _before(self) -> dict[str, str]:
         """Per job, the key of the one that took its place when its cell was last run with this profile."""
@@ -130,22 +141,27 @@ class Plan:
         return {
             job.key: recorded[item.cell.identity][role]
             for item in self.cell_jobs
+            if item.cell.identity in recorded
             for role, job in item.roles.items()
-            if role in recorded.get(item.cell.identity, {})
+            if role in recorded[item.cell.identity]
         }
 
-    def _state(self, job: Job, before: str | None) -> tuple[Status, str]:
-        store = self.workspace.store
-        status = store.status(job.key)
+    def _reason(self, job: Job, before: str | None, states: Mapping[str, Status]) -> str:
+        store, status = self.store, states[job.key]
         if status == "failed" and (failure := store.failure(job.key)) is not None:
-            return status, f"failed before: {failure.error}"
+            return f"failed before: {failure.error}"
         if status == "interrupted":
             resumes = (store.checkpoint(job.key) / "state.pt").is_file()
-            why = f"interrupted; {'resumes from its checkpoint' if resumes else 'starts again, no checkpoint was made'}"
-            return status, why
-        if status == "new" and before not in (None, job.key) and store.status(before) != "new":
-            return status, "; ".join(changes(store.spec(before), job.spec))
-        return status, {"done": "cached", "running": "another run works on it", "new": "never run"}[status]
+            failure = store.failure(job.key)
+            why = f" ({failure.error})" if failure is not None and failure.error else ""
+            return f"interrupted{why}; {'resumes from its checkpoint' if resumes else 'starts again, no checkpoint'}"
+        if status == "new":
+            if before is not None and before != job.key:
+                with suppress(StoreError):  # the earlier job never started, or its file is damaged
+                    return "; ".join(changes(store.spec(before), job.spec))
+            failed = [parent.name for parent in job.parents if states[parent.key] == "failed"]
+            return f"never run: {failed[0]} failed before" if failed else "never run"
+        return {"done": "cached", "running": "another run works on it"}[status]
 
 
 def make_plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -93,6 +94,12 @@ class PlainLines:
 
     def _say(self, text: str) -> None:
         print(f"[{self.ends}/{self.total}] {text}", file=sys.stderr, flush=True)
+
+
+def show_cursor() -> None:
+    """Give a terminal back the cursor that the live table hides; for those who leave without clearing up."""
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import multiprocessing
 import os
@@ -9,13 +10,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from suite.errors import StoreError
+from suite.execute.announce import show_cursor
 from suite.execute.worker import Device, Places
 from suite.grid.costs import Machine
 from suite.grid.jobs import Job
@@ -23,6 +26,7 @@ from suite.grid.order import Ready
 from suite.store.store import Failure, Store
 
 _CONTEXT = multiprocessing.get_context("spawn")
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _LOOK_AGAIN = 1.0  # seconds until a job that another run works on, or a request to stop, is looked at again
 
 
@@ -101,23 +105,32 @@ class _Worker:
     """One process, its pipe, and the job it works on."""
 
     def __init__(self, executor: LocalExecutor, index: int, stop: Any) -> None:
+        self.index = index
         self.job: Job | None = None
         self.connection, theirs = _CONTEXT.Pipe()
         device = replace(executor.device, gpu=index % max(1, gpu_count()))
         self.process: BaseProcess = _CONTEXT.Process(
             target=_serve, args=(theirs, stop, executor.places, device), name=f"suite-worker-{index}", daemon=True
         )
-        with _ThreadEnvironment(device.threads):
+        # A Ctrl-C on the terminal reaches the child as well; it learns to leave that to the parent only once it runs.
+        with _ThreadEnvironment(device.threads), _signals_held_back():
             self.process.start()
         theirs.close()
 
-    def give(self, job: Job) -> None:
+    def give(self, job: Job) -> bool:
+        """False where the process is gone."""
+        try:
+            self.connection.send(job)
+        except OSError:
+            return False
         self.job = job
-        self.connection.send(job)
+        return True
 
-    def close(self) -> None:
+    def dismiss(self) -> None:
         with suppress(OSError):
             self.connection.send(None)
+
+    def close(self) -> None:
         self.process.join(timeout=10)
         if self.process.is_alive():
             self.process.kill()
@@ -132,24 +145,30 @@ class _Run:
         self.skipped: set[str] = set()
         self.count = len(jobs)
         self.summary = Summary()
-        self.stop = _CONTEXT.Event()
-        self.interrupts = 0
+        # Not an Event: that has a lock, and a worker killed while it holds it would stop everybody for ever.
+        self.stop = _CONTEXT.RawValue(ctypes.c_bool, False)
+        self.interrupts, self.told = 0, False
+        self.awake, self.wake = os.pipe()
         self.pool: list[_Worker] = []
 
     def run(self) -> Summary:
         previous = {}
         if threading.current_thread() is threading.main_thread():
-            previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+            previous = {number: signal.signal(number, self._interrupt) for number in _STOPPING}
         try:
-            count = min(self.executor.workers, self.count)
-            self.pool = [_Worker(self.executor, index, self.stop) for index in range(count)]
+            for index in range(min(self.executor.workers, self.count)):
+                self.pool.append(_Worker(self.executor, index, self.stop))
             while self._hand_out():
                 self._listen()
         finally:
             for worker in self.pool:
+                worker.dismiss()
+            for worker in self.pool:
                 worker.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
+            os.close(self.awake)
+            os.close(self.wake)
         return self.summary
 
     def _interrupt(self, *_: object) -> None:
@@ -157,24 +176,28 @@ class _Run:
         if self.interrupts > 1:
             for worker in self.pool:
                 worker.process.kill()
+            show_cursor()
             os._exit(130)
-        self._stop("stopping: saving the running jobs (once more to kill)")
+        self.stop.value = True
+        os.write(self.wake, b"!")  # what is said about it is said by `_hand_out`: a signal may interrupt a print
 
-    def _stop(self, why: str) -> None:
-        self.summary.interrupted = True
-        self.stop.set()
+    def _tell(self, why: str) -> None:
+        self.told = self.summary.interrupted = self.stop.value = True
         print(why, file=sys.stderr, flush=True)
 
     def _hand_out(self) -> bool:
         """Give ready jobs to idle workers. False when nothing runs and nothing can start."""
-        if not self.stop.is_set() and self.options.asked_to_stop():
-            self._stop("stopping, as asked by `suite cancel`: saving the running jobs")
-        if self.stop.is_set():
+        if not self.stop.value and self.options.asked_to_stop():
+            self._tell("stopping, as asked by `suite cancel`: saving the running jobs")
+        if self.stop.value:
+            if not self.told:
+                self._tell("stopping: saving the running jobs (once more to kill)")
             return any(worker.job is not None for worker in self.pool)
-        for worker in self.pool:
+        for worker in list(self.pool):
             if worker.job is None and (job := self._next()) is not None:
                 self.listener.started(job)
-                worker.give(job)
+                while not worker.give(job):  # killed while it had nothing to do
+                    worker = self._replace(worker)  # noqa: PLW2901
         return any(worker.job is not None for worker in self.pool) or bool(self.later)
 
     def _next(self) -> Job | None:
@@ -187,23 +210,25 @@ class _Run:
                     return None
                 self.later.remove(due)
                 job = due[1]
-            if self.store.result(job.key) is not None:
-                self._ended(job, "elsewhere", "")
-            elif self.store.status(job.key) == "running":
-                self._postpone(job)
-            else:
-                return job
+            match self.store.status(job.key):
+                case "done":
+                    self._ended(job, "elsewhere", "")
+                case "running":
+                    self._postpone(job)
+                case _:
+                    return job
 
     def _postpone(self, job: Job) -> None:
         self.later.append((time.monotonic() + _LOOK_AGAIN, job))
 
     def _listen(self) -> None:
-        handles: dict[Any, _Worker] = {}
-        for worker in self.pool:
-            handles[worker.connection] = worker
-            handles[worker.process.sentinel] = worker
-        for handle in wait(list(handles), timeout=_LOOK_AGAIN):
-            worker = handles[handle]
+        handles: dict[Any, _Worker] = {
+            h: worker for worker in self.pool for h in (worker.connection, worker.process.sentinel)
+        }
+        for handle in wait([*handles, self.awake], timeout=_LOOK_AGAIN):
+            if (worker := handles.get(handle)) is None:
+                os.read(self.awake, 1)
+                continue
             try:
                 while worker.connection.poll():
                     self._message(worker, worker.connection.recv())
@@ -254,14 +279,21 @@ class _Run:
         """A worker was killed from outside: its job failed, another worker takes its place."""
         if worker not in self.pool:
             return
-        index = self.pool.index(worker)
         worker.process.join(timeout=5)
         job, worker.job = worker.job, None
         if job is not None:
             error = f"worker process ended with exit code {worker.process.exitcode} (out of memory, or killed)"
-            self.store.fail(job.key, Failure(error=error, kind="killed", traceback=""))
+            with suppress(StoreError):
+                failure = Failure(error=error, kind="killed", traceback="", log=self.store.log_tail(job.key))
+                self.store.fail(job.key, failure)
             self._ended(job, "failed", error)
-        self.pool[index] = _Worker(self.executor, index, self.stop)
+        self._replace(worker)
+
+    def _replace(self, dead: _Worker) -> _Worker:
+        fresh = _Worker(self.executor, dead.index, self.stop)
+        self.pool[self.pool.index(dead)] = fresh
+        dead.connection.close()
+        return fresh
 
 
 class _ThreadEnvironment:
@@ -282,9 +314,21 @@ class _ThreadEnvironment:
                 os.environ[name] = value
 
 
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A process started now inherits that they are; here they are delivered afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, stop: Any, places: Places, device: Device) -> None:
     """A worker's life: take jobs until told to end, or until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)  # the parent decides what they mean; it kills, where it must
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from suite.execute.worker import run_job
     from suite.plugin import load_plugins
@@ -297,7 +341,9 @@ def _serve(connection: Connection, stop: Any, places: Places, device: Device) ->
             last[0] = time.monotonic()
             connection.send(("progress", line))
 
-    stopping: Callable[[], bool] = stop.is_set
+    def stopping() -> bool:
+        return bool(stop.value)
+
     while True:
         try:
             job = connection.recv()

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite.data.prepare import prepare, undecoded
-from suite.errors import UsageError
+from suite.errors import StoreError, TrainingError, UsageError
 from suite.execute.announce import LiveTable, PlainLines, PreparationLines
 from suite.execute.imports import import_checkpoints
 from suite.execute.local import LocalExecutor, Options, Summary, machine
+from suite.execute.repair import distrust_damaged
 from suite.execute.worker import Device, Places
 from suite.forecast import Forecast
 from suite.store.active import Presence
@@ -42,10 +43,10 @@ class RunOutcome:
 
     def holes(self) -> dict[str, str]:
         """Cells without a number, and why."""
-        store = self.plan.workspace.store
+        store = self.plan.store
         holes = {}
         for item in self.plan.cell_jobs:
-            unfinished = [job for job in item.jobs if store.result(job.key) is None]
+            unfinished = [job for job in item.jobs if not store.done(job.key)]
             if unfinished:
                 holes[item.cell.id] = self.summary.failed.get(unfinished[0].key, "not run")
         return holes
@@ -82,8 +83,10 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail
     """
     began = time.monotonic()
     refuse_missing(plan)
-    workspace, store = plan.workspace, plan.workspace.store
+    workspace, store = plan.workspace, plan.store
     record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs, data_facts(plan))
+    while distrust_damaged(plan.pending, store):
+        continue  # what it starts from may be damaged as well
     import_checkpoints(plan.pending, {digest: file for file, digest in plan.checkpoints.values()}, store)
     pending = plan.pending
     summary = Summary()
@@ -109,7 +112,10 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], workers: int | None, fail
             lines = LiveTable(len(pending), forecast.wall_seconds) if on_terminal else PlainLines(len(pending))
             with lines:
                 summary = executor.run(pending, lines, options)
-    results = write_results(store)
+    try:
+        results = write_results(store)
+    except StoreError as error:  # what was trained is in the store all the same
+        raise TrainingError(f"{error} Then give the same command again: it trains nothing twice.") from error
     trained = len(summary.done) - summary.elsewhere
     cached = len(plan.jobs) - len(pending) + summary.elsewhere
     return RunOutcome(plan, trained, cached, summary, time.monotonic() - began, str(results))

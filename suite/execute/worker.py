@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from filelock import Timeout
 
-from suite.errors import TrainingError
+from suite.errors import StoreError, TrainingError
 from suite.grid.costs import Speed, likeness, multiply_adds_of
 from suite.grid.jobs import DataReader, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec
 from suite.grid.recipe import Precision
@@ -68,19 +68,30 @@ def run_job(
     Returns:
         The outcome and, for a failure, the error in one line.
     """
-    from suite.training.session import Interrupted
-
-    store = Store(places.runs)
     try:
-        claim = store.claim(job.key).acquire()
+        return _claim_and_run(job, Store(places.runs), places, device, should_stop, report)
     except Timeout:
         return "busy", ""
+    except (OSError, StoreError) as error:  # nothing can be written into the store, not even why
+        return "failed", str(error)
 
-    def stopping() -> bool:
-        claim.check_now_and_then()
-        return should_stop()
 
-    with claim:
+def _claim_and_run(
+    job: Job,
+    store: Store,
+    places: Places,
+    device: Device,
+    should_stop: Callable[[], bool],
+    report: Callable[[dict[str, float]], None],
+) -> tuple[Outcome, str]:
+    from suite.training.session import Interrupted
+
+    with store.claim(job.key).acquire() as claim:
+
+        def stopping() -> bool:
+            claim.check_now_and_then()
+            return should_stop()
+
         if store.result(job.key) is not None:
             return "elsewhere", ""
         store.begin(job, environment(device))
@@ -96,9 +107,9 @@ def run_job(
                 store.fail(job.key, Failure(error="stopped on request", kind="killed", traceback=""))
                 return "interrupted", ""
             except Exception as error:  # whatever it is, the other jobs go on and the cause is kept
+                text, tail = f"{type(error).__name__}: {error}", store.log_tail(job.key)
                 log.exception("failed")
-                text = f"{type(error).__name__}: {error}"
-                store.fail(job.key, Failure(error=text, kind="failed", traceback=traceback.format_exc()))
+                store.fail(job.key, Failure(error=text, kind="failed", traceback=traceback.format_exc(), log=tail))
                 return "failed", text
     if result.images_per_second:
         speed = result.images_per_second, multiply_adds_of(job.spec)
@@ -221,6 +232,7 @@ def _dispatch(
 def _logging_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not fill the terminal
     root = logging.getLogger("suite")
     root.setLevel(logging.INFO)
     root.addHandler(handler)
@@ -228,7 +240,8 @@ def _logging_to(path: Path) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 def environment(device: Device) -> dict[str, Any]:

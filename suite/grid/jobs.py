@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -25,7 +26,7 @@ IMPORT_VERSION = 1
 class Spec(BaseModel):
     """What determines a job's result, and nothing else: no path, no device, no number of workers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Block(Spec):
@@ -120,8 +121,12 @@ _ANY: TypeAdapter[JobSpec] = TypeAdapter(Annotated[JobSpec, Field(discriminator=
 
 def content_key(spec: BaseModel) -> str:
     """First 20 hex digits of the SHA-256 of the canonical form: sorted keys, no white space, 1.0 written as 1."""
-    values = _canonical(spec.model_dump(mode="json"))
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return key_of(spec.model_dump(mode="json"))
+
+
+def key_of(values: Mapping[str, Any]) -> str:
+    """As `content_key`, of a spec in its JSON form, also one that another version of the suite wrote."""
+    canonical = json.dumps(_canonical(values), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
 
 

@@ -24,7 +24,7 @@ Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 class Section(BaseModel):
     """A part of a recipe: immutable, an unknown field is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class OptimizerArgs(Section):

@@ -11,6 +11,7 @@ import json
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -71,12 +72,14 @@ def active_runs(root: Path) -> list[Active]:
     for folder in (root / "active").glob("*"):
         holder = read_holder(folder / "claim.json")
         if holder is not None and held(folder):
-            found.append(Active(folder, holder, json.loads((folder / "run.json").read_text("utf-8"))))
+            with suppress(OSError, ValueError):  # it has just ended, or its file is damaged
+                found.append(Active(folder, holder, json.loads((folder / "run.json").read_text("utf-8"))))
     return sorted(found, key=lambda run: float(run.facts["started"]))
 
 
 def clear_dead(root: Path) -> None:
     """Remove what killed runs left. One that has only just begun has no claim yet: it is left alone for a while."""
     for folder in (root / "active").glob("*"):
-        if not held(folder) and time.time() - folder.stat().st_mtime > 60:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another run clears at the same time
+            if not held(folder) and time.time() - folder.stat().st_mtime > 60:
+                shutil.rmtree(folder, ignore_errors=True)

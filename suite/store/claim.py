@@ -64,6 +64,7 @@ class Claim:
         self._me = Holder.me()
         self._released = threading.Event()
         self._lost = False
+        self._checked = 0.0
         self._thread: threading.Thread | None = None
 
     def acquire(self, timeout: float = 0.0) -> Claim:
@@ -88,17 +89,19 @@ class Claim:
             raise ClaimLost(f"{self._file} names another process")
 
     def check_now_and_then(self) -> None:
-        """As `check`, from what the last sign of life found: cheap enough for every training step."""
-        if self._lost:
-            raise ClaimLost(f"{self._file} names another process")
+        """As `check`, but looks at the file once a second at most: cheap enough for every training step."""
+        if self._lost or time.monotonic() - self._checked > 1:
+            self._checked = time.monotonic()
+            self.check()
 
     def release(self) -> None:
         """Give the claim up."""
         self._released.set()
         if self._thread is not None:
             self._thread.join()
-        if self._mine():
-            self._file.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that has become read-only: the name goes stale by itself
+            if self._mine():
+                self._file.unlink(missing_ok=True)
         self._lock.release()
 
     def __enter__(self) -> Claim:

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from suite.errors import UsageError
+from suite.errors import StoreError, UsageError
 from suite.grid.cells import CellJobs
 from suite.store.atomic import write_json, write_text
 from suite.store.store import Store
@@ -117,8 +117,16 @@ def _grid_file(root: Path, grid: str, profile: str) -> Path:
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    entries: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
-    return entries
+    try:
+        entries: list[dict[str, Any]] = json.loads(path.read_bytes())
+        if all("grid" in entry and entry["jobs"] is not None for entry in entries):
+            return entries
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise StoreError(
+        f"{path} is damaged. Delete it and give the `suite run` commands of this grid again: they record its cells, "
+        "and train nothing that is finished."
+    )
 
 
 def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:

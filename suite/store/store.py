@@ -2,7 +2,7 @@
 
 job.yaml       the job's name and spec           env.json     where and with what it ran
 metrics.jsonl  one line per epoch                log.txt      what it said
-result.json    written last: its presence means success
+result.json    written last: there and readable, it means success
 failure.json   why the last attempt failed; never read as a result, gone after the next success
 claim.json     who works on it just now
 checkpoint/    weights (safetensors), and state.pt while the job is not finished
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from suite.errors import StoreError
-from suite.grid.jobs import Job, JobSpec, parse_spec
+from suite.grid.jobs import Job, JobSpec, key_of, parse_spec
 from suite.store.atomic import write_json, write_text
 from suite.store.claim import Claim, held
 
@@ -53,6 +55,7 @@ class Failure(BaseModel):
     error: str
     kind: Literal["failed", "killed"]
     traceback: str
+    log: tuple[str, ...] = Field((), description="last lines of log.txt before the failure")
 
 
 class Store:
@@ -60,6 +63,14 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._done: set[str] = set()
+
+    def started(self) -> set[str]:
+        """Keys of all jobs that have a folder, in one look: most jobs of a large plan have none."""
+        if not self.root.is_dir():
+            return set()
+        with os.scandir(self.root) as entries:
+            return {entry.name for entry in entries}
 
     def folder(self, key: str) -> Path:
         """The job's folder, whether or not it exists."""
@@ -77,7 +88,7 @@ class Store:
     def status(self, key: str) -> Status:
         """State of a job as the disk tells it."""
         folder = self.folder(key)
-        if (folder / "result.json").is_file():
+        if self.done(key):
             return "done"
         if not folder.is_dir():
             return "new"
@@ -88,24 +99,40 @@ class Store:
         return "interrupted" if (folder / "job.yaml").is_file() else "new"
 
     def result(self, key: str) -> Result | None:
-        """The result, or None when the job is not finished. A torn or foreign file is an error, not a result."""
-        path = self.folder(key) / "result.json"
-        if not path.is_file():
-            return None
-        try:
-            result = Result.model_validate_json(path.read_text("utf-8"))
-        except ValueError as error:
-            raise StoreError(
-                f"{path} is not a valid result ({error}). Delete {path.parent} to run the job again."
-            ) from None
-        if result.key != key:
-            raise StoreError(f"{path} belongs to job {result.key}, not {key}. Delete {path.parent} to run it again.")
+        """The result, or None when the job is not finished. A torn or foreign file is none: the job runs again."""
+        result, _ = self._read_result(key)
         return result
 
+    def done(self, key: str) -> bool:
+        """Whether there is a result; remembered once there is, for it does not go away."""
+        if key not in self._done and self.result(key) is not None:
+            self._done.add(key)
+        return key in self._done
+
+    def _read_result(self, key: str) -> tuple[Result | None, str]:
+        """The result, or why the file that is there is none."""
+        try:
+            with open(f"{self.root}/{key}/result.json", "rb") as file:  # noqa: PTH123  - twice as fast as through Path
+                result = Result.model_validate_json(file.read())
+        except FileNotFoundError:
+            return None, ""
+        except ValueError:
+            return None, "result.json is damaged"
+        return (result, "") if result.key == key else (None, f"result.json belongs to job {result.key}")
+
     def failure(self, key: str) -> Failure | None:
-        """Why the last attempt failed, if it did."""
-        path = self.folder(key) / "failure.json"
-        return Failure.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
+        """Why the last attempt failed, or why what it left is no result."""
+        result, damage = self._read_result(key)
+        if result is not None:
+            return None
+        if damage:
+            return Failure(error=f"{damage}; the job runs again", kind="failed", traceback="")
+        try:
+            return Failure.model_validate_json((self.folder(key) / "failure.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return Failure(error="for a reason that is lost: failure.json is damaged", kind="failed", traceback="")
 
     def spec(self, key: str) -> JobSpec:
         """The job's spec as it was written when the job first started."""
@@ -117,16 +144,22 @@ class Store:
 
     def _description(self, key: str) -> dict[str, Any]:
         path = self.folder(key) / "job.yaml"
-        if not path.is_file():
-            raise StoreError(f"job {key} has never started in {self.root}: {path} does not exist.")
-        description: dict[str, Any] = yaml.load(path.read_text("utf-8"), Loader=_LOADER)
-        return description
+        try:
+            description = yaml.load(path.read_bytes(), Loader=_LOADER)
+            if description["key"] == key_of(description["spec"]) == key:
+                return dict(description)
+        except FileNotFoundError:
+            raise StoreError(f"job {key} has never started in {self.root}: {path} does not exist.") from None
+        except (yaml.YAMLError, TypeError, KeyError, ValueError):
+            pass
+        raise StoreError(f"{path} is damaged. Delete {path.parent} and run the grid again to make it anew.")
 
     def begin(self, job: Job, environment: dict[str, Any]) -> None:
         """Write what is known before training; forget an earlier failure, clear away what a killed attempt left."""
         folder = self.folder(job.key)
         for torn in folder.rglob(".*.tmp"):
             torn.unlink()
+        (folder / "result.json").unlink(missing_ok=True)  # a damaged one: the caller found no result
         description = {"name": job.name, "key": job.key, "spec": job.spec.model_dump(mode="json")}
         write_text(folder / "job.yaml", yaml.dump(description, Dumper=_DUMPER, sort_keys=False))
         write_json(folder / "env.json", environment)
@@ -143,6 +176,12 @@ class Store:
         """Record an attempt's failure. The next run tries again."""
         write_text(self.folder(key) / "failure.json", failure.model_dump_json(indent=2) + "\n")
 
+    def distrust(self, key: str, why: str) -> None:
+        """Set a result aside because what it promises is no longer there: the job runs again."""
+        self.fail(key, Failure(error=why, kind="failed", traceback=""))
+        self._done.discard(key)
+        (self.folder(key) / "result.json").replace(self.folder(key) / "distrusted.json")
+
     def weights(self, key: str, name: str) -> Path:
         """A weight file of a finished job, its hash checked.
 
@@ -154,22 +193,38 @@ class Store:
             raise StoreError(f"job {key} is not finished, so it has no {name}.")
         path = self.checkpoint(key) / name
         if name not in result.files or not path.is_file():
-            raise StoreError(f"{path} is missing. Delete {self.folder(key)} and run the grid again to make it anew.")
+            raise StoreError(f"{path} is missing. The next `suite run` makes it anew if a job needs it.")
         found = sha256(path)
         if found != result.files[name]:
             raise StoreError(
                 f"{path} has SHA-256 {found[:16]}..., but {result.files[name][:16]}... was recorded. "
-                f"Delete {self.folder(key)} and run the grid again to make it anew."
+                "The next `suite run` makes it anew if a job needs it."
             )
         return path
 
     def metrics(self, key: str) -> list[dict[str, float]]:
-        """Lines of metrics.jsonl; an unfinished last line is left out."""
-        path = self.folder(key) / "metrics.jsonl"
-        if not path.is_file():
-            return []
-        text = path.read_text("utf-8")
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        """Lines of metrics.jsonl; an unfinished last line, or one that cannot be read, is left out."""
+        return read_metrics(self.folder(key) / "metrics.jsonl")
+
+    def log_tail(self, key: str, lines: int = 10) -> tuple[str, ...]:
+        """The last lines of log.txt."""
+        try:
+            with (self.folder(key) / "log.txt").open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - 200 * lines))
+                return tuple(file.read().decode("utf-8", errors="replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return ()
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Lines of a metrics.jsonl, as `Store.metrics`."""
+    found = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
+        with suppress(ValueError):
+            values = json.loads(line)
+            if line.endswith(b"\n") and isinstance(values, dict) and "step" in values:
+                found.append(values)
+    return found
 
 
 def sha256(path: Path) -> str:

@@ -41,6 +41,8 @@ def load_state(path: Path) -> dict[str, Any] | None:
         if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
             raise OSError("its content does not have the recorded SHA-256")
         state: dict[str, Any] = torch.load(io.BytesIO(content[_DIGEST:]), map_location="cpu", weights_only=True)
+        if "curve" not in state:
+            raise OSError("an earlier version of the suite wrote it")
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError) as error:
         log.warning("checkpoint %s cannot be read (%s); starting this job from its beginning", path.name, error)
         return None

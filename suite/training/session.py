@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from suite.errors import TrainingError
+from suite.store.atomic import append_line, write_text
 from suite.training.checkpoint import load_state, save_state
 
 log = logging.getLogger(__name__)
@@ -47,25 +47,27 @@ class Session:
     def _state_file(self) -> Path:
         return self.folder / "checkpoint" / "state.pt"
 
+    @property
+    def _curve(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
     def resume(self) -> dict[str, Any] | None:
         """The state an earlier attempt left, its metrics cut back to that point; None for a fresh start."""
         state = load_state(self._state_file)
-        lines = self._lines()
-        step = 0 if state is None else int(state["step"])
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        if len(kept) < len(lines):
-            (self.folder / "metrics.jsonl").write_text("".join(kept), "utf-8")
+        # Not cut back but written anew: whatever became of the file meanwhile, the curve is that of the state.
+        write_text(self._curve, "" if state is None else state["curve"])
         if state is not None:
             self.seconds_before = float(state["seconds"])
-            log.info("resuming at step %d", step)
+            log.info("resuming at step %d", state["step"])
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the training state, random state of torch included."""
+        """Write the training state, random state of torch and the metrics up to here included."""
         random = {"torch_rng": torch.get_rng_state()}
         if self.fabric.device.type == "cuda":
             random["cuda_rng"] = torch.cuda.get_rng_state(self.fabric.device)
-        save_state(self._state_file, {**state, **random, "seconds": self.seconds})
+        curve = self._curve.read_text("utf-8") if self._curve.is_file() else ""
+        save_state(self._state_file, {**state, **random, "curve": curve, "seconds": self.seconds})
         self._saved = time.monotonic()
 
     def restore_random_state(self, state: dict[str, Any]) -> None:
@@ -88,16 +90,8 @@ class Session:
 
     def write_metrics(self, line: dict[str, float]) -> None:
         """Append one epoch's metrics and pass them on."""
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._curve, json.dumps(line, allow_nan=False))
         self.report(line)
-
-    def _lines(self) -> list[str]:
-        path = self.folder / "metrics.jsonl"
-        text = path.read_text("utf-8") if path.is_file() else ""
-        return text[: text.rfind("\n") + 1].splitlines(keepends=True)
 
 
 class Means:

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/bench_engine.py [CELLS ...]
 
-Per size: seconds of `suite plan`, of `suite run` with two workers, of the same command again; milliseconds per job;
-peak memory of the parent. The jobs go through everything a real one does but training: claim, files, result, MLflow.
+Per size: seconds of `suite plan`, of `suite run` with two workers, of both again when all is done; milliseconds per
+job, of wall clock and of processor time (parent, workers and MLflow together); peak memory of the parent. The jobs go
+through everything a real one does but training: claim, files, result, MLflow.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ COUNTS = Counts(classes=3, train=40, test=4)
 SETS = ("cub", "nabirds", "aircraft", "cars")
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds and the peak memory in MB of the process itself (not of its workers)."""
+def timed(command: list[str]) -> tuple[float, float, float]:
+    """Seconds of wall clock, of processor time with all workers, and the peak memory in MB of the process itself."""
     began = time.monotonic()
     process = subprocess.Popen([*SUITE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)} ended with status {status}")
-    return time.monotonic() - began, usage.ru_maxrss / 1024
+    return time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def measure(cells: int, data: Path, profile: Path, runs: Path) -> dict[str, float]:
@@ -45,13 +46,16 @@ def measure(cells: int, data: Path, profile: Path, runs: Path) -> dict[str, floa
         "--grid", "paper_table1", "--profile", str(profile), "--method", "random", "--seeds", seeds,
         "--runs", str(runs), "--data", str(data), "--plugin", str(plugin),
     ]  # fmt: skip
-    plan, plan_memory = timed(["plan", *chosen])
-    run, run_memory = timed(["run", *chosen, "--workers", "2"])
-    planned_again, _ = timed(["plan", *chosen])
-    again, _ = timed(["run", *chosen, "--workers", "2"])
+    plan, plan_cpu, plan_memory = timed(["plan", *chosen])
+    run, run_cpu, run_memory = timed(["run", *chosen, "--workers", "2"])
+    planned_again, planned_again_cpu, _ = timed(["plan", *chosen])
+    again, again_cpu, _ = timed(["run", *chosen, "--workers", "2"])
+    jobs = 2 * cells
     return {
-        "cells": cells, "jobs": 2 * cells, "plan_s": plan, "plan_mb": plan_memory, "run_s": run, "run_mb": run_memory,
-        "ms_per_job": 1000 * run / (2 * cells), "plan_done_s": planned_again, "again_s": again,
+        "cells": cells, "jobs": jobs, "plan_s": plan, "plan_cpu_s": plan_cpu, "plan_mb": plan_memory, "run_s": run,
+        "run_cpu_s": run_cpu, "run_mb": run_memory,
+        "ms_per_job": 1000 * run / jobs, "cpu_ms_per_job": 1000 * run_cpu / jobs,
+        "plan_done_s": planned_again, "plan_done_cpu_s": planned_again_cpu, "again_s": again, "again_cpu_s": again_cpu,
     }  # fmt: skip
 
 
@@ -71,7 +75,8 @@ def main() -> None:
             print(json.dumps({name: round(value, 3) for name, value in found[-1].items()}), flush=True)
     if len(found) > 1:
         a, b = found[-2:]
-        print(f"per further job: {1000 * (b['run_s'] - a['run_s']) / (b['jobs'] - a['jobs']):.1f} ms")
+        wall, cpu = (1000 * (b[name] - a[name]) / (b["jobs"] - a["jobs"]) for name in ("run_s", "run_cpu_s"))
+        print(f"per further job: {wall:.1f} ms, of processor time {cpu:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def test_two_runs_on_one_store_train_everything_once(tmp_path: Path, drawn: Path
         for _ in range(2)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=180)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors.decode()
     logs = [path.read_text() for path in tmp_path.glob("*/log.txt")]
     assert len(logs) == 5

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,15 @@ class Runs:
         return load_file(path)
 
 
-def assert_same(a: Runs, b: Runs, job: Job) -> None:
-    left, right = a.store.result(job.key), b.store.result(job.key)
+def assert_same(a: Store, b: Store, job: Job) -> None:
+    left, right = a.result(job.key), b.result(job.key)
     assert left is not None
     assert right is not None
     assert left.metrics == right.metrics
     assert left.files == right.files  # SHA-256 of the weights: every bit
     curves = [
-        [{k: v for k, v in line.items() if k != "images_per_second"} for line in runs.store.metrics(job.key)]
-        for runs in (a, b)
+        [{k: v for k, v in line.items() if k != "images_per_second"} for line in store.metrics(job.key)]
+        for store in (a, b)
     ]
     assert curves[0] == curves[1]
 
@@ -83,31 +84,77 @@ def test_stopping_and_resuming_changes_no_bit(
             assert broken.store.status(job.key) == "interrupted"
             assert (broken.store.checkpoint(job.key) / "state.pt").is_file()
         assert broken.run(job) == ("done", "")
-        assert_same(straight, broken, job)
+        assert_same(straight.store, broken.store, job)
         assert not (broken.store.checkpoint(job.key) / "state.pt").exists()
 
 
-@pytest.mark.parametrize("row", ["simclr", "moco_v2", "looc", "insloc", "byol", "byol_dilo", "rot_pred", "rel_loc"])
-def test_every_objective_resumes_with_its_whole_state(
-    row: str, tmp_path: Path, drawn: Path, tiny_profile: Path
+class Lives:
+    """A process that forks the lives of jobs: see kill_run.py."""
+
+    def __init__(self, profile: Path, data: Path) -> None:
+        script = Path(__file__).with_name("kill_run.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), str(profile), str(data)],
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def live(self, **wanted: Any) -> int:
+        """One life: until it kills itself (die), is stopped (stop), or the job is done. Returns its exit code."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(wanted, default=str), file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def lives(drawn: Path, tiny_profile: Path) -> Iterator[Lives]:
+    made = Lives(tiny_profile, drawn)
+    yield made
+    made.process.communicate()
+
+
+CHOICE = ["finetune.lr_candidates=[0.05, 0.1]"]
+CELLS = [
+    ("paper_table1", row, [])
+    for row in ("simclr", "looc", "insloc", "byol", "byol_cvsa", "byol_dilo", "rot_pred", "rel_loc")
+]
+
+
+@pytest.mark.parametrize(
+    ("grid", "row", "overrides"), [*CELLS, ("ss_scale", "moco_v2_ss_0.4", []), ("paper_table1", "random", CHOICE)]
+)
+def test_sigkill_and_resume_keep_the_whole_state(
+    grid: str, row: str, overrides: list[str], lives: Lives, tmp_path: Path, drawn: Path, tiny_profile: Path
 ) -> None:
-    """Weights, momentum copies, queues and their pointers, optimiser, random state and running means: all that a
-    checkpoint holds just before the last step is the same whether or not the job was stopped twice before."""
-    straight = Runs(tmp_path / "straight", drawn, tiny_profile, f"{row}/cub")
-    broken = Runs(tmp_path / "broken", drawn, tiny_profile, f"{row}/cub")
-    job = straight.jobs[0]
-    assert straight.run(job, stop_after=4)[0] == "interrupted"
-    for stop in (0, 1, 1):
-        assert broken.run(job, stop_after=stop)[0] == "interrupted"
-    states = [load_state(runs.store.checkpoint(job.key) / "state.pt") for runs in (straight, broken)]
-    assert states[0] is not None
-    assert states[1] is not None
-    assert states[0]["step"] == states[1]["step"] == 5
-    for state in states:
-        del state["seconds"]
-    assert_equal(states[0], states[1], "")
-    assert straight.run(job) == broken.run(job) == ("done", "")
-    assert_same(straight, broken, job)
+    """The first training of a cell, or all that choose a learning rate, killed twice with SIGKILL.
+
+    Just before the last step the checkpoint holds the same weights, momentum copies, queues and their pointers,
+    optimiser, random state, running means and curve; then the same result.
+    """
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    plan = Chosen(grid, str(tiny_profile), drawn, straight, ["cub"], None, f"{row}/cub", None, overrides).plan(False)
+    trainings = [job for job in plan.jobs if job.spec.kind != "probe"]
+    for job in trainings if row in {"random", "byol_cvsa"} else trainings[:1]:
+        life = partial(lives.live, grid=grid, cell=f"{row}/cub", set=overrides, job=job.key)
+        steps = 4 if "held out" in job.name else 6
+        assert life(runs=straight, stop=steps - 1) == 0
+        assert life(runs=broken, die=2) == -signal.SIGKILL
+        assert life(runs=broken, die=2) == -signal.SIGKILL
+        assert life(runs=broken, stop=steps - 3) == 0
+        states = [load_state(Store(runs).checkpoint(job.key) / "state.pt") for runs in (straight, broken)]
+        assert states[0] is not None
+        assert states[1] is not None
+        assert states[0]["step"] == states[1]["step"] == steps - 1
+        curves = []
+        for state in states:
+            del state["seconds"]
+            lines = [json.loads(line) for line in state.pop("curve").splitlines()]
+            curves.append([{k: v for k, v in line.items() if k != "images_per_second"} for line in lines])
+        assert curves[0] == curves[1] != []
+        assert_equal(states[0], states[1], "")
+        assert [life(runs=runs) for runs in (straight, broken)] == [0, 0]
+        assert_same(Store(straight), Store(broken), job)
+        assert "resuming at step 2" in (broken / job.key / "log.txt").read_text()
 
 
 def assert_equal(left: Any, right: Any, place: str) -> None:
@@ -135,7 +182,7 @@ def test_lars_resumes_bit_identically(tmp_path: Path, drawn: Path, tiny_profile:
     assert straight.run(job)[0] == "done"
     assert broken.run(job, stop_after=2)[0] == "interrupted"
     assert broken.run(job)[0] == "done"
-    assert_same(straight, broken, job)
+    assert_same(straight.store, broken.store, job)
 
 
 def run_command(drawn: Path, runs: Path, profile: Path, *more: str) -> list[str]:
@@ -200,7 +247,7 @@ def test_a_damaged_checkpoint_starts_the_job_afresh(
     state = torn.store.checkpoint(job.key) / "state.pt"
     state.write_bytes(damage(state.read_bytes()))
     assert torn.run(job)[0] == "done"
-    assert_same(straight, torn, job)
+    assert_same(straight.store, torn.store, job)
     assert "cannot be read" in (torn.store.folder(job.key) / "log.txt").read_text()
 
 
