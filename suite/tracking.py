@@ -18,8 +18,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +27,18 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from suite.errors import StoreError
-from suite.grid.jobs import ImportSpec, JobSpec, TrainingSpec
+from suite.grid.jobs import ImportSpec
 from suite.store.atomic import write_text
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Status, Store
-from suite.tracking_batch import TEXT_LENGTH, log_batch, points
+from suite.tracking_batch import (
+    PARAM_LENGTH,
+    do_not_wait_for_the_disk,
+    elapsed,
+    log_all,
+    metric_points,
+    milliseconds,
+)
 from suite.tuning.mirror import read_studies, sync_study
 
 if TYPE_CHECKING:
@@ -52,12 +58,6 @@ def tracking_uri(runs: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs.resolve() / 'mlflow.db'}"
 
 
-def without_password(text: str, uri: str) -> str:
-    """`text` without the user and password that `uri` may hold; errors of a server quote its whole address."""
-    user, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return text.replace(user + at, "") if at else text
-
-
 @dataclass
 class _Known:
     """What MLflow has of a job or a cell."""
@@ -67,14 +67,34 @@ class _Known:
     status: str = "RUNNING"
     synced: int | None = None  # last step whose metrics are there; None: not even the parameters are
     jobs: str | None = None  # of a cell
-    digest: str | None = None  # of a job's result or a cell's entry
+    files: str | None = None  # digest of the job's result or of the cell's entry, once its files are there
 
     @classmethod
     def of(cls, run: Any) -> _Known:
         tags = run.data.tags
         synced = int(tags[_SYNCED]) if _SYNCED in tags else None
-        digest = tags.get(_RESULT) or tags.get(_ENTRY)
-        return cls(run.info.run_id, run.info.start_time, run.info.status, synced, tags.get("suite.jobs"), digest)
+        files = tags.get(_RESULT) or tags.get(_ENTRY)
+        return cls(run.info.run_id, run.info.start_time, run.info.status, synced, tags.get("suite.jobs"), files)
+
+
+def without_password(text: str, uri: str) -> str:
+    """`text` without the user and password that `uri` may hold; errors of a server quote its whole address."""
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return text.replace(user + at, "") if at else text
+
+
+def find_runs(client: MlflowClient, experiment: str) -> Iterator[tuple[str, Any]]:
+    """The runs that a mirror made in an experiment, each with its tag `suite.key`, `suite.cell` or `suite.trial`."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        for run in page:
+            names = (run.data.tags.get(f"suite.{kind}") for kind in ("key", "cell", "trial"))
+            if (name := next(filter(None, names), None)) is not None:
+                yield name, run
+        token = page.token
+        if not token:
+            return
 
 
 class Mirror:
@@ -123,13 +143,12 @@ class Mirror:
             for name in dict.fromkeys(entry["grid"] for entry in cells):
                 experiment = self._experiment(client, name)
                 if not looked:
-                    runs = find_runs(client, experiment).items()
-                    self._known |= {(experiment, tag): _Known.of(run) for tag, run in runs}
+                    self._known |= {(experiment, key): _Known.of(run) for key, run in find_runs(client, experiment)}
                 mine = [entry for entry in cells if entry["grid"] == name]
                 changed += self._sync_grid(client, experiment, mine, holes)
             for study in studies:
                 experiment = self._experiment(client, study.experiment)
-                changed += sync_study(client, experiment, study, find_runs(client, experiment))
+                changed += sync_study(client, experiment, study, dict(find_runs(client, experiment)))
             self._looked = True
             return changed
 
@@ -147,7 +166,7 @@ class Mirror:
             for name in ("alembic", "mlflow"):  # after the import, which sets levels of its own
                 logging.getLogger(name).setLevel(logging.WARNING)
             if self.uri.startswith("sqlite:"):
-                _do_not_wait_for_the_disk()
+                do_not_wait_for_the_disk()
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 
@@ -188,9 +207,8 @@ class Mirror:
         known = self._known.get((experiment, key))
         after = 0 if known is None or known.synced is None else known.synced
         lines = [line for line in self.store.metrics(key) if line["step"] > after]
-        result = _digest(self.store.result(key)) if status == "done" else None
-        there = None if known is None or known.synced is None else (known.status, known.digest)
-        stale = bool(lines) or there != (_STATUS[status], result)
+        stale = known is None or known.synced is None or bool(lines) or known.status != _STATUS[status]
+        stale = stale or (status == "done" and known is not None and known.files != _digest(self.store.result(key)))
         if stale:
             self._bring_up_to_date(client, experiment, key, profile, status, lines)
         if status == "done":
@@ -206,30 +224,28 @@ class Mirror:
             tags = {"suite.key": key, "suite.kind": spec.kind, "suite.profile": profile}
             if not isinstance(spec, ImportSpec):
                 tags |= {"suite.dataset": spec.data.name, "suite.seed": str(spec.seed)}
-            start = _milliseconds(folder / "job.yaml")
+            start = milliseconds(folder / "job.yaml")
             run = client.create_run(experiment, start_time=start, tags=tags, run_name=self.store.name(key))
             known = self._known[experiment, key] = _Known(run.info.run_id, start)
-        metrics = [point for line in lines for point in points(line, known.start + _elapsed(spec, line))]
+        if known.synced is None:
+            client.log_artifact(known.run_id, str(folder / "job.yaml"))
+        points = [point for line in lines for point in metric_points(line, known.start + elapsed(spec, line))]
         synced = int(lines[-1]["step"]) if lines else known.synced or 0
         tags = {_SYNCED: str(synced)}
         if (result := self.store.result(key)) is not None and status == "done":
             speed = {"seconds": result.seconds, "images_per_second_mean": result.images_per_second}
-            metrics += points({"step": 0, **_final(result), **speed}, known.start)
+            points += metric_points({"step": 0, **_final(result), **speed}, known.start)
         if (failure := self.store.failure(key)) is not None:
-            tags["suite.error"] = failure.error[:TEXT_LENGTH]
+            tags["suite.error"] = failure.error[:PARAM_LENGTH]
         elif known.status in {"FAILED", "KILLED"}:
             tags["suite.error"] = ""
-        params = {}
-        if known.synced is None:
-            params = spec.model_dump(mode="json")
-            client.log_artifact(known.run_id, str(folder / "job.yaml"))
-        log_batch(client, known.run_id, metrics, params, tags)
+        log_all(client, known.run_id, points, spec.model_dump(mode="json") if known.synced is None else {}, tags)
         known.synced = synced
         if status == "done":
             self._log_files(client, known.run_id, folder)
-            known.digest = _digest(result)
-            client.set_tag(known.run_id, _RESULT, known.digest)
-        self._settle(client, known, _STATUS[status], _milliseconds(folder / "result.json"))
+            known.files = _digest(result)
+            client.set_tag(known.run_id, _RESULT, known.files)
+        self._settle(client, known, _STATUS[status], milliseconds(folder / "result.json"))
 
     def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         for name in ("job.yaml", "env.json", "log.txt", "result.json", "metrics.jsonl"):
@@ -246,8 +262,8 @@ class Mirror:
             return False
         runs = [self._known[experiment, key].run_id for key in entry["jobs"] if (experiment, key) in self._known]
         jobs = ",".join(runs)
-        wanted, content, known = _cell_status(states), _digest(entry), self._known.get((experiment, name))
-        stale = known is None or (known.jobs, known.status, known.digest) != (jobs, wanted, content)
+        wanted, known = _cell_status(states), self._known.get((experiment, name))
+        stale = known is None or (known.jobs, known.status, known.files) != (jobs, wanted, _digest(entry))
         if stale:
             if known is None:
                 tags = {"suite.cell": name, "suite.kind": "cell"}
@@ -257,20 +273,22 @@ class Mirror:
                 run_name = f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
                 run = client.create_run(experiment, start_time=start, tags=tags, run_name=run_name)
                 known = self._known[experiment, name] = _Known(run.info.run_id, start)
-            self._log_cell(client, known, entry, jobs, content)
+            self._log_cell(client, known, entry, jobs)
             self._settle(client, known, wanted)
         if wanted == "FINISHED":
             self._settled.add((experiment, name))
         return stale
 
-    def _log_cell(self, client: MlflowClient, known: _Known, entry: dict[str, Any], jobs: str, content: str) -> None:
+    def _log_cell(self, client: MlflowClient, known: _Known, entry: dict[str, Any], jobs: str) -> None:
         results = [self.store.result(key) for key in entry["measured"].values()]
         final = {name: value for result in results if result is not None for name, value in _final(result).items()}
-        client.log_dict(known.run_id, entry, "cell.json")
-        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry["jobs"]), _ENTRY: content}
+        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry["jobs"])}
         params = entry["recipe"] if known.jobs is None else {}
-        log_batch(client, known.run_id, points({"step": 0, **final}, known.start), params, tags)
-        known.jobs, known.digest = jobs, content
+        log_all(client, known.run_id, metric_points({"step": 0, **final}, known.start), params, tags)
+        known.jobs = jobs
+        client.log_dict(known.run_id, entry, "cell.json")
+        known.files = _digest(entry)
+        client.set_tag(known.run_id, _ENTRY, known.files)
 
     def _settle(self, client: MlflowClient, known: _Known, wanted: str, end: int | None = None) -> None:
         """Give a run its status."""
@@ -303,8 +321,8 @@ class BackgroundMirror:
         self._thread.join()
         self._sync(holes=True)
         if self.mirror.behind:
-            shown = without_password(self.mirror.uri, self.mirror.uri)
-            log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", shown)
+            place = without_password(self.mirror.uri, self.mirror.uri)
+            log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", place)
 
     def _loop(self) -> None:
         while not self._stop.wait(self.every):
@@ -321,40 +339,6 @@ class BackgroundMirror:
                 log.warning("%s. Training goes on; `suite sync` catches up.", without_password(text, self.mirror.uri))
 
 
-def find_runs(client: MlflowClient, experiment: str) -> dict[str, Any]:
-    """The runs of an experiment that the suite made, by their tag `suite.key`, `suite.cell` or `suite.trial`."""
-    found: dict[str, Any] = {}
-    token = None
-    while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
-        for run in page:
-            names = (run.data.tags.get(f"suite.{kind}") for kind in ("key", "cell", "trial"))
-            if (name := next(filter(None, names), None)) is not None:
-                found[name] = run
-        token = page.token
-        if not token:
-            return found
-
-
-def _do_not_wait_for_the_disk() -> None:
-    """Let SQLite leave its pages to the system: a power cut may cost the database, which `suite sync` makes again."""
-    import sqlite3
-
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    def relax(connection: Any, _: Any) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            connection.execute("PRAGMA synchronous=OFF")
-
-    event.listen(Engine, "connect", relax)
-
-
-def _digest(content: Result | dict[str, Any] | None) -> str:
-    values = content.model_dump(mode="json") if isinstance(content, Result) else content
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
-
-
 def _cell_status(statuses: Sequence[str]) -> str:
     for status in ("failed", "running", "interrupted"):
         if status in statuses:
@@ -364,18 +348,10 @@ def _cell_status(statuses: Sequence[str]) -> str:
     return "FINISHED" if all(status == "done" for status in statuses) else "RUNNING"
 
 
+def _digest(content: Result | dict[str, Any] | None) -> str:
+    values = content.model_dump(mode="json") if isinstance(content, Result) else content
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
+
+
 def _final(result: Result) -> dict[str, float]:
     return {f"final.{name}": value for name, value in result.metrics.items()}
-
-
-def _milliseconds(file: Path) -> int:
-    """When a file was written; now, where it is not there."""
-    with suppress(FileNotFoundError):
-        return int(file.stat().st_mtime * 1000)
-    return int(time.time() * 1000)
-
-
-def _elapsed(spec: JobSpec, line: dict[str, float]) -> int:
-    """Milliseconds of training up to a line of metrics, by its own speed."""
-    speed = line.get("images_per_second", 0.0)
-    return int(1000 * line["step"] * spec.train.batch_size / speed) if isinstance(spec, TrainingSpec) and speed else 0

@@ -69,7 +69,7 @@ def fetch(uri: str, grids: Sequence[str], profile: str | None, store: Store) -> 
 def _fetch_grid(
     client: MlflowClient, experiment: str, grid: str, profile: str | None, store: Store, shown: str
 ) -> None:
-    runs = find_runs(client, experiment)
+    runs = dict(find_runs(client, experiment))
     cells = [run for run in runs.values() if "suite.cell" in run.data.tags]
     chosen = choose_profile({run.data.tags["suite.profile"] for run in cells}, grid, profile, f"MLflow at {shown}")
     cells = [run for run in cells if run.data.tags["suite.profile"] == chosen]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.tracking_batch import TEXT_LENGTH, log_batch, points
+from suite.tracking_batch import PARAM_LENGTH, log_all, metric_points
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +60,7 @@ def _sync_trial(
     state, last = trial["state"], max([0, *map(int, trial["curve"])])
     tags = {"suite.state": state, "suite.job_keys": ",".join(trial["jobs"] or ()), "suite.curve": str(last)}
     if trial["note"]:
-        tags["suite.note"] = trial["note"][:TEXT_LENGTH]
+        tags["suite.note"] = trial["note"][:PARAM_LENGTH]
     there = {} if run is None else run.data.tags
     if all(there.get(tag) == text for tag, text in tags.items()):
         return False
@@ -78,13 +78,13 @@ def _sync_trial(
         point
         for epoch, value in trial["curve"].items()
         if int(epoch) > seen
-        for point in points({"step": float(epoch), "knn_held_out": value}, when)
+        for point in metric_points({"step": float(epoch), "knn_held_out": value}, when)
     ]
     if state == "complete":
         metric = study.facts["metric"]
         cells = {f"{metric}.{cell}": value for cell, value in (trial["cells"] or {}).items()}
-        metrics += points({"step": 0, metric: trial["value"], **cells}, when)
-    log_batch(client, run.info.run_id, metrics, params, tags)
+        metrics += metric_points({"step": 0, metric: trial["value"], **cells}, when)
+    log_all(client, run.info.run_id, metrics, params, tags)
     if _STATUS[state] in {"FINISHED", "KILLED", "FAILED"}:
         client.set_terminated(run.info.run_id, status=_STATUS[state])
     return True

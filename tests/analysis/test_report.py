@@ -171,3 +171,27 @@ def test_data_that_changed_between_cells_are_all_named(tmp_path: Path) -> None:
     assert "600/5994" in lines["byol", "cub"]["data"]
     assert "601/5994" in lines["byol", "cub"]["data"]
     assert json.loads((tmp_path / "runs" / "grids" / "paper_table1--small.json").read_text())
+
+
+def ledger_of(runs: Path) -> Path:
+    return runs / "grids" / "paper_table1--small.json"
+
+
+def test_the_order_in_which_cells_were_recorded_does_not_matter(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    marks = {"byol/cub/0": "one reason", "byol/cub/1": "another reason"}
+    fill(runs, "paper_table1", selection("cub", "cars", seeds=(0, 1)), suspicious=marks)
+    expected = report(runs)
+    assert expected[1]["byol", "cub"]["remark"] == "suspicious: one reason; another reason"
+    ledger_of(runs).write_text(json.dumps(json.loads(ledger_of(runs).read_text())[::-1]))
+    assert report(runs) == expected
+
+
+def test_seeds_that_start_from_different_checkpoints_are_refused(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    fill(runs, "paper_table1", selection("cub", seeds=(0, 1)))
+    entries = json.loads(ledger_of(runs).read_text())
+    entries[3]["stage1_checkpoint"] = {"name": "other.pth", "sha256": "0" * 64}
+    ledger_of(runs).write_text(json.dumps(entries))
+    with pytest.raises(UsageError, match="byol/cub, seeds 0 and 1: first stages out of different checkpoints"):
+        report(runs)

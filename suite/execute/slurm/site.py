@@ -16,7 +16,6 @@ from suite.grid.costs import Machine
 from suite.grid.spec import EXPERIMENTS
 from suite.grid.validate import validated
 
-
 Kind = Literal["pretrain", "finetune", "probe", "localisation", "background"]
 
 
