@@ -95,7 +95,7 @@ class PixelPrecision:
 
     def add(self, maps: Tensor, masks: Tensor) -> None:
         """Maps [N, H, W] and what is object in them, bool [N, H, W]."""
-        scores = (normalised(maps).double() * _BINS + 1e-9).long()  # 1e-9: k / 1000 times 1000 may round to below k
+        scores = (normalised(maps).double() * _BINS).long()
         self._object += torch.bincount(scores[masks], minlength=_BINS + 1)
         self._rest += torch.bincount(scores[~masks], minlength=_BINS + 1)
 

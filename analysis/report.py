@@ -12,7 +12,7 @@ from analysis.background_table import background_table
 from analysis.grid_table import grid_table
 from analysis.latex import to_latex
 from analysis.localisation_table import localisation_table
-from analysis.metric_text import to_text as metric_view
+from analysis.metric_table import MetricTable
 from analysis.metric_text import write_metric_table
 from analysis.remarks import in_order
 from analysis.results import ResultLine
@@ -36,7 +36,7 @@ class Written:
 
     table: Table
     files: list[Path]
-    more: list[Table] = field(default_factory=list)  # tables of other protocols, to be printed as well
+    more: list[MetricTable] = field(default_factory=list)  # localisation and background, where they were measured
 
 
 def write_report(workspace: Workspace, grid_name: str, profile: str | None, out: Path, images: int) -> Written:
@@ -53,16 +53,16 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
     store = workspace.store
     lines = [ResultLine.parse(line) for line in result_lines(store, entries)]
     table = grid_table(store, grid, profile, recorded, lines)
-    files, views = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"], []
+    files, more = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"], list[MetricTable]()
     write_text(files[0], to_latex(table))
     write_text(files[1], to_csv(table))
     if table.comparisons:
         files.append(out / f"{grid.name}_tests.csv")
         write_text(files[-1], tests_csv(table))
     for measured in (localisation_table, background_table):
-        if (more := measured(store, grid, profile, recorded, lines)) is not None:
-            files += write_metric_table(more, out)
-            views.append(metric_view(more))
+        if (metrics := measured(store, grid, profile, recorded, lines)) is not None:
+            files += write_metric_table(metrics, out)
+            more.append(metrics)
     if grid.sweep is not None:
         from analysis.scale_figure import scale_figure
 
@@ -72,7 +72,7 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
 
         files += localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
         files += _figures(workspace, grid, entries, out, images)
-    return Written(to_text(table), files, views)
+    return Written(to_text(table), files, more)
 
 
 def _with_weights(store: Store, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ def report(
     """Write the LaTeX and CSV table of each grid and its Grad-CAM figures, and print the table."""
     from rich.console import Console
 
+    from analysis.metric_text import to_text
     from analysis.report import write_report
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
@@ -30,7 +31,7 @@ def report(
     workspace = Workspace.of(None, runs)
     for name in grid:
         written = write_report(workspace, name, profile, out or workspace.runs / "report", images if figures else 0)
-        for table in (written.table, *written.more):
+        for table in (written.table, *map(to_text, written.more)):
             Console().print(table)
         for path in written.files:
             print(path)
