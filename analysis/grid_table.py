@@ -21,7 +21,8 @@ def grid_table(
     """
     entries = say.in_order(grid, recorded)
     refuse_mixed_seeds(grid.name, entries)
-    suspicious, outdated = say.suspicions(store, entries), say.outdated(grid, profile, entries)
+    results = say.results_of(store, entries)
+    suspicious, outdated = say.suspicions(results, entries), say.outdated(grid, profile, entries)
     rows, datasets = {entry["row"] for entry in entries}, {entry["dataset"] for entry in entries}
     drawn = say.datasets_with("synthetic", entries)
     return accuracy_table(
@@ -32,7 +33,7 @@ def grid_table(
         published={} if grid.published is None else published_numbers(grid.published),
         printed_deltas={} if grid.published is None else printed_deltas(grid.published),
         remarks=say.remarks(grid, profile, recorded),
-        cell_remarks=say.joined(say.holes(store, entries), suspicious, outdated),
+        cell_remarks=say.joined(say.holes(store, results, entries), suspicious, outdated),
         suspicious=suspicious,
         oracle=say.oracles(entries),
         outdated=outdated,

@@ -5,6 +5,7 @@ Everything here comes from the recorded cells and their results, so a store and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,13 @@ from analysis.drift import drift
 from suite.data.catalogue import DATASETS
 from suite.grid.recipe import Profile, load_profile
 from suite.grid.spec import EXPERIMENTS, GridSpec
-from suite.store.store import Store
+from suite.store.store import Result, Store
 
 Entry = dict[str, Any]  # as `suite.store.ledger.record_cells` writes it
 Key = tuple[str, str]  # (row, dataset)
 
 _ORACLES = {"boxes", "masks"}
+_SETTINGS = ("row", "method", "stage1", "stage2", "set", "recipe", "stage1_recipe")  # what `drift` looks at
 _LENGTH = 200  # characters of an error
 
 
@@ -91,28 +93,36 @@ def oracles(entries: Iterable[Entry]) -> set[Key]:
 def outdated(grid: GridSpec, profile: str, entries: Iterable[Entry]) -> dict[Key, str]:
     """Cells run with other settings than the grid and, where it is a shipped one, the profile have now; and which."""
     known = shipped_profile(profile)
-    found = {}
+    found, seen = {}, dict[str, list[str]]()
     for entry in entries:
-        if changes := drift(grid.row(entry["row"]), known, entry):
-            found[entry["row"], entry["dataset"]] = f"run with other settings than now: {', '.join(changes)}"
+        settings = json.dumps([entry.get(name) for name in _SETTINGS], sort_keys=True)
+        if settings not in seen:  # resolving a recipe takes milliseconds, and most cells share theirs
+            seen[settings] = drift(grid.row(entry["row"]), known, entry)
+        if seen[settings]:
+            found[entry["row"], entry["dataset"]] = f"run with other settings than now: {', '.join(seen[settings])}"
     return found
 
 
-def suspicions(store: Store, entries: Iterable[Entry]) -> dict[Key, str]:
+def results_of(store: Store, entries: Iterable[Entry]) -> dict[str, Result]:
+    """The results of all finished jobs of these cells, by key."""
+    found = {key: store.result(key) for key in dict.fromkeys(key for entry in entries for key in entry["jobs"])}
+    return {key: result for key, result in found.items() if result is not None}
+
+
+def suspicions(results: Mapping[str, Result], entries: Iterable[Entry]) -> dict[Key, str]:
     """Cells of which a job is marked suspicious, and why."""
     found: dict[Key, dict[str, None]] = {}  # each reason once, in order
     for entry in entries:
-        for result in (store.result(key) for key in entry["jobs"]):
-            for reason in () if result is None else result.suspicious:
-                found.setdefault((entry["row"], entry["dataset"]), {})[reason] = None
+        for reason in (reason for key in entry["jobs"] if key in results for reason in results[key].suspicious):
+            found.setdefault((entry["row"], entry["dataset"]), {})[reason] = None
     return {key: "suspicious: " + "; ".join(reasons) for key, reasons in found.items()}
 
 
-def holes(store: Store, entries: Iterable[Entry]) -> dict[Key, str]:
+def holes(store: Store, results: Mapping[str, Result], entries: Iterable[Entry]) -> dict[Key, str]:
     """Cells and seeds without a number, and why: failed, not finished, not run."""
     found: dict[Key, list[str]] = {}
     for entry in entries:
-        if store.result(entry["measured"]["finetune"]) is None:
+        if entry["measured"]["finetune"] not in results:
             why = _why(store, entry["jobs"])
             found.setdefault((entry["row"], entry["dataset"]), []).append(f"seed {entry['seed']} {why}")
     return {key: "; ".join(reasons) for key, reasons in found.items()}

@@ -67,10 +67,11 @@ def write_report(workspace: Workspace, grid_name: str, profile: str | None, out:
         from analysis.scale_figure import scale_figure
 
         files += scale_figure(grid, table, out / f"{grid.name}_figure")
-    if images:
+    if more:
         from analysis.localisation_figure import localisation_figure
 
         files += localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
+    if images:
         files += _figures(workspace, grid, entries, out, images)
     return Written(to_text(table), files, more)
 

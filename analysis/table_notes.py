@@ -171,7 +171,7 @@ def _verdict(table: Table, comparisons: Sequence[Comparison]) -> str:
     def named(one: Comparison) -> str:
         where = [] if len(one.datasets) == len(table.datasets) else [DATASETS[name].label for name in one.datasets]
         on = f"on {' and '.join(where)} " if where else ""
-        return f"{labels[one.row]} {on}({signed(one.difference)}, p = {_rounded(one.p_holm)})"
+        return f"{labels[one.row]} {on}({signed(one.difference)}, p {_rounded(one.p_holm)})"
 
     better, worse = _decided(comparisons)
     undecided = len(comparisons) - len(better) - len(worse)
@@ -187,7 +187,7 @@ def signed(points: float) -> str:
 
 
 def _rounded(p: float) -> str:
-    return f"{p:.3f}".removeprefix("0") if p >= 0.001 else f"{p:.0e}"
+    return f"= {p:.3f}".replace("0.", ".") if p >= 0.001 else "< .001"
 
 
 def _sentence(text: str) -> str:

@@ -1,24 +1,28 @@
 """MLflow as a mirror of the store: everything it shows can be replayed from `<runs>`, so a dead tracker costs nothing.
 
 Only the parent process talks to MLflow. One experiment per grid; one run per job, found again by its tag `suite.key`;
-one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not).
+one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not). Cells as they were
+recorded (cell.json), jobs and results are artifacts: `tracking_read` makes a store of them again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from suite.grid.jobs import ImportSpec
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Store
+from suite.tracking_batch import log_metrics, log_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,15 +30,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATUS = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "running": "RUNNING", "new": "SCHEDULED"}
-_PARAMS_PER_CALL = 100  # limits of MLflow's log_batch
-_METRICS_PER_CALL = 1000
-_PARAM_LENGTH = 500
 _SYNCED = "suite.synced_step"
+_RESULT = "suite.result"  # digest of the result.json that is there
+_ENTRY = "suite.entry"  # digest of the cell.json that is there
 
 
 def tracking_uri(runs: Path) -> str:
     """$MLFLOW_TRACKING_URI, else a database inside `runs`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+
+
+def without_password(text: str, uri: str) -> str:
+    """`text` without the user and password that `uri` may hold; errors of a server quote its whole address."""
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return text.replace(user + at, "") if at else text
 
 
 class Mirror:
@@ -44,6 +53,7 @@ class Mirror:
         # MLflow's own default is to try for minutes; the next sync is the better retry.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for data
         self.store, self.uri = store, uri
         self._client: MlflowClient | None = None
         self._runs: dict[str, Any] = {}  # suite.key or suite.cell -> MLflow run
@@ -61,7 +71,8 @@ class Mirror:
             changed = 0
             for name in dict.fromkeys(entry["grid"] for entry in cells):
                 experiment = self._experiment(client, name)
-                self._find_runs(client, experiment)
+                jobs_elsewhere = {name: run for name, run in self._runs.items() if "suite.key" in run.data.tags}
+                self._runs = jobs_elsewhere | find_runs(client, experiment)  # cells of two grids may share a name
                 mine = [entry for entry in cells if entry["grid"] == name]
                 profiles = {key: cell["profile"] for cell in mine for key in cell["jobs"]}
                 for key, profile in profiles.items():
@@ -87,18 +98,6 @@ class Mirror:
         location = (self.store.root / "mlflow-artifacts" / name).resolve().as_uri() if local else None
         return str(client.create_experiment(name, artifact_location=location))
 
-    def _find_runs(self, client: MlflowClient, experiment: str) -> None:
-        token = None
-        while True:
-            page = client.search_runs([experiment], max_results=1000, page_token=token)
-            for run in page:
-                name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
-                if name is not None:
-                    self._runs[name] = run
-            token = page.token
-            if not token:
-                return
-
     def _sync_job(self, client: MlflowClient, experiment: str, key: str, profile: str) -> int:
         status = self.store.status(key)
         if status == "new":
@@ -111,17 +110,20 @@ class Mirror:
                 tags |= {"suite.dataset": spec.data.name, "suite.seed": str(spec.seed)}
             run = client.create_run(experiment, tags=tags, run_name=self.store.name(key))
             self._runs[key] = run
-            _log_params(client, run.info.run_id, spec.model_dump(mode="json"))
+            log_params(client, run.info.run_id, spec.model_dump(mode="json"))
+            client.log_artifact(run.info.run_id, str(self.store.folder(key) / "job.yaml"))
         run_id = run.info.run_id
         lines = [line for line in self.store.metrics(key) if line["step"] > int(run.data.tags.get(_SYNCED, "0"))]
         wanted = _STATUS[status]
-        if not lines and run.info.status == wanted:
+        result = _digest(self.store.result(key))
+        if not lines and run.info.status == wanted and run.data.tags.get(_RESULT, result) == result:
             return 0
         if lines:
-            _log_metrics(client, run_id, lines)
+            log_metrics(client, run_id, lines)
             client.set_tag(run_id, _SYNCED, str(int(lines[-1]["step"])))
         if status == "done":
             self._log_final(client, run_id, key)
+            client.set_tag(run_id, _RESULT, result)
         if (failure := self.store.failure(key)) is not None:
             client.set_tag(run_id, "suite.error", failure.error[:500])
         self._settle(client, key, run, wanted)
@@ -131,7 +133,7 @@ class Mirror:
         result = self.store.result(key)
         if result is not None:
             speed = {"seconds": result.seconds, "images_per_second_mean": result.images_per_second}
-            _log_metrics(client, run_id, [{"step": 0, **_final(result), **speed}])
+            log_metrics(client, run_id, [{"step": 0, **_final(result), **speed}])
         folder = self.store.folder(key)
         for name in ("job.yaml", "env.json", "log.txt", "result.json", "metrics.jsonl"):
             if (folder / name).is_file():
@@ -141,13 +143,12 @@ class Mirror:
 
     def _sync_cell(self, client: MlflowClient, experiment: str, entry: dict[str, Any]) -> int:
         statuses = [self.store.status(key) for key in entry["jobs"]]
-        if all(status == "new" for status in statuses):
-            return 0
         name = f"{entry['profile']}:{entry['row']}/{entry['dataset']}/{entry['seed']}"
         jobs = ",".join(self._runs[key].info.run_id for key in entry["jobs"] if key in self._runs)
-        wanted = _cell_status(statuses)
+        wanted, content = _cell_status(statuses), _digest(entry)
         run = self._runs.get(name)
-        if run is not None and run.data.tags.get("suite.jobs") == jobs and run.info.status == wanted:
+        known = {} if run is None else {"status": run.info.status, **run.data.tags}
+        if (known.get("status"), known.get("suite.jobs"), known.get(_ENTRY)) == (wanted, jobs, content):
             return 0
         if run is None:
             tags = {"suite.cell": name, "suite.kind": "cell"}
@@ -155,15 +156,16 @@ class Mirror:
             run = client.create_run(
                 experiment, tags=tags, run_name=f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
             )
-            _log_params(client, run.info.run_id, entry["recipe"])
+            log_params(client, run.info.run_id, entry["recipe"])
         run_id = run.info.run_id
         client.set_tag(run_id, "suite.jobs", jobs)
         client.set_tag(run_id, "suite.job_keys", ",".join(entry["jobs"]))
         results = [self.store.result(key) for key in entry["measured"].values()]
         if any(result is not None for result in results):
             final = {name: value for result in results if result is not None for name, value in _final(result).items()}
-            _log_metrics(client, run_id, [{"step": 0, **final}])
-            client.log_dict(run_id, entry, "cell.json")
+            log_metrics(client, run_id, [{"step": 0, **final}])
+        client.log_dict(run_id, entry, "cell.json")
+        client.set_tag(run_id, _ENTRY, content)
         self._settle(client, name, run, wanted)
         return 1
 
@@ -205,45 +207,38 @@ class BackgroundMirror:
             if not self._warned:
                 self._warned = True
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                log.warning(
-                    "MLflow at %s cannot be reached (%s). Training goes on; `suite sync` catches up.",
-                    self.mirror.uri,
-                    reason,
-                )
+                text = f"MLflow at {self.mirror.uri} cannot be reached ({reason})"
+                log.warning("%s. Training goes on; `suite sync` catches up.", without_password(text, self.mirror.uri))
+
+
+def find_runs(client: MlflowClient, experiment: str) -> dict[str, Any]:
+    """The runs that this module made in an experiment, by their tag `suite.key` or `suite.cell`."""
+    found: dict[str, Any] = {}
+    token = None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        for run in page:
+            name = run.data.tags.get("suite.key") or run.data.tags.get("suite.cell")
+            if name is not None:
+                found[name] = run
+        token = page.token
+        if not token:
+            return found
+
+
+def _digest(content: Result | dict[str, Any] | None) -> str:
+    values = content.model_dump(mode="json") if isinstance(content, Result) else content
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def _cell_status(statuses: Sequence[str]) -> str:
     for status in ("failed", "running", "interrupted"):
         if status in statuses:
             return _STATUS[status]
+    if all(status == "new" for status in statuses):
+        return _STATUS["new"]
     return "FINISHED" if all(status == "done" for status in statuses) else "RUNNING"
 
 
 def _final(result: Result) -> dict[str, float]:
     return {f"final.{name}": value for name, value in result.metrics.items()}
-
-
-def _log_metrics(client: MlflowClient, run_id: str, lines: list[dict[str, float]]) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    metrics = [
-        Metric(name, value, now, int(line["step"])) for line in lines for name, value in line.items() if name != "step"
-    ]
-    for start in range(0, len(metrics), _METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL])
-
-
-def _log_params(client: MlflowClient, run_id: str, values: dict[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    params = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in _flat(values)]
-    for start in range(0, len(params), _PARAMS_PER_CALL):
-        client.log_batch(run_id, params=params[start : start + _PARAMS_PER_CALL])
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
-    return pairs

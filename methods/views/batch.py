@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 # ImageNet statistics, the convention of every method compared here (He et al. 2016).
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 
 
 class ImageSource(Protocol):
@@ -51,15 +51,15 @@ class Views:
 
 def normalise(images: Tensor) -> Tensor:
     """[B, 3, H, W] in [0, 1] -> the same, with ImageNet's mean and standard deviation removed."""
-    mean = images.new_tensor(_MEAN).view(1, 3, 1, 1)
-    std = images.new_tensor(_STD).view(1, 3, 1, 1)
+    mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
+    std = images.new_tensor(STD).view(1, 3, 1, 1)
     return (images - mean) / std
 
 
 def denormalised(images: Tensor) -> Tensor:
     """The inverse of `normalise`, for looking at: uint8."""
-    mean = images.new_tensor(_MEAN).view(1, 3, 1, 1)
-    std = images.new_tensor(_STD).view(1, 3, 1, 1)
+    mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
+    std = images.new_tensor(STD).view(1, 3, 1, 1)
     return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from suite.cli import data, plan, report, run, status, sync
+from suite.cli import data, export, plan, report, run, status, sync
 from suite.errors import SuiteError, TrainingError
 
 _DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}  # the user's to mend, no traceback
@@ -24,6 +24,7 @@ app.command("plan")(plan.plan)
 app.command("status")(status.status)
 app.command("cancel")(status.cancel)
 app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("sync")(sync.sync)
 app.add_typer(data.app, name="data")
 

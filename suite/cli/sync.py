@@ -7,10 +7,10 @@ from suite.cli import options
 
 def sync(runs: options.Runs = None) -> None:
     """Replay into MLflow ($MLFLOW_TRACKING_URI, else the runs folder's own database) what it has missed."""
-    from suite.tracking import Mirror, tracking_uri
+    from suite.tracking import Mirror, tracking_uri, without_password
     from suite.workspace import Workspace
 
     workspace = Workspace.of(None, runs)
     uri = tracking_uri(workspace.runs)
     changed = Mirror(workspace.store, uri).sync()
-    print(f"{changed} MLflow runs created or changed at {uri}")
+    print(f"{changed} MLflow runs created or changed at {without_password(uri, uri)}")

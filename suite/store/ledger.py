@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ def record_cells(
             write_json(path, list(entries.values()))
 
 
+def write_cells(root: Path, grid: str, profile: str, entries: Sequence[dict[str, Any]]) -> None:
+    """Put `entries` in the place of all that is recorded of a grid in a profile."""
+    write_json(_grid_file(root, grid, profile), list(entries))
+
+
 def read_cells(root: Path, grid: str | None = None, profile: str | None = None) -> list[dict[str, Any]]:
     """Recorded cells, of one grid or all; as written by `record_cells`."""
     found = []
@@ -63,18 +68,21 @@ def read_cells(root: Path, grid: str | None = None, profile: str | None = None) 
 
 def profile_of(root: Path, grid: str, profile: str | None) -> str:
     """The profile `grid` was run with. Raises UsageError where none or several were and none is named."""
-    known = sorted({entry["profile"] for entry in read_cells(root, grid)})
+    return choose_profile({entry["profile"] for entry in read_cells(root, grid)}, grid, profile, str(root))
+
+
+def choose_profile(known: Collection[str], grid: str, profile: str | None, where: str) -> str:
+    """`profile`, or the only one `known`. Raises UsageError where that is not one."""
+    listing = ", ".join(sorted(known))
     if profile in known:
         return str(profile)
     if not known:
-        raise UsageError(f"nothing of grid '{grid}' was run in {root}. Run it first: suite run --grid {grid}")
+        raise UsageError(f"nothing of grid '{grid}' was run in {where}. Run it first: suite run --grid {grid}")
     if profile is not None:
-        raise UsageError(f"grid '{grid}' was not run with profile '{profile}' in {root}, but with: {', '.join(known)}.")
+        raise UsageError(f"grid '{grid}' was not run with profile '{profile}' in {where}, but with: {listing}.")
     if len(known) > 1:
-        raise UsageError(
-            f"grid '{grid}' was run with profiles {', '.join(known)} in {root}. Choose one: --profile NAME"
-        )
-    return str(known[0])
+        raise UsageError(f"grid '{grid}' was run with profiles {listing} in {where}. Choose one: --profile NAME")
+    return next(iter(known))
 
 
 def result_lines(store: Store, entries: Iterable[dict[str, Any]]) -> list[dict[str, str]]:

@@ -74,5 +74,5 @@ def finish(store: Store, job: Job, percent: float | None, reason: str | None = N
             suspicious=marks,
             seconds=1.0,
             images_per_second=10.0,
-        )  # fmt: skip
+        )
     )

@@ -1,4 +1,5 @@
 import dataclasses
+import random
 import re
 import shutil
 import subprocess
@@ -7,12 +8,23 @@ from pathlib import Path
 import pytest
 
 from analysis.latex import escape, to_latex
-from analysis.tables import accuracy_table
-from suite.grid.spec import load_grid, published_numbers
+from analysis.tables import Table, accuracy_table
+from suite.grid.spec import load_grid, printed_deltas, published_numbers
 
 from .table_fixtures import GRID, PUBLISHED, RESULTS, line
 
-NEEDS_LATEX = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+NEEDS_LATEX = pytest.mark.skipif(
+    not all(map(shutil.which, ("pdflatex", "kpsewhich")))
+    or not subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True, check=False).stdout,
+    reason="pdflatex or siunitx is not installed (Debian: texlive-latex-extra, texlive-science)",
+)
+# The text of a page: CVPR's (6.875 in, two columns) and BMVC's (12.2 cm, one column), in their type.
+PAPERS = {
+    "cvpr": r"\documentclass[10pt,twocolumn,letterpaper]{article}\usepackage{times}"
+    r"\usepackage[text={6.875in,8.875in},centering]{geometry}\setlength{\columnsep}{0.3125in}",
+    "bmvc": r"\documentclass[10pt]{article}\usepackage{times}"
+    r"\usepackage[paperwidth=410pt,paperheight=620pt,text={12.2cm,17.8cm},centering]{geometry}",
+}
 COMPLAINTS = ("Overfull", "Warning: ", "incomplete", "undefined", "Missing character")
 
 
@@ -29,18 +41,33 @@ def pdflatex(folder: Path, name: str) -> str:
     return log
 
 
-def full_table() -> str:
-    """The paper's table with three seeds, the published block, a hole, a mark, and notes full of special characters."""
-    grid, published = load_grid("paper_table1"), published_numbers("paper_table1")
+def made_up(name: str, seeds: int, profile: str = "paper") -> Table:
+    """One of the paper's tables, as wide as it gets: published numbers and noise, a hole, all marks, odd characters."""
+    grid, published, rng = load_grid(name), published_numbers(name), random.Random(0)
+    cells = [(row.name, dataset) for row in grid.rows for dataset in grid.datasets if row.name != "looc"]
     results = [
-        dataclasses.replace(line(row, dataset, seed, value - seed, grid=grid.name), n=528)
-        for (row, dataset), value in published.items()
-        for seed in range(3)
-        if (row, dataset) != ("looc", "cars")
-    ]
-    remarks = [r"100% of R&D_set #3 {x} ~ ^ \ < > | \"$5\" -- ± † é ß 漢 [a]", "CUB subset: 600/5994 train"]
-    table = accuracy_table(grid, results, published=published, remarks=remarks, suspicious=[("byol", "cub")])
-    return to_latex(table)
+        dataclasses.replace(
+            line(row, dataset, seed, published.get((row, dataset), 70.0) + rng.gauss(0, 0.5), grid=name),
+            n=528, profile=profile,
+        )
+        for row, dataset in cells
+        for seed in range(seeds)
+    ]  # fmt: skip
+    return accuracy_table(
+        grid,
+        results,
+        published=published,
+        printed_deltas=printed_deltas(name),
+        remarks=[r"100% of R&D_set #3 {x} ~ ^ \ < > | \"$5\" -- ± † é ß 漢 [a]", "CUB subset: 600/5994 train"],
+        suspicious=[cells[0], cells[-1]],
+        oracle=[cells[-1]],
+        outdated=[cells[-1], cells[1]],
+        partial=["cub"],
+    )
+
+
+def full_table() -> str:
+    return to_latex(made_up("paper_table1", 3))
 
 
 def test_cells_look_like_the_posters() -> None:
@@ -124,3 +151,59 @@ def test_can_be_input_into_a_paper(tmp_path: Path, options: str) -> None:
         "\\typeout{reached the end}\\end{document}\n"
     )
     assert "reached the end" in pdflatex(tmp_path, "main.tex")  # \input did not end the document
+
+
+@NEEDS_LATEX
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_table_fits_into_a_paper_however_many_seeds_it_has(tmp_path: Path, paper: str) -> None:
+    tables = [made_up("paper_table1", 3), made_up("paper_table2", 10), made_up("paper_table3", 1, "small")]
+    tables.append(made_up("ss_scale", 5))
+    for table in tables:
+        (tmp_path / f"{table.name}.tex").write_text(to_latex(table))
+    inputs = "".join(rf"\input{{{table.name}}}" for table in tables)
+    refs = ", ".join(rf"\ref{{tab:{table.name}}}" for table in tables)
+    packages = r"\usepackage{booktabs,siunitx,xcolor}"
+    text = rf"{PAPERS[paper]}{packages}\begin{{document}}{inputs} See {refs}.\end{{document}}"
+    (tmp_path / "main.tex").write_text(text)
+    pdflatex(tmp_path, "main.tex")  # its log has no overfull box and no float too large for a page
+    if shutil.which("pdffonts"):
+        fonts = subprocess.run(["pdffonts", "main.pdf"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert "Type 3" not in fonts.stdout  # journals refuse bitmaps
+
+
+@NEEDS_LATEX
+def test_a_paper_without_the_packages_is_told_which(tmp_path: Path) -> None:
+    (tmp_path / "toy.tex").write_text(to_latex(accuracy_table(GRID, RESULTS)))
+    (tmp_path / "main.tex").write_text(r"\documentclass{article}\begin{document}\input{toy}\end{document}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert r"needs \usepackage{booktabs,siunitx,xcolor}" in done.stdout
+
+
+def test_one_dataset_puts_measured_published_and_difference_side_by_side() -> None:
+    text = to_latex(made_up("ss_scale", 1))
+    assert r"\multicolumn{3}{c}{Measured, CUB\rlap{*}} & \multicolumn{3}{c}{Published}" in text
+    assert r"\cmidrule(lr){8-10}" in text
+    assert text.count("BYOL+SS, scale 0.4") == 1
+
+
+def test_five_printed_differences_are_marked_and_quoted() -> None:
+    first, second = to_latex(made_up("paper_table1", 1)), to_latex(made_up("paper_table2", 1))
+    assert first.count(r"\rlap{$^{\mathparagraph}$}") == 1
+    assert second.count(r"\rlap{$^{\mathparagraph}$}") == 4
+    assert r"\gain{+0.74}\rlap{$^{\mathparagraph}$}" in first
+    assert "InsLoc on Cars +0.64" in first
+    for quoted in (
+        "SimCLR (no stage 2) on CUB $-$0.30",
+        "MoCo.v2 on CUB $-$1.05",
+        "InsLoc on CUB $-$0.20",
+        "Aircraft $-$0.23",
+    ):
+        assert quoted in second
+
+
+def test_measured_minus_published_is_a_block_of_its_own_and_only_of_photographs() -> None:
+    assert r"\textit{Measured minus published}" in full_table()
+    drawn = accuracy_table(GRID, RESULTS, published=PUBLISHED, drawn=["cub"], partial=["cub"])
+    assert "minus" not in to_latex(drawn)
+    assert "No published number is subtracted from one on drawn images (CUB)." in drawn.notes

@@ -19,9 +19,9 @@ from suite.grid.spec import load_grid, published_numbers
 GRID = load_grid("ss_scale")
 
 
-def line(row: str, seed: int, value: float) -> ResultLine:
+def line(row: str, seed: int, value: float, profile: str = "small") -> ResultLine:
     return ResultLine(
-        GRID.name, row, "m", "cub", "none", "yes", "small", "finetune", seed, "top1", value, 528, f"{row}-{seed}"
+        GRID.name, row, "m", "cub", "none", "yes", profile, "finetune", seed, "top1", value, 528, f"{row}-{seed}"
     )
 
 
@@ -29,9 +29,22 @@ def table(lines: list[ResultLine]) -> Table:
     return accuracy_table(GRID, lines, published=published_numbers("ss_scale"), data={"cub": "CUB subset: 600/5994"})
 
 
-def measured(hole: str = "byol_ss_0.4") -> Table:
-    values = {row.name: 30 + place for place, row in enumerate(GRID.rows)}
-    return table([line(row, seed, value + seed) for row, value in values.items() if row != hole for seed in (0, 1, 2)])
+def measured(hole: str = "byol_ss_0.4", profile: str = "small") -> Table:
+    """Made-up numbers."""
+    values = {row.name: 30 + place for place, row in enumerate(GRID.rows) if row.name != hole}
+    return table([line(row, seed, value + seed, profile) for row, value in values.items() for seed in (0, 1, 2)])
+
+
+def drawn_axes(shown: Table, monkeypatch: pytest.MonkeyPatch) -> list[Axes]:
+    """The axes of the figure that would be saved."""
+    drawn: list[Axes] = []
+    monkeypatch.setattr(module, "save", lambda figure, stem: drawn.extend(figure.axes) or [stem])
+    scale_figure(GRID, shown, Path("figure"))
+    return drawn
+
+
+def bars_of(axes: Axes) -> list[ErrorbarContainer]:
+    return [one for one in axes.containers if isinstance(one, ErrorbarContainer)]
 
 
 def test_points_in_the_order_of_the_grid_with_a_hole_where_there_is_no_number() -> None:
@@ -42,15 +55,11 @@ def test_points_in_the_order_of_the_grid_with_a_hole_where_there_is_no_number() 
     assert found["BYOL+RRC"][0].x is None
 
 
-def test_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Axes] = []
-    monkeypatch.setattr(module, "save", lambda figure, stem: drawn.extend(figure.axes) or [stem])
-    scale_figure(GRID, measured(), tmp_path / "figure")
-    ours, theirs = drawn
-    assert ours.get_title() == "Measured, profile small"
-    assert theirs.get_title() == "Published, another protocol"
-    bars = [c for c in ours.containers if isinstance(c, ErrorbarContainer)]
+def test_measured_points_with_their_spread_and_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = drawn_axes(measured(), monkeypatch)
+    bars = bars_of(ours)
     assert [c.get_label() for c in bars] == ["MoCo.v2+SS", "BYOL+SS", "BYOL+SS+Align"]
+    assert list(np.asarray(bars[1][0].get_xdata(), dtype=float)) == [0.08, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     heights = np.asarray(bars[1][0].get_ydata(), dtype=float)
     assert math.isnan(heights[3])  # the hole breaks the line
     expected = [30 + place + 1 for place, row in enumerate(GRID.rows) if row.series == "BYOL+SS"]
@@ -59,8 +68,22 @@ def test_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (high - low) / 2 == pytest.approx(1.0)  # the deviation of 0, 1, 2
     dashed = [one for one in ours.get_lines() if one.get_linestyle() == "--"]
     assert sorted(float(np.asarray(one.get_ydata())[0]) for one in dashed) == [31, 32]
-    best = max(float(np.nanmax(c[0].get_ydata())) for c in theirs.containers if isinstance(c, ErrorbarContainer))
-    assert best == 65.09
+    assert " ".join(tick.get_text() for tick in ours.get_xticklabels()) == "0.08 0.2 0.3 0.4 0.5 0.6 0.7 0.8"
+    assert "another protocol" in " ".join(text.get_text() for text in ours.figure.legends[0].texts)
+    assert theirs.get_ylabel().startswith("published")
+
+
+def test_published_points_are_pale_and_have_an_axis_of_their_own_where_levels_do_not_compare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = drawn_axes(measured(), monkeypatch)
+    pale = bars_of(theirs)
+    assert max(float(np.nanmax(c[0].get_ydata())) for c in pale) == 65.09
+    assert {c[0].get_alpha() for c in pale} == {module.PALE}
+    spans = [high - low for low, high in (ours.get_ylim(), theirs.get_ylim())]
+    assert spans[0] == pytest.approx(spans[1])  # a point has the same length on both axes
+    (same,) = drawn_axes(measured(profile="paper"), monkeypatch)
+    assert len(bars_of(same)) == 6  # ours and theirs, on one axis
 
 
 def test_files_and_one_seed(tmp_path: Path) -> None:
