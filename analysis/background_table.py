@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from analysis import remarks as say
 from analysis.metric_table import Column, MetricTable, blocks, images_tested, seeds_note
@@ -10,7 +10,7 @@ from analysis.results import ResultLine
 from suite.data.catalogue import DATASETS
 from suite.data.detectors import DETECTORS
 from suite.grid.spec import GridSpec
-from suite.store.store import Store
+from suite.store.store import Result, Store
 
 PROTOCOL = "background"
 _COLUMNS = (
@@ -29,7 +29,8 @@ def background_table(
 ) -> MetricTable | None:
     """The table of the recorded cells; None where nothing was measured. `lines` are their results."""
     entries = say.in_order(grid, recorded)
-    found = blocks(grid, lines, PROTOCOL, _COLUMNS, say.suspicions(say.results_of(store, entries), entries))
+    results = say.results_of(store, entries)
+    found = blocks(grid, lines, PROTOCOL, _COLUMNS, say.suspicions(results, entries))
     if not found:
         return None
     recipes = [entry["recipe"] for entry in entries if entry["recipe"].get("background")]
@@ -43,7 +44,7 @@ def background_table(
         f"Object and background are told apart by the maps of {', '.join(detectors)}"
         + (", an oracle from annotations." if oracles else "."),
         *(f"{text.rstrip('.')}." for text in say.remarks(grid, profile, recorded)),
-        f"Test images: {images_tested(found)}{_left_out(store, entries)}.",
+        f"Test images: {images_tested(found)}{_left_out(results, entries)}.",
         seeds_note(found) + " Backgrounds are drawn once per seed, alike for all rows.",
     ]
     title = f"What the background does. {grid.title.partition(', top-1')[0]}"
@@ -51,12 +52,12 @@ def background_table(
     return MetricTable(f"{grid.name}_{PROTOCOL}", title, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data)
 
 
-def _left_out(store: Store, entries: Sequence[say.Entry]) -> str:
+def _left_out(results: Mapping[str, Result], entries: Sequence[say.Entry]) -> str:
     """Test images in which the detector finds no object, where there are any."""
     missing: dict[str, int] = {}
     for entry in entries:
         key = entry["measured"].get(PROTOCOL)
-        if key is not None and (result := store.result(key)) is not None:
-            missing[DATASETS[entry["dataset"]].label] = result.counts.get("n_left_out", 0)
+        if key in results:
+            missing[DATASETS[entry["dataset"]].label] = results[key].counts.get("n_left_out", 0)
     parts = [f"{label} {count}" for label, count in missing.items() if count]
     return f"; left out, because their map gives no box: {', '.join(parts)}" if parts else ""

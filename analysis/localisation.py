@@ -67,11 +67,15 @@ def normalised(maps: Tensor) -> Tensor:
 
 def overlaps(maps: Tensor, boxes: Tensor, thresholds: Sequence[float]) -> NDArray[np.float64]:
     """[N, T]: the best intersection over union of the official box with the box of any 8-connected region of the
-    pixels that reach a threshold, 0 <= threshold <= 1, of the normalised map."""
-    scaled, official = normalised(maps).numpy(), boxes.double().numpy()
-    best = np.zeros((len(scaled), len(thresholds)))
+    pixels that reach a threshold, 0 <= threshold <= 1, of the normalised map. Regions of one map that was expanded to
+    many images are looked for once."""
+    alike = maps.stride(0) == 0
+    scaled, official = normalised(maps[:1] if alike else maps).numpy(), boxes.double().numpy()
+    best = np.zeros((len(maps), len(thresholds)))
     for column, threshold in enumerate(thresholds):
         owners, found = _region_boxes(scaled >= threshold)
+        if alike:
+            owners, found = np.repeat(np.arange(len(maps)), len(found)), np.tile(found, (len(maps), 1))
         np.maximum.at(best[:, column], owners, _intersection_over_union(found, official[owners]))
     return best
 
@@ -95,7 +99,7 @@ class PixelPrecision:
 
     def add(self, maps: Tensor, masks: Tensor) -> None:
         """Maps [N, H, W] and what is object in them, bool [N, H, W]."""
-        scores = (normalised(maps).double() * _BINS + 1e-9).long()  # 1e-9: k / 1000 times 1000 may round to below k
+        scores = (normalised(maps).double() * _BINS).long()
         self._object += torch.bincount(scores[masks], minlength=_BINS + 1)
         self._rest += torch.bincount(scores[~masks], minlength=_BINS + 1)
 

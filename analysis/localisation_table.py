@@ -26,9 +26,8 @@ def localisation_table(
     known = {"centre": "Centre", "whole": "Whole image"} | {name: _detector(name) for name in DETECTORS}
     baselines = {name: (label, [f"{name}_{m}" for m in measures]) for name, label in known.items()}
     entries = say.in_order(grid, recorded)
-    found = blocks(
-        grid, lines, PROTOCOL, columns, say.suspicions(say.results_of(store, entries), entries), baselines, best=True
-    )
+    suspicious = say.suspicions(say.results_of(store, entries), entries)
+    found = blocks(grid, lines, PROTOCOL, columns, suspicious, baselines, best=True)
     if not found:
         return None
     notes = [

@@ -13,9 +13,9 @@ from analysis.cam_options import KINDS, CamOptions, file_name
 from analysis.grid_table import grid_table
 from analysis.latex import to_latex
 from analysis.localisation_table import localisation_table
-from analysis.metric_text import to_text as metric_view
+from analysis.metric_table import MetricTable
 from analysis.metric_text import write_metric_table
-from analysis.page import PageFigure, PageTable, Section, write_page
+from analysis.page import PageFigure, Section, write_page
 from analysis.page_build import grid_section, page_figures, report_page
 from analysis.page_metrics import metric_page_table
 from analysis.remarks import in_order
@@ -43,7 +43,7 @@ class Written:
     files: list[Path]
     section: Section
     entries: Sequence[dict[str, Any]]
-    more: list[Table] = field(default_factory=list)  # tables of other protocols, to be printed as well
+    more: list[MetricTable] = field(default_factory=list)  # localisation and background, where they were measured
 
 
 def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None, cams: CamOptions) -> None:
@@ -73,18 +73,16 @@ def write_report(
     store = workspace.store
     lines = [ResultLine.parse(line) for line in result_lines(store, entries)]
     table = grid_table(store, grid, profile, recorded, lines)
-    files, views = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"], []
+    files, more = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"], list[MetricTable]()
     write_text(files[0], to_latex(table))
     write_text(files[1], to_csv(table))
     if table.comparisons:
         files.append(out / f"{grid.name}_tests.csv")
         write_text(files[-1], tests_csv(table))
-    further: list[PageTable] = []
     for measured in (localisation_table, background_table):
-        if (more := measured(store, grid, profile, recorded, lines)) is not None:
-            files += write_metric_table(more, out)
-            views.append(metric_view(more))
-            further.append(metric_page_table(more))
+        if (metrics := measured(store, grid, profile, recorded, lines)) is not None:
+            files += write_metric_table(metrics, out)
+            more.append(metrics)
     figures: list[PageFigure] = []
     if grid.sweep is not None:
         from analysis.scale_figure import scale_figure
@@ -92,17 +90,20 @@ def write_report(
         drawn = scale_figure(grid, table, out / f"{grid.name}_figure")
         figures += page_figures(drawn, f"Sweep of {grid.sweep}")
         files += drawn
-    if cams is not None:
+    if more:
         from analysis.localisation_figure import localisation_figure
 
         drawn = localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
         figures += page_figures(drawn, "Accuracy over localisation")
         files += drawn
+    if cams is not None:
         for title, drawn in _cam_figures(workspace, grid, entries, out, cams):
             figures += page_figures(drawn, title)
             files += drawn
-    section = grid_section(store, grid, profile, table, entries, lines, tables=further, figures=figures)
-    return Written(to_text(table), files, section, [] if grid.sweep else entries, views)
+    section = grid_section(
+        store, grid, profile, table, entries, lines, tables=[*map(metric_page_table, more)], figures=figures
+    )
+    return Written(to_text(table), files, section, [] if grid.sweep else entries, more)
 
 
 def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None) -> list[Path]:

@@ -39,6 +39,7 @@ def report(
     """Write index.html, the LaTeX and CSV table of each grid and its CAM figures, and print the tables."""
     from rich.console import Console
 
+    from analysis.metric_text import to_text
     from analysis.report import check_images, write_overview, write_report
     from suite.errors import UsageError
     from suite.plugin import load_plugins
@@ -66,7 +67,7 @@ def report(
         reports = []
         for name in grids:
             reports.append(write_report(workspace, name, profile, place, cams))
-            for table in (reports[-1].table, *reports[-1].more):
+            for table in (reports[-1].table, *map(to_text, reports[-1].more)):
                 Console().print(table)
         overview = write_overview(workspace, reports, place, cams)
         for path in [*(path for report in reports for path in report.files), *overview]:

@@ -11,6 +11,7 @@ from suite.data.find import fingerprint
 from suite.data.record import Dataset, Split
 from suite.data.saliency import SaliencyMaps, compute_saliency
 from suite.data.synthetic.spec import SyntheticSpec
+from suite.errors import SuiteError
 from suite.grid.jobs import (
     BackgroundSpec,
     DataSpec,
@@ -26,6 +27,10 @@ from suite.grid.jobs import (
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
+_ADVICE = (
+    " These maps are for localisation and background reliance alone; to run without those: "
+    "--set localisation=null --set background=null"
+)
 DETECTOR_IDENTITIES = {name: (info.version, info.weights_sha256) for name, info in DETECTORS.items()}
 
 
@@ -67,11 +72,16 @@ def prepare(
 
     jobs = list(jobs)
     saliency_needs = {need: None for job in jobs for need in _map_needs(job.spec)}
+    trained = {need for job in jobs if isinstance(job.spec, PretrainSpec) for need in _map_needs(job.spec)}
     maps = {}
-    for data, saliency, split in saliency_needs:
+    for need in saliency_needs:
+        data, saliency, split = need
         dataset = datasets[data.name]
         if (dataset.name, saliency.detector, split) not in maps:
-            found = saliency_maps(dataset, saliency, data_root, cache, progress, split)
+            try:
+                found = saliency_maps(dataset, saliency, data_root, cache, progress, split)
+            except SuiteError as error:
+                raise type(error)(f"{error}{'' if need in trained else _ADVICE}") from error
             maps[dataset.name, saliency.detector, split] = found
     for data in {job.spec.data: None for job in jobs if not isinstance(job.spec, ImportSpec)}:
         dataset = datasets[data.name]

@@ -18,6 +18,7 @@ from filelock import Timeout
 
 from suite.errors import StoreError, TrainingError
 from suite.execute.group import BACKENDS, Alone, Crew, Group, fabric_of
+from suite.execute.measure import measure
 from suite.grid.costs import Speed, likeness, multiply_adds_of
 from suite.grid.jobs import (
     BackgroundSpec,
@@ -209,7 +210,7 @@ def _trained(
         spec = with_best_lr(spec, store)
     if isinstance(spec, TunedReader):
         tuned = store.weights(spec.finetune, "model.safetensors")
-        outcome, counts = _measure(spec, places, init, tuned, session)
+        outcome, counts = measure(spec, places.cache, init, tuned, session)
     else:
         outcome, counts = _dispatch(spec, places, init, session, device.online)
     return outcome, counts, session.seconds
@@ -230,28 +231,6 @@ def with_best_lr(spec: FinetuneSpec, store: Store) -> FinetuneSpec:
         log.warning("the chosen learning rate is the lowest or highest candidate; others beyond it may be better")
     optimizer = spec.train.optimizer.model_copy(update={"base_lr": chosen})
     return spec.model_copy(update={"train": spec.train.model_copy(update={"optimizer": optimizer})})
-
-
-def _measure(
-    spec: TunedReader, places: Places, init: Path | None, tuned: Path, session: Any
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Map the decoded data and measure a fine-tuned network. Returns its outcome and the counts to record."""
-    from suite.data.images import open_store, store_folder
-    from suite.data.maps import open_maps
-    from suite.data.source import SplitSource
-    from suite.training.background import background
-    from suite.training.localisation import localisation
-
-    images = open_store(store_folder(places.cache, spec.data.name, spec.data.fingerprint, spec.data.store_size))
-    classes = len(images.facts.classes)
-    test = SplitSource(images, "test", open_maps(images, spec.saliency, "test"))
-    if isinstance(spec, BackgroundSpec):
-        outcome = background(spec, test, classes, tuned, session)
-    else:
-        train = SplitSource(images, "train", open_maps(images, spec.saliency))
-        masks = None if spec.masks is None else SplitSource(images, "test", open_maps(images, spec.masks, "test"))
-        outcome = localisation(spec, train, test, masks, classes, init, tuned, session)
-    return outcome, outcome.pop("counts")
 
 
 def _dispatch(

@@ -129,7 +129,7 @@ def _makers(model: Classifier, backbone: Backbone, detector: str, side: int) -> 
         "act": activation,
         detector: lambda batch: batch.saliency,
         "centre": lambda batch: centre.expand(len(batch.labels), -1, -1),
-        "whole": lambda batch: torch.ones(len(batch.labels), side, side),
+        "whole": lambda batch: torch.ones(1, side, side).expand(len(batch.labels), -1, -1),
     }
 
 

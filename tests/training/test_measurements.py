@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from methods.backbone import Backbone, Classifier
 from suite.cli.select import Chosen
 from suite.data.images import ImageStore, open_store, resize, store_folder
 from suite.data.maps import map_folder, open_maps
-from suite.data.prepare import DETECTORS, prepare
+from suite.data.prepare import DETECTORS, masked, prepare
 from suite.data.record import Split
 from suite.data.saliency import SaliencyMaps, salient_box
 from suite.data.source import SplitSource
+from suite.errors import DataError
 from suite.execute.worker import Device, Places, run_job
 from suite.grid.jobs import BackgroundSpec, LocalisationSpec
 from suite.store.ledger import record_cells, result_lines
@@ -246,3 +248,21 @@ def test_nothing_to_measure_and_a_request_to_stop(measured: tuple[Plan, Store], 
     test.official_boxes = torch.full((12, 4), torch.nan)
     outcome = localisation(spec, train, test, None, 3, None, weights, session(tmp_path))
     assert (outcome["metrics"], outcome["counts"]["n_test"]) == ({}, 0)
+
+
+def test_maps_that_cannot_be_made_stop_the_run_and_say_what_to_leave_out(
+    measured: tuple[Plan, Store], tmp_path: Path
+) -> None:
+    plan, _ = measured
+    item = plan.cell_jobs[0]
+    spec = item.tests[1].spec
+    assert isinstance(spec, BackgroundSpec)
+    nowhere = {"cub": replace(plan.datasets["cub"], root=tmp_path)}
+    for record in nowhere["cub"].test:  # photographs without masks
+        place = tmp_path / record.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(plan.datasets["cub"].root / record.path)
+    with pytest.raises(DataError, match=r"no segmentation mask.*--set localisation=null --set background=null"):
+        prepare([item.tests[1]], nowhere, tmp_path, tmp_path / "cache", lambda *_: None)
+    assert masked(nowhere.values()) == set()
+    assert masked(plan.datasets.values()) == {"cub"}
