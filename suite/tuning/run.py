@@ -38,13 +38,13 @@ class TuningOutcome:
     best: int | None
     profile: Path | None
     trained: int
-    failed: int  # jobs, in this run
+    failed: int  # trials, in this run
     interrupted: bool
     seconds: float
 
     @property
     def exit_code(self) -> int:
-        """0 all trials done, 1 some jobs failed, 130 interrupted."""
+        """0 all trials done, 1 some failed, 130 interrupted."""
         return 130 if self.interrupted else int(self.failed > 0)
 
     def next_command(self, grid: str, selectors: Sequence[str]) -> str:
@@ -92,7 +92,7 @@ def tune(tuning: Tuning, workers: int | None) -> TuningOutcome:
             None if best is None else best.number,
             None if best is None else _write_profile(tuning, study, best),
             trained,
-            len(summary.failed),
+            tuner.failures,
             summary.interrupted,
             time.monotonic() - began,
         )

@@ -228,8 +228,10 @@ def _check_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     wrong = [
         f"{name} was {json.dumps(before.get(name))}, is {json.dumps(facts.get(name))}"
         for name in {**before, **facts}
-        if before.get(name) != facts.get(name)
+        if before.get(name) != facts.get(name) and name != "base"
     ]
+    if before.get("base") != facts.get("base") and not wrong:
+        wrong = ["the recipes, the data or the suite's code changed since then"]
     if wrong:
         raise UsageError(
             f"study {folder.name} exists, and its trials would not compare with these: {'; '.join(wrong)}. "

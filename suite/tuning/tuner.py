@@ -57,6 +57,7 @@ class Tuner:
         self._again = study.running()
         self._going: dict[int, _Going] = {}
         self._failed: dict[str, str] = {}  # key -> error, in this run
+        self.failures = 0  # trials that failed or were left open in this run
 
     def more(self) -> list[Job]:
         """Jobs of the next trial that needs any; of trials taken up again first. None left: nothing."""
@@ -137,6 +138,7 @@ class Tuner:
         failure = self.store.failure(key)
         if failure is not None and failure.kind == "killed":
             del self._going[going.trial.number]
+            self.failures += 1
             self._say(f"trial {going.trial.number}: {self._failed[key]}; the same command takes it up again")
         else:
             self._tell(going.trial, "FAIL", note=self._failed[key])
@@ -153,6 +155,7 @@ class Tuner:
     def _tell(self, trial: Trial, state: str, value: float | None = None, note: str = "") -> None:
         from optuna.trial import TrialState
 
+        self.failures += state == "FAIL"
         if note:
             trial.set_user_attr("note", note)
         self.study.study.tell(trial, value, TrialState[state])

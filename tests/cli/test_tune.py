@@ -119,19 +119,38 @@ def test_every_trial_is_an_mlflow_run(tuned: tuple[Path, dict[str, Any]]) -> Non
     assert suite("sync", "--runs", runs).stdout.startswith("0 MLflow runs")
 
 
-def test_mistakes_cost_nothing(tuned: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path) -> None:
+def test_a_trial_that_diverges_has_failed_and_the_others_count(
+    tuned: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path
+) -> None:
+    runs, _ = tuned
+    rates = ["--param", "pretrain.optimizer.base_lr=1.6,1e30", "--sampler", "grid", "--trials", "2", "--workers", "1"]
+    done = suite(*command(drawn, tiny_profile, runs, *rates), expect=1)
+    *_, cached, failed, summary, best, figures, following = done.stdout.splitlines()
+    assert cached.split()[-1] == "complete"
+    assert "fail (TrainingError: the loss became" in failed
+    assert ", 0 jobs trained" in summary  # the other trial's were there
+    assert "pretrain.optimizer.base_lr 1.6" in best
+    assert "history.pdf" in figures
+    assert following.startswith("next: suite run --grid paper_table1 --profile")
+
+
+def test_mistakes_cost_nothing(
+    tuned: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path, tmp_path: Path
+) -> None:
     runs, _ = tuned
 
-    def mistake(*more: str, method: str = "byol_cvsa") -> str:
-        told = command(drawn, tiny_profile, runs, *more, "--trials", "2")
+    def mistake(*more: str, method: str = "byol_cvsa", profile: Path = tiny_profile) -> str:
+        told = command(drawn, profile, runs, *more)
         told[told.index("byol_cvsa")] = method
-        return suite(*told, expect=2).stderr
+        return suite(*told, *(() if "--trials" in more else ("--trials", "2")), expect=2).stderr
 
-    study = ("--study", STUDY)
-    assert 'space was {"views.scale"' in mistake("--param", "views.scale=0.1:0.3", *study)
+    assert 'space was {"views.scale"' in mistake("--param", "views.scale=0.1:0.3", "--study", STUDY)
+    longer = tmp_path / "longer.yaml"
+    longer.write_text(tiny_profile.read_text("utf-8").replace("epochs: 2", "epochs: 3"), "utf-8")
+    assert "the recipes, the data or the suite's code changed since then" in mistake(*GRID, profile=longer)
     assert "did you mean 'views.scale'" in mistake("--param", "views.scales=0.1:0.3")
     assert "less than or equal to 1" in mistake("--param", "views.scale=0.5:1.5")
-    assert "expected soft, binary" in (told := mistake("--param", "alignment.mask=soft,hard")) or "'hard'" in told
+    assert "'soft' or 'binary' (got 'hard')" in mistake("--param", "alignment.mask=soft,hard")
     assert "does not depend on it" in mistake("--param", "probe.knn.k=5:20")
     assert "fixes views.scale itself" in mistake("--grid", "ss_scale", "--param", "views.scale")
     assert "cannot be both" in mistake("--param", "views.scale", "--set", "views.scale=0.3")
