@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from methods.registry import VIEWS
 from suite.errors import UsageError
 from suite.grid.recipe import Profile, Recipe, applies, first_stage, resolve
 from suite.grid.spec import Row
@@ -24,12 +25,13 @@ def drift(row: Row, profile: Profile | None, entry: Mapping[str, Any]) -> list[s
     if profile is None or found:
         return found
     both = {path: value for path, value in entry["set"].items() if not path.startswith(_STAGE1)}
-    found += _differences(entry["recipe"], _recipe(profile, row, both), ", now ")
+    found += _differences(entry["recipe"], _recipe(profile, row, both), ", now ", _unread(row))
     before = entry.get("stage1_recipe")
     if before is not None:
         first = both | {p.removeprefix(_STAGE1): v for p, v in entry["set"].items() if p.startswith(_STAGE1)}
         stage1 = _recipe(profile, first_stage(row), first, row.stage1)
-        found += [f"first stage: {text}" for text in _differences(before, stage1, ", now ")]
+        texts = _differences(before, stage1, ", now ", _unread(first_stage(row)))
+        found += [f"first stage: {text}" for text in texts]
     return found[:_SHOWN]
 
 
@@ -65,10 +67,17 @@ def _recipe(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
         return {}
 
 
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any], between: str) -> list[str]:
+def _unread(row: Row) -> tuple[str, ...]:
+    """Sections that the row's training does not read: measurements have saliency maps whatever the views are."""
+    return () if row.objective is not None and VIEWS[row.views].needs_saliency else ("saliency",)
+
+
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], between: str, unread: tuple[str, ...] = ()
+) -> list[str]:
     """Phrases such as ``pretrain.epochs 200, now 400``. A setting that did not exist `before` is no difference."""
     found = []
-    for section in _SECTIONS:
+    for section in (name for name in _SECTIONS if name not in unread):
         old, new = before.get(section), after.get(section)
         if old is not None and new is not None:
             found += [f"{path} {a}{between}{b}" for path, a, b in _leaves(old, new, section)]

@@ -78,7 +78,9 @@ def datasets_with(fact: str, entries: Sequence[Entry]) -> set[str]:
 
 
 def detectors(entry: Entry) -> set[str]:
-    """Saliency detectors that this cell's training read."""
+    """Saliency detectors that this cell's training read; before the measurements read maps as well, its recipe's."""
+    if "trained_with" in entry:
+        return set(entry["trained_with"])
     recipes = [entry["recipe"] if entry["stage2"] == "yes" else None, entry.get("stage1_recipe")]
     return {recipe["saliency"]["detector"] for recipe in recipes if recipe and recipe.get("saliency")}
 

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.background_table import background_table
 from analysis.cam_options import KINDS, CamOptions, file_name
 from analysis.grid_table import grid_table
 from analysis.latex import to_latex
-from analysis.page import PageFigure, Section, write_page
+from analysis.localisation_table import localisation_table
+from analysis.metric_text import to_text as metric_view
+from analysis.metric_text import write_metric_table
+from analysis.page import PageFigure, PageTable, Section, write_page
 from analysis.page_build import grid_section, page_figures, report_page
+from analysis.page_tables import metric_page_table
 from analysis.remarks import in_order
 from analysis.results import ResultLine
 from analysis.table_text import tests_csv, to_csv, to_text
@@ -36,6 +41,7 @@ class Written:
 
     table: Table
     files: list[Path]
+    more: list[Table]  # tables of other protocols, to be printed as well
     section: Section
     entries: Sequence[dict[str, Any]]
 
@@ -73,6 +79,13 @@ def write_report(
     if table.comparisons:
         files.append(out / f"{grid.name}_tests.csv")
         write_text(files[-1], tests_csv(table))
+    views: list[Table] = []
+    tables: list[PageTable] = []
+    for measured in (localisation_table, background_table):
+        if (more := measured(store, grid, profile, recorded, lines)) is not None:
+            files += write_metric_table(more, out)
+            views.append(metric_view(more))
+            tables.append(metric_page_table(more))
     figures: list[PageFigure] = []
     if grid.sweep is not None:
         from analysis.scale_figure import scale_figure
@@ -81,11 +94,16 @@ def write_report(
         figures += page_figures(drawn, f"Sweep of {grid.sweep}")
         files += drawn
     if cams is not None:
+        from analysis.localisation_figure import localisation_figure
+
+        drawn = localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
+        figures += page_figures(drawn, "Accuracy over localisation")
+        files += drawn
         for title, drawn in _cam_figures(workspace, grid, entries, out, cams):
             figures += page_figures(drawn, title)
             files += drawn
-    section = grid_section(store, grid, profile, table, entries, lines, figures=figures)
-    return Written(to_text(table), files, section, [] if grid.sweep else entries)
+    section = grid_section(store, grid, profile, table, entries, lines, tables=tables, figures=figures)
+    return Written(to_text(table), files, views, section, [] if grid.sweep else entries)
 
 
 def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None) -> list[Path]:

@@ -104,7 +104,13 @@ class Plan:
         hashes = {source: digest for source, (_, digest) in self.checkpoints.items()}
         if cell.checkpoint is not None:
             hashes.setdefault(cell.checkpoint, "missing")
-        return jobs_of(cell, prints, DETECTOR_IDENTITIES, hashes)
+        return jobs_of(cell, prints, DETECTOR_IDENTITIES, hashes, self._masked)
+
+    @cached_property
+    def _masked(self) -> set[str]:
+        from suite.data.prepare import masked
+
+        return masked(self.datasets.values())
 
     @cached_property
     def jobs(self) -> list[Job]:

@@ -31,6 +31,8 @@ def tiny_profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     profile: dict[str, Any] = yaml.safe_load((EXPERIMENTS / "profiles" / "demo.yaml").read_text("utf-8"))
     profile |= {"name": "tiny", "note": "for tests", "synthetic": None}
     defaults = profile["defaults"]
+    for section in ("localisation", "background"):  # tests/training/test_measurements.py has them
+        del defaults[section]
     defaults |= {"image_size": 32, "store_size": 40}
     defaults["backbone"]["width"] = 8
     defaults["alignment"] |= {"hidden_dim": 16, "dim": 16}

@@ -101,3 +101,24 @@ def preview(
 
     load_plugins(plugin or ())
     print(preview_sheet(Workspace.of(data, runs), dataset, view, profile, set_ or [], images, seed, out))
+
+
+@app.command("counterfactuals")
+def counterfactuals(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option("--out", help="PNG to write")] = Path("counterfactuals.png"),
+    profile: options.ProfileName = "paper",
+    images: Annotated[int, typer.Option("--images", min=1, help="how many test images")] = 8,
+    seed: Annotated[int, typer.Option("--seed", help="as a cell's: which backgrounds; and which images")] = 0,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    plugin: options.Plugins = None,
+    set_: options.Set = None,
+) -> None:
+    """Write a contact sheet of test images with object or background exchanged, as background reliance is measured."""
+    from analysis.counterfactual_sheet import counterfactual_sheet
+    from suite.plugin import load_plugins
+    from suite.workspace import Workspace
+
+    load_plugins(plugin or ())
+    print(counterfactual_sheet(Workspace.of(data, runs), dataset, profile, set_ or [], images, seed, out))

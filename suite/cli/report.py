@@ -66,7 +66,8 @@ def report(
         reports = []
         for name in grids:
             reports.append(write_report(workspace, name, profile, place, cams))
-            Console().print(reports[-1].table)
+            for table in (reports[-1].table, *reports[-1].more):
+                Console().print(table)
         overview = write_overview(workspace, reports, place, cams)
         for path in [*(path for report in reports for path in report.files), *overview]:
             print(path)

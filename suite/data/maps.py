@@ -13,8 +13,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from suite.data.images import ImageStore, Pixels, Progress, parallel, resize
-from suite.data.record import Dataset, Record
+from suite.data.record import Dataset, Record, Split
 from suite.data.saliency import SaliencyMaps, salient_box
+from suite.errors import StoreError
 from suite.grid.jobs import SaliencySpec, content_key
 from suite.store.atomic import atomic_folder, write_json
 
@@ -23,36 +24,44 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class MapStore:
-    """Saliency of an image store's training images."""
+    """Saliency of one split of an image store. Training opens the training split's alone."""
 
-    values: Pixels  # flat, memory-mapped; image i starts at store.starts[i] / 3
-    boxes: NDArray[np.int64]  # [N_train, 4] left, top, right, bottom (exclusive)
+    values: Pixels  # flat, memory-mapped; the split's images one behind the other, as in the store
+    boxes: NDArray[np.int64]  # [N, 4] left, top, right, bottom (exclusive)
     fallbacks: dict[str, int]  # reason -> how many images use the whole image as their salient box
 
 
-def map_folder(store: ImageStore, saliency: SaliencySpec) -> Path:
+def map_folder(store: ImageStore, saliency: SaliencySpec, split: Split = "train") -> Path:
     """Where the maps of a detector are kept, beside the images."""
-    return store.folder.parent / f"{store.folder.name}-{saliency.detector}-{content_key(saliency)[:12]}-v{FORMAT}"
+    name = f"{store.folder.name}-{saliency.detector}-{content_key(saliency)[:12]}-v{FORMAT}"
+    return store.folder.parent / (name if split == "train" else f"{name}-{split}")
 
 
-def open_maps(store: ImageStore, saliency: SaliencySpec) -> MapStore:
+def open_maps(store: ImageStore, saliency: SaliencySpec, split: Split = "train") -> MapStore:
     """Map finished saliency maps, copy-on-write."""
-    folder = map_folder(store, saliency)
+    folder = map_folder(store, saliency, split)
+    if not folder.is_dir():
+        raise StoreError(f"the saliency maps {folder} are gone. The same `suite run` as before makes them again.")
     fallbacks = json.loads((folder / "fallbacks.json").read_text("utf-8"))
     return MapStore(np.memmap(folder / "maps.u8", np.uint8, mode="c"), np.load(folder / "boxes.npy"), fallbacks)
 
 
 def build_maps(
-    store: ImageStore, dataset: Dataset, saliency: SaliencySpec, maps: SaliencyMaps, progress: Progress | None = None
+    store: ImageStore,
+    dataset: Dataset,
+    saliency: SaliencySpec,
+    maps: SaliencyMaps,
+    progress: Progress | None = None,
+    split: Split = "train",
 ) -> MapStore:
     """Bring a dataset's cached PNG maps into the store's sizes, unless that has been done."""
-    folder = map_folder(store, saliency)
+    folder = map_folder(store, saliency, split)
     if not folder.is_dir():
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
                 with atomic_folder(folder) as temporary:
-                    _write(store, dataset, saliency, maps, temporary, progress)
-    return open_maps(store, saliency)
+                    _write(store, dataset, saliency, maps, temporary, progress, split)
+    return open_maps(store, saliency, split)
 
 
 def _write(
@@ -62,7 +71,10 @@ def _write(
     maps: SaliencyMaps,
     folder: Path,
     progress: Progress | None,
+    split: Split,
 ) -> None:
+    records = list(zip(store.indices(split), dataset.split(split), strict=True))
+
     def load(item: tuple[int, Record]) -> tuple[Pixels, tuple[int, int, int, int], str | None]:
         index, record = item
         full = maps.map(record)
@@ -73,13 +85,13 @@ def _write(
 
     boxes, fallbacks = [], Counter[str]()
     with (folder / "maps.u8").open("wb") as file:
-        for done, (values, box, reason) in enumerate(parallel(load, list(enumerate(dataset.train))), 1):
+        for done, (values, box, reason) in enumerate(parallel(load, records), 1):
             file.write(np.ascontiguousarray(values).data)
             boxes.append(box)
             if reason is not None:
                 fallbacks[reason] += 1
             if progress is not None:
-                progress(done, len(dataset.train))
+                progress(done, len(records))
         file.flush()
         os.fsync(file.fileno())
     np.save(folder / "boxes.npy", np.array(boxes, np.int64))

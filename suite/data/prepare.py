@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from suite.data.detectors import DETECTORS, make_detector
+from suite.data.detectors import DETECTORS, make_detector, mask_places
 from suite.data.find import fingerprint
-from suite.data.record import Dataset
+from suite.data.record import Dataset, Split
 from suite.data.saliency import SaliencyMaps, compute_saliency
 from suite.data.synthetic.spec import SyntheticSpec
-from suite.grid.jobs import FinetuneSpec, ImportSpec, Job, PretrainSpec, SaliencySpec, content_key
+from suite.grid.jobs import (
+    BackgroundSpec,
+    DataSpec,
+    FinetuneSpec,
+    ImportSpec,
+    Job,
+    JobSpec,
+    LocalisationSpec,
+    PretrainSpec,
+    SaliencySpec,
+    content_key,
+)
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
@@ -55,23 +66,34 @@ def prepare(
     from suite.data.maps import build_maps
 
     jobs = list(jobs)
-    saliency_needs = {
-        (job.spec.data, job.spec.saliency): None
-        for job in jobs
-        if isinstance(job.spec, PretrainSpec) and job.spec.saliency is not None
-    }
+    saliency_needs = {need: None for job in jobs for need in _map_needs(job.spec)}
     maps = {}
-    for data, saliency in saliency_needs:
+    for data, saliency, split in saliency_needs:
         dataset = datasets[data.name]
-        if (dataset.name, saliency.detector) not in maps:
-            maps[dataset.name, saliency.detector] = saliency_maps(dataset, saliency, data_root, cache, progress)
+        if (dataset.name, saliency.detector, split) not in maps:
+            found = saliency_maps(dataset, saliency, data_root, cache, progress, split)
+            maps[dataset.name, saliency.detector, split] = found
     for data in {job.spec.data: None for job in jobs if not isinstance(job.spec, ImportSpec)}:
         dataset = datasets[data.name]
         store = build_store(dataset, data.fingerprint, data.store_size, cache, _named(progress, f"decode {data.name}"))
-        for needed, saliency in saliency_needs:
+        for needed, saliency, split in saliency_needs:
             if needed == data:
-                found = maps[dataset.name, saliency.detector]
-                build_maps(store, dataset, saliency, found, _named(progress, f"saliency store {data.name}"))
+                found = maps[dataset.name, saliency.detector, split]
+                build_maps(store, dataset, saliency, found, _named(progress, f"saliency store {data.name}"), split)
+
+
+def _map_needs(spec: JobSpec) -> Iterator[tuple[DataSpec, SaliencySpec, Split]]:
+    """Which maps a job reads, of which images. What is trained reads none of test images."""
+    match spec:
+        case PretrainSpec() if spec.saliency is not None:
+            yield spec.data, spec.saliency, "train"
+        case LocalisationSpec():
+            yield spec.data, spec.saliency, "train"
+            yield spec.data, spec.saliency, "test"
+            if spec.masks is not None:
+                yield spec.data, spec.masks, "test"
+        case BackgroundSpec():
+            yield spec.data, spec.saliency, "test"
 
 
 def undecoded(jobs: Iterable[Job], cache: Path) -> list[Job]:
@@ -87,15 +109,29 @@ def undecoded(jobs: Iterable[Job], cache: Path) -> list[Job]:
 
 
 def saliency_maps(
-    dataset: Dataset, saliency: SaliencySpec, data_root: Path, cache: Path, progress: Progress | None = None
+    dataset: Dataset,
+    saliency: SaliencySpec,
+    data_root: Path,
+    cache: Path,
+    progress: Progress | None = None,
+    split: Split = "train",
 ) -> SaliencyMaps:
-    """Maps of the training images, computed where they are missing. Test images are never needed for training."""
-    maps = SaliencyMaps.of(dataset, DETECTORS[saliency.detector], cache)
-    if not maps.missing(dataset.train):
+    """Maps of one split's images, computed where they are missing."""
+    maps, records = SaliencyMaps.of(dataset, DETECTORS[saliency.detector], cache), dataset.split(split)
+    if not maps.missing(records):
         return maps
     detector = make_detector(saliency.detector, data_root, cache)
-    named = None if progress is None else _named(progress, f"saliency {dataset.name}")
-    return compute_saliency(dataset, dataset.train, detector, cache, os.cpu_count() or 1, progress=named)
+    named = None if progress is None else _named(progress, f"saliency {dataset.name} {split}")
+    return compute_saliency(dataset, records, detector, cache, os.cpu_count() or 1, progress=named)
+
+
+def masked(datasets: Iterable[Dataset]) -> set[str]:
+    """Names of the datasets that come with official masks, as the first test image tells."""
+    return {
+        dataset.name
+        for dataset in datasets
+        if dataset.test and any(place.is_file() for place in mask_places(dataset.test[0], dataset))
+    }
 
 
 def _named(progress: Progress, what: str) -> Callable[[int, int], None]:

@@ -12,7 +12,10 @@ from suite.data.record import Split
 
 
 class SplitSource:
-    """One split of a store; satisfies `methods.views.batch.ImageSource`. Nothing is copied until a view resamples."""
+    """One split of a store; satisfies `methods.views.batch.ImageSource`. Nothing is copied until a view resamples.
+
+    `maps`, where given, are those of the same split.
+    """
 
     def __init__(self, store: ImageStore, split: Split, maps: MapStore | None = None) -> None:
         self._places = store.indices(split)
@@ -20,8 +23,11 @@ class SplitSource:
         self._shapes = store.shapes.tolist()
         self._pixels = torch.from_numpy(store.pixels)
         self._maps = None if maps is None else torch.from_numpy(maps.values)
+        self._first = self._starts[self._places[0]] if self._places else 0  # maps are stored by split
         self._boxes = None if maps is None else maps.boxes.tolist()
-        self.labels = torch.from_numpy(store.labels[np.array(store.indices(split), dtype=np.int64)])
+        places = np.array(store.indices(split), dtype=np.int64)
+        self.labels = torch.from_numpy(store.labels[places])
+        self.official_boxes = torch.from_numpy(store.boxes[places])  # float32 [N, 4], in pixels of `image`; or NaN
 
     def __len__(self) -> int:
         return len(self._places)
@@ -39,14 +45,14 @@ class SplitSource:
             raise ValueError("this source was opened without saliency maps")
         at = self._places[index]
         height, width = self._shapes[at]
-        start = self._starts[at] // 3
+        start = (self._starts[at] - self._first) // 3
         return self._maps[start : start + height * width].view(1, height, width)
 
     def salient_box(self, index: int) -> tuple[int, int, int, int]:
         """Left, top, right, bottom (exclusive), in pixels of `image(index)`."""
         if self._boxes is None:
             raise ValueError("this source was opened without saliency maps")
-        left, top, right, bottom = self._boxes[self._places[index]]
+        left, top, right, bottom = self._boxes[index]
         return left, top, right, bottom
 
 

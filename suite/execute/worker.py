@@ -18,7 +18,16 @@ from filelock import Timeout
 
 from suite.errors import TrainingError
 from suite.grid.costs import Speed, likeness, multiply_adds_of
-from suite.grid.jobs import DataReader, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec
+from suite.grid.jobs import (
+    BackgroundSpec,
+    FinetuneSpec,
+    ImportSpec,
+    Job,
+    PretrainSpec,
+    ProbeSpec,
+    TrainingSpec,
+    TunedReader,
+)
 from suite.grid.recipe import Precision
 from suite.store.claim import ClaimLost
 from suite.store.store import Failure, Result, Store, sha256
@@ -125,7 +134,7 @@ def _train(
     spec = job.spec
     if isinstance(spec, ImportSpec):
         raise TrainingError(f"{job.name} has to be imported before other jobs start.")
-    precision: Precision = "32-true" if isinstance(spec, ProbeSpec) else spec.train.precision
+    precision: Precision = spec.train.precision if isinstance(spec, TrainingSpec) else "32-true"
     if not gpu and precision == "16-mixed":
         raise TrainingError(
             "the recipe asks for 16-mixed precision, which needs a GPU, and none is visible. On a CPU use "
@@ -136,11 +145,15 @@ def _train(
     session = Session(folder, fabric, device.checkpoint_minutes, should_stop, report)
     log.info("%s (%s) on %s, %d threads", job.name, job.key, fabric.device, device.threads)
     init = None
-    if spec.init is not None:
+    if not isinstance(spec, BackgroundSpec) and spec.init is not None:
         init = store.weights(spec.init, "backbone.safetensors")
     if isinstance(spec, FinetuneSpec) and spec.choose_from:
         spec = with_best_lr(spec, store)
-    outcome, counts = _dispatch(spec, places, init, session)
+    if isinstance(spec, TunedReader):
+        tuned = store.weights(spec.finetune, "model.safetensors")
+        outcome, counts = _measure(spec, places, init, tuned, session)
+    else:
+        outcome, counts = _dispatch(spec, places, init, session)
 
     files = {path.name: sha256(path) for path in sorted((folder / "checkpoint").glob("*.safetensors"))}
     speed = outcome["images"] / outcome["seconds"] if outcome["seconds"] else 0.0
@@ -176,8 +189,30 @@ def with_best_lr(spec: FinetuneSpec, store: Store) -> FinetuneSpec:
     return spec.model_copy(update={"train": spec.train.model_copy(update={"optimizer": optimizer})})
 
 
+def _measure(
+    spec: TunedReader, places: Places, init: Path | None, tuned: Path, session: Any
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Map the decoded data and measure a fine-tuned network. Returns its outcome and the counts to record."""
+    from suite.data.images import open_store, store_folder
+    from suite.data.maps import open_maps
+    from suite.data.source import SplitSource
+    from suite.training.background import background
+    from suite.training.localisation import localisation
+
+    images = open_store(store_folder(places.cache, spec.data.name, spec.data.fingerprint, spec.data.store_size))
+    classes = len(images.facts.classes)
+    test = SplitSource(images, "test", open_maps(images, spec.saliency, "test"))
+    if isinstance(spec, BackgroundSpec):
+        outcome = background(spec, test, classes, tuned, session)
+    else:
+        train = SplitSource(images, "train", open_maps(images, spec.saliency))
+        masks = None if spec.masks is None else SplitSource(images, "test", open_maps(images, spec.masks, "test"))
+        outcome = localisation(spec, train, test, masks, classes, init, tuned, session)
+    return outcome, outcome.pop("counts")
+
+
 def _dispatch(
-    spec: DataReader, places: Places, init: Path | None, session: Any
+    spec: PretrainSpec | FinetuneSpec | ProbeSpec, places: Places, init: Path | None, session: Any
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Map the decoded data and call the loop of the job's kind. Returns its outcome and the counts to record."""
     from suite.data.images import open_store, store_folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,8 @@ import yaml
 from methods.args import Args
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
 from suite.errors import UsageError, unknown
-from suite.grid.jobs import Block, DataSpec, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec, SaliencySpec
+from suite.grid.jobs import Block, DataSpec, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec
+from suite.grid.measurements import measurements, saliency_spec
 from suite.grid.recipe import Profile, Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
 from suite.grid.spec import GridSpec, Row
 
@@ -72,11 +73,16 @@ class CellJobs:
     trials: tuple[Job, ...]  # fine-tuning on a part of the training split, to choose the learning rate
     finetune: Job
     probe: Job | None
+    tests: tuple[Job, ...] = ()  # of the fine-tuned network: localisation, background
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """All of them."""
-        return (*self.stages, *self.trials, self.finetune, *(() if self.probe is None else (self.probe,)))
+        return (*self.stages, *self.trials, *self._measuring)
+
+    @property
+    def _measuring(self) -> tuple[Job, ...]:
+        return (self.finetune, *(() if self.probe is None else (self.probe,)), *self.tests)
 
     @property
     def checkpoint(self) -> dict[str, str] | None:
@@ -91,13 +97,12 @@ class CellJobs:
         """All of them by what they are to the cell: ``stage 1``, ``held out, lr 0.1``, ``finetune``, ..."""
         roles = {f"stage {2 if job is self.stages[-1] and self.cell.row.stage2 else 1}": job for job in self.stages}
         roles |= {job.name.partition(", ")[2]: job for job in self.trials}
-        return roles | {job.spec.kind: job for job in (self.finetune, self.probe) if job is not None}
+        return roles | {job.spec.kind: job for job in self._measuring}
 
     @property
     def measured(self) -> dict[str, str]:
         """Keys of the jobs that give the cell's numbers, by their kind."""
-        jobs = (self.finetune,) if self.probe is None else (self.finetune, self.probe)
-        return {job.spec.kind: job.key for job in jobs}
+        return {job.spec.kind: job.key for job in self._measuring}
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -192,6 +197,7 @@ def jobs_of(
     fingerprints: Mapping[str, str],
     detectors: Mapping[str, tuple[str, str | None]],
     checkpoints: Mapping[str, str] | None = None,
+    masked: Collection[str] = (),
 ) -> CellJobs:
     """The jobs of a cell.
 
@@ -200,6 +206,7 @@ def jobs_of(
         fingerprints: content hash per dataset the cell reads.
         detectors: per saliency detector, the version of its code and the hash of its weights.
         checkpoints: SHA-256 per checkpoint that takes the place of a first stage.
+        masked: datasets that come with official masks.
     """
     recipe, row = cell.recipe, cell.row
 
@@ -237,12 +244,14 @@ def jobs_of(
     if recipe.probe is not None:
         shared = {name: getattr(finetune, name) for name in ("data", "image_size", "backbone", "seed", "init")}
         probe = ProbeSpec(probe=recipe.probe, **shared)
+    tuned = Job(finetune, f"finetune {name}", (*parents, *trials))
     return CellJobs(
         cell,
         tuple(stages),
         trials,
-        Job(finetune, f"finetune {name}", (*parents, *trials)),
+        tuned,
         None if probe is None else Job(probe, f"probe {name}", parents),
+        tuple(measurements(recipe, finetune, name, (*parents, tuned), detectors, cell.dataset in masked)),
     )
 
 
@@ -268,9 +277,8 @@ def _pretrain_spec(
     if row.objective is None or recipe.objective is None or recipe.views is None or recipe.pretrain is None:
         raise UsageError(f"row '{row.name}' pretrains, but its recipe lacks an objective, views or pretrain section.")
     saliency = None
-    if recipe.saliency is not None:
-        version, weights = detectors[recipe.saliency.detector]
-        saliency = SaliencySpec(**recipe.saliency.model_dump(), version=version, weights_sha256=weights)
+    if recipe.saliency is not None and VIEWS[row.views].needs_saliency:
+        saliency = saliency_spec(recipe.saliency, detectors)
     alignment = recipe.alignment
     if alignment is not None and not VIEWS[row.views].gives_masks:
         able = ", ".join(name for name, entry in VIEWS.items() if entry.gives_masks)

@@ -8,7 +8,11 @@ from typing import Any
 from suite.grid.jobs import JobSpec
 
 _ABSENT = object()
-_PARENTS = {"init": "its starting weights", "choose_from": "the learning rates tried"}
+_PARENTS = {
+    "init": "its starting weights",
+    "choose_from": "the learning rates tried",
+    "finetune": "the fine-tuned network",
+}
 _LENGTH = 12  # characters of a hash that are shown
 
 

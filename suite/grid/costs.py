@@ -18,7 +18,17 @@ from pydantic import BaseModel, ConfigDict
 
 from methods.args import BackboneArgs
 from methods.registry import OBJECTIVES
-from suite.grid.jobs import FinetuneSpec, ImportSpec, Job, JobSpec, PretrainSpec, ProbeSpec, TrainingSpec
+from suite.grid.jobs import (
+    BackgroundSpec,
+    FinetuneSpec,
+    ImportSpec,
+    Job,
+    JobSpec,
+    LocalisationSpec,
+    PretrainSpec,
+    ProbeSpec,
+    TrainingSpec,
+)
 from suite.grid.spec import EXPERIMENTS
 
 Source = Literal["measured", "calibrated", "assumed"]
@@ -27,6 +37,7 @@ _TRAINING_STEP = 3  # multiply-adds of forward and backward pass together, in fo
 _STEMS = {"imagenet": (7, 2), "half": (3, 2), "small": (3, 1)}  # kernel, stride
 _DEPTHS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 _BYTES = 4  # of a 32-bit number
+_COUNTERFACTUALS = 5  # kinds of images per test image, the original included
 
 
 class Rates(BaseModel):
@@ -130,6 +141,10 @@ def images_of(spec: JobSpec, size: Size) -> int:
             return int(size.train * share) // batch * batch * spec.train.epochs
         case ProbeSpec():
             return size.train + size.test
+        case LocalisationSpec():
+            return 2 * (min(spec.localisation.threshold_images, size.train) + size.test)  # the two networks
+        case BackgroundSpec():
+            return _COUNTERFACTUALS * size.test
         case ImportSpec():
             return 0
 
@@ -144,7 +159,7 @@ def multiply_adds_of(spec: JobSpec) -> float:
             return passes * resnet(spec.backbone, side)[0]
         case FinetuneSpec():
             return _TRAINING_STEP * resnet(spec.backbone, spec.image_size)[0]
-        case ProbeSpec():
+        case ProbeSpec() | LocalisationSpec() | BackgroundSpec():
             return resnet(spec.backbone, spec.image_size)[0]
         case ImportSpec():
             return 0.0
@@ -178,7 +193,8 @@ class Costs:
         self._alike: dict[str, list[float]] = {}
         for speed in here:
             self._alike.setdefault(speed.like, []).append(speed.images_per_second)
-        per_second = [speed.images_per_second * speed.multiply_adds for speed in here if "probe" not in speed.like]
+        trained = [speed for speed in here if speed.like.split()[0] in {"pretrain", "finetune"}]
+        per_second = [speed.images_per_second * speed.multiply_adds for speed in trained]
         self._reached = statistics.median(per_second) if per_second else None
 
     def estimate(self, spec: JobSpec) -> Estimate:
@@ -199,7 +215,7 @@ class Costs:
 
     def bytes_of(self, spec: JobSpec) -> int:
         """Disk that stays in use once the job is finished: its weights."""
-        if isinstance(spec, ProbeSpec):
+        if isinstance(spec, ProbeSpec | LocalisationSpec | BackgroundSpec):
             return 0
         parameters = resnet(spec.backbone, 224)[1]
         if isinstance(spec, FinetuneSpec):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from methods.args import BackboneArgs
-from suite.grid.recipe import FinetuneArgs, PretrainArgs, ProbeArgs, SaliencyArgs
+from suite.grid.recipe import BackgroundArgs, FinetuneArgs, LocalisationArgs, PretrainArgs, ProbeArgs, SaliencyArgs
 
 KEY_LENGTH = 20  # hex digits of the SHA-256: 80 bits, short enough to read and type
 
@@ -20,6 +20,8 @@ PRETRAIN_VERSION = 1
 FINETUNE_VERSION = 1
 PROBE_VERSION = 1
 IMPORT_VERSION = 1
+LOCALISATION_VERSION = 1
+BACKGROUND_VERSION = 1
 
 
 class Spec(BaseModel):
@@ -110,9 +112,41 @@ class ProbeSpec(Spec):
     init: str | None  # None: the random initialisation that fine-tuning would start from
 
 
-JobSpec = PretrainSpec | ImportSpec | FinetuneSpec | ProbeSpec
+class LocalisationSpec(Spec):
+    """Where the fine-tuned and the frozen network look in test images, against the official boxes."""
+
+    kind: Literal["localisation"] = "localisation"
+    version: int = LOCALISATION_VERSION
+    data: DataSpec
+    image_size: int
+    backbone: BackboneArgs
+    saliency: SaliencySpec  # of the detector that the networks are compared with
+    masks: SaliencySpec | None  # the official masks, where the dataset has them
+    localisation: LocalisationArgs
+    seed: int
+    init: str | None  # key of the job whose backbone is looked into; None: the random initialisation
+    finetune: str  # key of the job whose classifier is
+
+
+class BackgroundSpec(Spec):
+    """Top-1 of a fine-tuned network on test images whose object or background has been exchanged."""
+
+    kind: Literal["background"] = "background"
+    version: int = BACKGROUND_VERSION
+    data: DataSpec
+    image_size: int
+    eval_resize: float  # as fine-tuning tests
+    backbone: BackboneArgs
+    saliency: SaliencySpec  # says what is object and what is background
+    background: BackgroundArgs
+    seed: int  # of the exchange
+    finetune: str  # key of the job whose network is tested
+
+
+JobSpec = PretrainSpec | ImportSpec | FinetuneSpec | ProbeSpec | LocalisationSpec | BackgroundSpec
 TrainingSpec = PretrainSpec | FinetuneSpec  # those with epochs
-DataReader = PretrainSpec | FinetuneSpec | ProbeSpec
+TunedReader = LocalisationSpec | BackgroundSpec  # those that read a fine-tuned network
+DataReader = PretrainSpec | FinetuneSpec | ProbeSpec | TunedReader
 
 
 _ANY: TypeAdapter[JobSpec] = TypeAdapter(Annotated[JobSpec, Field(discriminator="kind")])

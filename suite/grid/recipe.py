@@ -20,6 +20,8 @@ from suite.grid.validate import validated
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
+_MEASURED_WITH_MAPS = ("localisation", "background")  # sections that read saliency maps, whatever a row's views read
+
 
 class Section(BaseModel):
     """A part of a recipe: immutable, an unknown field is an error."""
@@ -109,11 +111,29 @@ class ProbeArgs(Section):
 
 
 class SaliencyArgs(Section):
-    """Which maps the views read, and how a map becomes a box."""
+    """Which maps views and measurements read, and how a map becomes a box."""
 
     detector: Literal["u2netp", "spectral", "boxes", "masks"]
     threshold: float = Field(gt=0, lt=1, description="of the map's range; above it counts as salient")
     min_side: float = Field(ge=0, lt=1, description="smaller boxes, as a share of the image's side, count as none")
+
+
+class LocalisationArgs(Section):
+    """Where the networks look, measured on the official boxes (Choe et al. 2020, arXiv:2007.04178)."""
+
+    threshold_images: int = Field(
+        ge=1, description="training images, at most, on whose boxes the thresholds of MaxBoxAcc are chosen"
+    )
+    thresholds: int = Field(ge=2, description="how many to try, evenly spaced over a map's range")
+
+
+class BackgroundArgs(Section):
+    """How much the fine-tuned network goes by the background (Xiao et al. 2020, arXiv:2006.09994)."""
+
+    fill: Literal["tile", "mean"] = Field(
+        description="what takes the object's place: the largest strip of background beside its box, repeated; or the "
+        "mean colour outside the box"
+    )
 
 
 class Recipe(Section):
@@ -129,6 +149,14 @@ class Recipe(Section):
     saliency: SaliencyArgs | None = None
     pretrain: PretrainArgs | None = None
     probe: ProbeArgs | None = None
+    localisation: LocalisationArgs | None = None
+    background: BackgroundArgs | None = None
+
+    @model_validator(mode="after")
+    def _maps_named(self) -> Recipe:
+        if (self.localisation or self.background) and self.saliency is None:
+            raise ValueError("localisation and background read saliency maps: expected a section saliency, found none")
+        return self
 
 
 class Profile(Section):
@@ -206,7 +234,7 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     name = f"profile {profile.name}"
     layers: list[tuple[str, dict[str, Any]]] = [(name, profile.defaults)]
     if row.objective is None:
-        keep = {"image_size", "store_size", "backbone", "finetune", "probe"}
+        keep = {"image_size", "store_size", "backbone", "finetune", "probe", "saliency", *_MEASURED_WITH_MAPS}
         layers = [(name, {field: value for field, value in profile.defaults.items() if field in keep})]
     else:
         objective = _sections(profile, "objective", row.objective, OBJECTIVES, profile.objectives)
@@ -233,8 +261,9 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
         merged["views"] = _block(VIEWS[row.views], merged.get("views", {}), f"{where}, views")
         if not row.alignment:
             merged.pop("alignment", None)
-        if not VIEWS[row.views].needs_saliency:
-            merged.pop("saliency", None)
+    views_need_maps = row.objective is not None and VIEWS[row.views].needs_saliency
+    if not views_need_maps and not any(merged.get(section) for section in _MEASURED_WITH_MAPS):
+        merged.pop("saliency", None)
     recipe = validated(Recipe, merged, where)
     shown = {path: origin for path, origin in origins.items() if path.partition(".")[0] in merged}
     return Resolved(recipe, shown)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from methods.views.batch import ImageSource
 from methods.views.geometry import resample
 
 
-def centre_crops(source: ImageSource, size: int, eval_resize: float) -> Tensor:
+class Pictures(Protocol):
+    """All that evaluation reads of a split."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def image(self, index: int) -> Tensor:
+        """Image as uint8 [3, H, W]; H and W differ between images."""
+
+
+def centre_crops(source: Pictures, size: int, eval_resize: float) -> Tensor:
     """Every image's central square, uint8 [N, 3, size, size].
 
     The same picture as resizing the short side to size x eval_resize and cutting out the centre, in one resampling.

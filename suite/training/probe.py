@@ -14,7 +14,6 @@ features by one vector and one number, so that a strength means the same for eve
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from pathlib import Path
@@ -30,12 +29,10 @@ from suite.data.source import SplitSource, held_out
 from suite.errors import TrainingError
 from suite.grid.jobs import ProbeSpec
 from suite.grid.recipe import KnnArgs, LinearArgs
-from suite.training.checkpoint import hand_over, load_weights
 from suite.training.evaluation import centre_crops, percent
+from suite.training.networks import frozen_backbone
 from suite.training.schedule import derived_seed, generator
 from suite.training.session import Session
-
-log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -129,11 +126,7 @@ def probe(
         TrainingError: features that are not finite.
     """
     began, device = time.monotonic(), session.fabric.device
-    torch.manual_seed(derived_seed(spec.seed, "init"))  # as fine-tuning: the same untrained network
-    backbone = Backbone(spec.backbone)
-    if init is not None:
-        log.info("backbone from %s: %s", spec.init, hand_over(backbone, load_weights(init), str(spec.init)))
-    backbone = backbone.to(device, memory_format=torch.channels_last)
+    backbone = frozen_backbone(spec, init, device)
     args = spec.probe
     found, labels = [], []
     for source in (train, test):

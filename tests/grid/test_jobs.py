@@ -13,12 +13,21 @@ from hypothesis import strategies as st
 
 from suite.errors import UsageError
 from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of, parse_overrides
-from suite.grid.jobs import FinetuneSpec, PretrainSpec, ProbeSpec, content_key, parse_spec
+from suite.grid.jobs import (
+    BackgroundSpec,
+    FinetuneSpec,
+    LocalisationSpec,
+    PretrainSpec,
+    ProbeSpec,
+    content_key,
+    parse_spec,
+)
 from suite.grid.recipe import Profile, Row, load_profile, resolve
 from suite.grid.spec import EXPERIMENTS, GridSpec, load_grid, published_numbers
 
 GRID = load_grid("paper_table1")
 DEMO = load_profile("demo")
+TESTS = ["localisation", "background"]
 READY = ("random", "byol", "byol_cvsa")
 DETECTORS = {"masks": ("1", None), "u2netp": ("1", "w")}
 
@@ -33,13 +42,18 @@ def jobs(cell: Cell) -> CellJobs:
 
 def test_a_cell_is_pretraining_then_fine_tuning_and_random_only_the_latter() -> None:
     by_row = {cell.row.name: jobs(cell).jobs for cell in demo_cells(datasets=("cub",))}
-    assert [job.spec.kind for job in by_row["random"]] == ["finetune", "probe"]
-    assert [job.spec.kind for job in by_row["byol"]] == ["pretrain", "finetune", "probe"]
-    first, *measured = by_row["byol_cvsa"]
-    for job in measured:
+    assert [job.spec.kind for job in by_row["random"]] == ["finetune", "probe", *TESTS]
+    assert [job.spec.kind for job in by_row["byol"]] == ["pretrain", "finetune", "probe", *TESTS]
+    first, tuned, probe, localisation, background = by_row["byol_cvsa"]
+    for job in (tuned, probe):
         assert isinstance(job.spec, FinetuneSpec | ProbeSpec)
         assert job.spec.init == first.key
         assert job.parents == (first,)
+    assert isinstance(localisation.spec, LocalisationSpec)
+    assert isinstance(background.spec, BackgroundSpec)
+    assert (localisation.spec.init, localisation.spec.finetune) == (first.key, tuned.key)
+    assert background.spec.finetune == tuned.key
+    assert (localisation.parents, background.parents) == ((first, tuned), (tuned,))
 
 
 def test_the_row_is_a_combination() -> None:

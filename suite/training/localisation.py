@@ -1,0 +1,166 @@
+"""Where networks look, measured on the official boxes of test images (measures: `analysis.localisation`).
+
+cam  Grad-CAM of the fine-tuned network for the image's true class (arXiv:1610.02391)
+act  squared L2 norm of the features at each place of the pretrained backbone's last stage; no label is used
+and, to compare with, maps that know no network:
+centre    a Gaussian around the image's centre, sigma a quarter of the side (of which only the energy depends)
+whole     the same everywhere
+DETECTOR  the saliency map that views and counterfactuals are made with
+
+Each image is seen whole, squeezed to the network's square, as by Choe et al. (arXiv:2007.04178): no box is cut. The
+threshold at which a map becomes boxes is chosen for each kind of map on official boxes of training images.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from analysis.cam import grad_cam
+from analysis.localisation import OVERLAPS, Scores, best_thresholds, overlaps
+from methods.backbone import Backbone, Classifier
+from methods.views.batch import normalise, to_unit
+from methods.views.geometry import resample
+from suite.data.source import SplitSource
+from suite.grid.jobs import LocalisationSpec
+from suite.training.networks import frozen_backbone, tuned_classifier
+from suite.training.schedule import derived_seed, generator
+from suite.training.session import Interrupted, Session
+
+log = logging.getLogger(__name__)
+
+_BATCH = 64
+_NETWORKS_FLAT = ("cam_flat", "act_flat")  # the other maps' share without contrast says nothing
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some images of a split, squeezed to S x S."""
+
+    inputs: Tensor  # float32 [B, 3, S, S], normalised, on the device
+    labels: Tensor  # int64 [B]
+    saliency: Tensor  # float32 [B, S, S]
+    boxes: Tensor  # float32 [B, 4], official, in pixels of the S x S image
+
+
+def localisation(
+    spec: LocalisationSpec,
+    train: SplitSource,
+    test: SplitSource,
+    masks: SplitSource | None,
+    classes: int,
+    init: Path | None,
+    tuned: Path,
+    session: Session,
+) -> dict[str, Any]:
+    """Measure every kind of map on the test images that have an official box.
+
+    Args:
+        train: with saliency maps; of it only images with boxes for the thresholds are read.
+        test: with saliency maps.
+        masks: the test images with their official masks in place of saliency; None where there are none.
+        init: weights of the backbone; None for the untrained one.
+        tuned: weights of the fine-tuned network.
+
+    Returns:
+        metrics in percent, such as cam_pointing (none where the dataset has no boxes), counts, images, seconds.
+    """
+    began, device = time.monotonic(), session.fabric.device
+    model = tuned_classifier(spec, tuned, classes, device)
+    backbone = frozen_backbone(spec, init, device)
+    makers = _makers(model, backbone, spec.saliency.detector, spec.image_size)
+    known = [_with_box(source) for source in (train, test)]
+    counts = {"n_test": len(known[1]), "n_thresholds": 0}
+    if not all(known):
+        log.warning("no official boxes: %d training images, %d test images have one", *map(len, known))
+        return {"metrics": {}, "counts": counts, "suspicious": [], "images": 0, "seconds": 0.0}
+
+    rng = generator(derived_seed(spec.seed, "localisation"))
+    drawn = torch.randperm(len(known[0]), generator=rng)[: spec.localisation.threshold_images].sort().values
+    chosen_on = [known[0][place] for place in drawn.tolist()]
+    tried = [step / spec.localisation.thresholds for step in range(spec.localisation.thresholds)]
+    found: dict[str, list[Any]] = {name: [] for name in makers}
+    for batch in _batches(train, chosen_on, spec.image_size, session):
+        for name, maps in makers.items():
+            found[name].append(overlaps(maps(batch), batch.boxes, tried))
+    thresholds = {name: best_thresholds(np.concatenate(parts), tried) for name, parts in found.items()}
+    for name, values in thresholds.items():
+        pairs = ", ".join(f"{wanted}: {value:g}" for wanted, value in zip(OVERLAPS, values, strict=True))
+        log.info("%s: thresholds by overlap, from %d training images: %s", name, len(chosen_on), pairs)
+
+    scores = {name: Scores(values) for name, values in thresholds.items()}
+    for number, batch in enumerate(_batches(test, known[1], spec.image_size, session)):
+        places = known[1][number * _BATCH : (number + 1) * _BATCH]
+        inside = None if masks is None else _squeezed_maps(masks, places, spec.image_size) >= 0.5
+        for name, maps in makers.items():
+            scores[name].add(maps(batch), batch.boxes, inside)
+    metrics = {f"{name}_{m}": value for name, s in scores.items() for m, value in s.percentages().items()}
+    return {
+        "metrics": {name: v for name, v in metrics.items() if not name.endswith("_flat") or name in _NETWORKS_FLAT},
+        "counts": counts | {"n_thresholds": len(chosen_on)},
+        "suspicious": [],
+        "images": 2 * (len(chosen_on) + len(known[1])),
+        "seconds": time.monotonic() - began,
+    }
+
+
+def _makers(model: Classifier, backbone: Backbone, detector: str, side: int) -> dict[str, Callable[[_Batch], Tensor]]:
+    """By name, what makes maps [B, S, S], float32 on the CPU and not negative, of a batch."""
+    centred = (torch.arange(side) + 0.5) / side - 0.5
+    hump = torch.exp(-(centred**2) / (2 * 0.25**2))
+    centre = hump[:, None] * hump
+
+    @torch.no_grad()
+    def activation(batch: _Batch) -> Tensor:
+        norms = backbone(batch.inputs).square().sum(dim=1, keepdim=True)
+        return interpolate(norms, (side, side), mode="bilinear", align_corners=False)[:, 0].cpu()
+
+    return {
+        "cam": lambda batch: grad_cam(model, batch.inputs, batch.labels),
+        "act": activation,
+        detector: lambda batch: batch.saliency,
+        "centre": lambda batch: centre.expand(len(batch.labels), -1, -1),
+        "whole": lambda batch: torch.ones(len(batch.labels), side, side),
+    }
+
+
+def _with_box(source: SplitSource) -> list[int]:
+    """Positions of the images whose official box is known."""
+    known: list[int] = (~source.official_boxes.isnan().any(dim=1)).nonzero()[:, 0].tolist()
+    return known
+
+
+def _batches(source: SplitSource, positions: list[int], side: int, session: Session) -> Iterator[_Batch]:
+    for start in range(0, len(positions), _BATCH):
+        if session.should_stop():
+            raise Interrupted
+        places = positions[start : start + _BATCH]
+        images, boxes = [], []
+        for place in places:
+            image = source.image(place)
+            height, width = image.shape[1:]
+            images.append(resample(image, (0, 0, width, height), (side, side), "bilinear"))
+            boxes.append(source.official_boxes[place] * torch.tensor([side / width, side / height]).repeat(2))
+        inputs = normalise(to_unit(torch.stack(images).to(session.fabric.device)))
+        yield _Batch(
+            inputs.contiguous(memory_format=torch.channels_last),
+            source.labels[places],
+            _squeezed_maps(source, places, side),
+            torch.stack(boxes),
+        )
+
+
+def _squeezed_maps(source: SplitSource, places: list[int], side: int) -> Tensor:
+    """float32 [B, S, S] in [0, 1]."""
+    maps = [source.saliency(place) for place in places]
+    whole = [resample(m, (0, 0, m.shape[2], m.shape[1]), (side, side), "bilinear")[0] for m in maps]
+    return to_unit(torch.stack(whole))

@@ -1,0 +1,174 @@
+"""The tables of localisation and background reliance, and accuracy over localisation, from results made up by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+
+import analysis.localisation_figure as figure_module
+from analysis.background_table import background_table
+from analysis.localisation_figure import localisation_figure
+from analysis.localisation_table import localisation_table
+from analysis.metric_table import MetricTable, Number
+from analysis.metric_text import to_csv, to_latex, to_text, write_metric_table
+from analysis.results import ResultLine
+from suite.errors import UsageError
+from suite.grid.cells import Selection
+from suite.grid.spec import load_grid
+from suite.store.ledger import read_cells
+from suite.store.store import Store
+
+from .made_store import fill
+
+GRID = load_grid("paper_table1")
+SELECTION = Selection(datasets=("cub", "cars"), methods=("random", "byol"), seeds=(0, 1))
+
+
+def line(row: str, dataset: str, seed: int, protocol: str, metric: str, value: float, n: int = 528) -> ResultLine:
+    stage2 = "no" if row == "random" else "yes"
+    return ResultLine(
+        *(GRID.name, row, row, dataset, "none", stage2, "small", protocol, seed, metric, value, n),
+        f"{protocol}-{row}-{dataset}-{seed}",
+    )
+
+
+def looks(row: str, dataset: str, seed: int, act: float, cam: float) -> list[ResultLine]:
+    """The pointing game and one baseline, of which an oracle."""
+    numbers = {"act_pointing": act, "cam_pointing": cam, "masks_pointing": 90.0 + seed, "cam_flat": cam / 20}
+    return [line(row, dataset, seed, "localisation", metric, value) for metric, value in numbers.items()]
+
+
+LOOKS = [
+    *looks("random", "cub", 0, 30.0, 40.0),
+    *looks("random", "cub", 1, 31.0, 42.0),
+    *looks("byol", "cub", 0, 50.04, 40.5),
+    *looks("byol", "cub", 1, 50.06, 40.7),
+    *looks("byol", "cars", 0, 70.0, 75.0),
+]
+RIGHT = [
+    line(r, "cub", s, "finetune", "top1", v) for r, s, v in (("random", 0, 60.0), ("byol", 0, 66), ("byol", 1, 68))
+]
+EXCHANGES = [
+    line(row, "cub", seed, "background", metric, value)
+    for row, seed, values in (("random", 0, (60, 30, 9, 50, 48.5)), ("byol", 0, (66, 40, 5, 60, 61)))
+    for metric, value in zip(
+        ("original", "foreground", "background_only", "mixed_same", "mixed_rand", "bg_gap"),
+        (*values, values[3] - values[4]),
+        strict=True,
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("store")
+    (planned, *_) = fill(root, "paper_table1", SELECTION, suspicious={"random/cub/0": "collapsed"})
+    assert planned.tests  # the small profile measures by default
+    return Store(root)
+
+
+def localised(store: Store, lines: list[ResultLine]) -> MetricTable:
+    table = localisation_table(store, GRID, "small", read_cells(store.root, GRID.name), lines)
+    assert table is not None
+    return table
+
+
+def test_localisation_is_averaged_marked_and_beside_what_needs_no_network(store: Store) -> None:
+    table = localised(store, LOOKS)
+    assert table.groups == (("Pointing", 2),)  # measures without a number have no column
+    cub, cars = table.blocks
+    random, byol = cub.lines
+    assert (random.label, byol.label) == ("Random init\N{DAGGER}", "BYOL")
+    act, cam = byol.numbers
+    assert act is not None
+    assert cam is not None
+    assert act == Number(pytest.approx(50.05), pytest.approx(0.02 / 2**0.5), 2, 528, is_best=True)  # type: ignore[arg-type]
+    assert not cam.is_best  # 40.6 against 41
+    assert [(b.label, b.numbers[0] and b.numbers[0].mean) for b in cub.baselines] == [("Saliency masks (oracle)", 90.5)]
+    assert not any(number and number.is_best for number in cars.lines[0].numbers)  # one row is no comparison
+    text = " ".join(table.notes)
+    for needed in ("true class", "chosen on boxes of training images", "CUB 528, Cars 528", "Mean over 1/2 seeds"):
+        assert needed in text
+    assert "at most 3.8 % of a cell's" in text  # 75 / 20
+    assert "PxAP" not in text
+
+
+def test_background_has_its_gap_in_points_and_says_who_told_object_from_background(store: Store) -> None:
+    recorded = read_cells(store.root, GRID.name)
+    table = background_table(store, GRID, "small", recorded, EXCHANGES)
+    assert table is not None
+    (block,) = table.blocks
+    gaps = [row.numbers[-1] and row.numbers[-1].mean for row in block.lines]
+    assert gaps == [1.5, -1.0]
+    text = " ".join(table.notes)
+    assert "by the maps of u2netp." in text
+    assert "strip of background" in text
+    assert "$-$1.0" in to_latex(table)
+    assert localisation_table(store, GRID, "small", recorded, EXCHANGES) is None
+
+
+def test_numbers_of_different_images_are_refused(store: Store) -> None:
+    other = line("random", "cub", 0, "background", "original", 50, n=400)
+    with pytest.raises(UsageError, match="400 and 528 test images do not compare"):
+        background_table(store, GRID, "small", read_cells(store.root, GRID.name), [*EXCHANGES[6:], other])
+
+
+def test_csv_has_every_number_in_full_precision(store: Store) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(localised(store, LOOKS)))))
+    found = {(row["row"], row["dataset"], row["metric"]): row for row in rows}
+    assert float(found["byol", "cub", "act_pointing"]["mean"]) == pytest.approx(50.05, abs=1e-12)
+    assert found["byol", "cars", "cam_pointing"]["std"] == ""
+    assert found["masks", "cub", "pointing"]["mean"] == "90.5"
+    assert len(rows) == 2 * 3 + 2  # rows with two metrics, a baseline per dataset
+
+
+def test_the_terminal_shows_both_maps_in_one_column(store: Store) -> None:
+    from rich.console import Console
+
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(to_text(localised(store, LOOKS)))
+    text = console.export_text()
+    assert "Feat./CAM" in text
+    assert "50.0 ±0.0/40.6 ±0.1" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-extra)")
+def test_the_tables_compile_on_their_own(store: Store, tmp_path: Path) -> None:
+    tables = [localised(store, LOOKS), background_table(store, GRID, "small", read_cells(store.root), EXCHANGES)]
+    for table in tables:
+        assert table is not None
+        tex, _ = write_metric_table(table, tmp_path)
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", tex.name]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        if "siunitx.sty' not found" in done.stdout:
+            pytest.skip("siunitx is not installed (Debian: texlive-science)")
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert "Overfull" not in done.stdout
+
+
+def test_accuracy_over_localisation_has_a_marker_per_row_and_bars_over_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Axes] = []
+    monkeypatch.setattr(figure_module, "save", lambda figure, stem: drawn.extend(figure.axes) or [stem])
+    assert localisation_figure(GRID, [*LOOKS, *RIGHT], tmp_path / "figure") == [tmp_path / "figure"]
+    assert [axes.get_title() for axes in drawn] == ["CUB: features, pretrained", "CUB: Grad-CAM, fine-tuned"]
+    bars = [item for item in drawn[0].containers if isinstance(item, ErrorbarContainer)]
+    assert [bar.get_label() for bar in bars] == ["Random init", "BYOL"]
+    assert bars[1].lines[0].get_xydata().tolist() == [[pytest.approx(50.05), 67.0]]
+    assert (bars[0].has_xerr, bars[0].has_yerr) == (True, False)  # one seed of accuracy has no spread
+    assert localisation_figure(GRID, LOOKS, tmp_path / "none") == []
+
+
+def test_the_figure_is_the_same_each_time(tmp_path: Path) -> None:
+    first = localisation_figure(GRID, [*LOOKS, *RIGHT], tmp_path / "a")
+    second = localisation_figure(GRID, [*LOOKS, *RIGHT], tmp_path / "b")
+    assert [path.suffix for path in first] == [".pdf", ".png"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
