@@ -236,6 +236,27 @@ def test_report_draws_the_maps_and_images_it_is_asked_for(
     assert "did you mean 'layercam'" in suite(*command, "--cam", "layrcam", expect=2).stderr
 
 
+def test_report_from_mlflow_is_the_same(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    runs, _ = finished
+    suite("report", *GRID, "--runs", runs, "--out", tmp_path / "store", "--no-figures")
+    uri = f"sqlite:///{runs / 'mlflow.db'}"
+    done = suite("report", *GRID, "--from-mlflow", uri, "--out", tmp_path / "mlflow")
+    assert "without weights and images" in done.stderr
+    for name in ("paper_table1.tex", "paper_table1.csv"):
+        assert (tmp_path / "store" / name).read_bytes() == (tmp_path / "mlflow" / name).read_bytes()
+
+
+def test_export_of_what_was_trained(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    runs, _ = finished
+    cell = ["--cell", "byol_cvsa/cub/0", "--runs", runs, "--out", tmp_path]
+    assert len(suite("export", *GRID, *cell, "--stage", "finetuned").stdout.splitlines()) == 3
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["head"]["classes"], len(config["head"]["names"])) == (3, 3)
+    assert [job["spec"]["kind"] for job in config["jobs"]] == ["pretrain", "finetune"]
+    assert "drawn by a program" in " ".join((tmp_path / "README.md").read_text().split()).lower()
+    assert "did you mean 'finetuned'" in suite("export", *GRID, *cell, "--stage", "finetune", expect=2).stderr
+
+
 @pytest.mark.skipif(
     not all(map(shutil.which, ("pdflatex", "kpsewhich")))
     or not subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True, check=False).stdout,

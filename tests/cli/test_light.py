@@ -23,7 +23,9 @@ def loaded_after(arguments: list[str]) -> set[str]:
     return set(done.stdout.splitlines()[-1].removeprefix("LOADED").split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["report", "--help"], ["data", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["report", "--help"], ["export", "--help"], ["data", "--help"]]
+)
 def test_help_is_light(arguments: list[str]) -> None:
     assert loaded_after(arguments) == set()
 
