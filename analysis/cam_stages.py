@@ -136,7 +136,10 @@ def _hole(workspace: Workspace, panel: StageCells, place: tuple[str, str], image
     entry = panel.cells[place]
     if entry is None:
         return f"no finished cell of {METHODS[place[1]]}, seed {panel.seed}"
-    spec = finetune_spec(workspace.store, entry["measured"]["finetune"])
+    key = entry["measured"]["finetune"]
+    if not (workspace.store.checkpoint(key) / "model.safetensors").is_file():
+        return "its weights are gone"
+    spec = finetune_spec(workspace.store, key)
     facts = images.store.facts
     if (spec.data.fingerprint, spec.data.store_size) != (facts.fingerprint, facts.size):
         return "trained on other data"

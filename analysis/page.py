@@ -59,7 +59,7 @@ class PageTable:
     head: str = "Method"
 
     def has(self, part: str) -> bool:
-        """Whether any cell has this part, `spread` or `delta`; the others then keep its place free."""
+        """Whether any cell has this part, such as `delta`; the others then keep its place free."""
         return any(getattr(cell, part) for _, rows in self.blocks for row in rows for cell in row.cells)
 
 

@@ -12,10 +12,10 @@ LOG_LINES, LOG_BYTES = 20, 8192  # of a job's log: the last ones
 
 
 def job_details(store: Store, keys: Iterable[str]) -> tuple[list[JobDetail], list[dict[str, str]]]:
-    """Every job that has started, and the distinct environments that they ran in."""
+    """Every job of `keys`, which are distinct, that has started, and the distinct environments that they ran in."""
     jobs: list[JobDetail] = []
     environments: list[dict[str, str]] = []
-    for key in dict.fromkeys(keys):
+    for key in keys:
         state = store.status(key)
         if state == "new":
             continue

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from analysis import metric_text
 from analysis.latex import to_latex
+from analysis.metric_table import MetricTable, Number
 from analysis.page import PageCell, PageRow, PageTable
 from analysis.table_notes import row_name
 from analysis.table_text import to_csv
 from analysis.tables import MINUS_PUBLISHED, PUBLISHED, Cell, Key, Table
+from suite.data.catalogue import DATASETS
 from suite.grid.spec import Row
 
 HOLE = PageCell("\N{EN DASH}")
@@ -35,6 +38,40 @@ def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
         latex=to_latex(table),
         csv=to_csv(table),
     )
+
+
+def metric_page_table(table: MetricTable) -> PageTable:
+    """A table of several metrics: a block per dataset, its baselines below in one of their own. A baseline's number
+    stands in every column of its group."""
+    blocks = []
+    for block in table.blocks:
+        rows = [PageRow(line.label, [_number(number) for number in line.numbers]) for line in block.lines]
+        blocks.append((DATASETS[block.dataset].label, rows))
+        baselines = []
+        for line in block.baselines:
+            groups = zip(line.numbers, table.groups, strict=True)
+            baselines.append(
+                PageRow(line.label, [_number(number) for number, (_, columns) in groups for _ in range(columns)])
+            )
+        if baselines:
+            blocks.append(("", baselines))
+    return PageTable(
+        id=place("table", table.name),
+        title=table.title,
+        notes=table.notes,
+        columns=[f"{column.group}\n{column.label}" if column.group else column.label for column in table.columns],
+        blocks=blocks,
+        latex=metric_text.to_latex(table),
+        csv=metric_text.to_csv(table),
+    )
+
+
+def _number(number: Number | None) -> PageCell:
+    if number is None:
+        return HOLE
+    spread = "" if number.std is None else f"{number.std:.1f}"
+    text = f"{number.mean:.1f}".replace("-", "\N{MINUS SIGN}")
+    return PageCell(text, sort=number.mean, spread=spread, is_best=number.is_best)
 
 
 def place(*parts: str) -> str:

@@ -17,7 +17,7 @@ from analysis.metric_table import MetricTable
 from analysis.metric_text import write_metric_table
 from analysis.page import PageFigure, Section, write_page
 from analysis.page_build import grid_section, page_figures, report_page
-from analysis.page_metrics import metric_page_table
+from analysis.page_tables import metric_page_table
 from analysis.remarks import in_order
 from analysis.results import ResultLine
 from analysis.table_text import tests_csv, to_csv, to_text

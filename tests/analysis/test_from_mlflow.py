@@ -29,7 +29,7 @@ def uri_of(runs: Path) -> str:
 def reported(workspace: Workspace, out: Path) -> dict[str, bytes]:
     """Every file of the reports of both grids, by name."""
     for grid in GRIDS:
-        write_report(workspace, grid, None, out, images=0)
+        write_report(workspace, grid, None, out, None)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 

@@ -99,6 +99,7 @@ def test_sorting_by_numbers_by_names_and_back(browser: Any) -> None:
     assert first_column(browser)[2:] == ["a 9", "b 10", "c"]
     heading(browser, 2).click()  # another column takes over
     assert states(browser)[:3] == ["none", "none", "descending"]
+    assert first_column(browser)[1:] == [HOSTILE[:5], "c", "b 10", "a 9"]  # a hole moves to the end
     heading(browser, 2).click()
     heading(browser, 2).click()
     assert first_column(browser) == start

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis.cam_options import CamOptions
 from analysis.report import write_report
 from suite.errors import UsageError
 from suite.grid.cells import Cell, Selection
@@ -29,7 +30,7 @@ def report(
 ) -> tuple[str, dict[tuple[str, str], dict[str, str]]]:
     """The caption's text, and the CSV's lines by row and dataset."""
     out = runs.parent / "out"
-    write_report(Workspace(runs.parent, runs), grid, profile, out, images=0)
+    write_report(Workspace(runs.parent, runs), grid, profile, out, None)
     name = Path(grid).stem
     tex = (out / f"{name}.tex").read_text()
     caption = re.search(r"\\caption\[.*?\]\{(.*)\}\n", tex)
@@ -133,7 +134,9 @@ def test_a_cell_whose_seeds_differ_in_their_settings_is_refused_by_name(tmp_path
 def test_lost_weights_cost_a_figure_not_a_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     planned = fill(tmp_path / "runs", "paper_table1", selection("cub", seeds=(0,)))
     with caplog.at_level(logging.WARNING):
-        written = write_report(Workspace(tmp_path, tmp_path / "runs"), "paper_table1", None, tmp_path / "out", images=2)
+        written = write_report(
+            Workspace(tmp_path, tmp_path / "runs"), "paper_table1", None, tmp_path / "out", CamOptions(count=2)
+        )
     assert "No Grad-CAM of byol/cub/0" in caplog.text
     assert not [path for path in written.files if "gradcam" in path.name]
     job = planned[1].finetune

@@ -39,7 +39,7 @@ def main() -> None:
             from analysis.report import write_report
 
             with cProfile.Profile() as profiler:
-                write_report(Workspace(runs, runs), "paper_table1", None, runs / "report", 0)
+                write_report(Workspace(runs, runs), "paper_table1", None, runs / "report", None)
             pstats.Stats(profiler).sort_stats("cumulative").print_stats(25)
         times = {}
         for name, one in {"help": [*suite, "--help"], "report": command}.items():

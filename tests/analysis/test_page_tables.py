@@ -1,0 +1,47 @@
+"""Tables on their way to the page: every number, mark, block and link arrives."""
+
+from __future__ import annotations
+
+from analysis.latex import to_latex
+from analysis.metric_table import Block, Column, Line, MetricTable, Number
+from analysis.page_tables import metric_page_table, page_table
+from analysis.table_text import to_csv
+from analysis.tables import PUBLISHED as PUBLISHED_HEADING
+from analysis.tables import accuracy_table
+
+from .table_fixtures import GRID, PUBLISHED, RESULTS
+
+
+def test_a_table_of_accuracies() -> None:
+    table = accuracy_table(GRID, RESULTS, published=PUBLISHED, suspicious=[("mine", "cub")], partial=["cub"])
+    shown = page_table(table, linked=["cell-toy-mine-cub"])
+    assert shown.columns == ["CUB*", "Cars"]
+    assert (shown.latex, shown.csv, shown.notes) == (to_latex(table), to_csv(table), table.notes)
+    (heading, measured), (below, published) = shown.blocks[:2]
+    assert (heading, below) == ("Measured (profile small)", PUBLISHED_HEADING)
+    assert [row.label for row in measured] == ["Random init", "BYOL", "A&B_50% #1 [x]"]
+    mine, hole = measured[2].cells[0], measured[1].cells[1]
+    assert (mine.text, mine.spread, mine.delta, mine.mark) == ("51.50", "0.70", "-0.00", "\N{DAGGER}")
+    assert abs((mine.sort or 0) - 51.496) < 1e-9  # what it is sorted by is not rounded
+    assert (mine.link, measured[0].cells[0].link) == ("cell-toy-mine-cub", "")
+    assert (hole.text, hole.sort) == ("\N{EN DASH}", None)
+    best = [row.label for row in measured if row.cells[0].is_best]
+    second = [row.label for row in measured if row.cells[0].is_second]
+    assert (best, second) == (["BYOL"], ["A&B_50% #1 [x]"])  # 51.5 and 51.496
+    assert [row.cells[0].text for row in published] == ["58.51", "64.85"]
+
+
+def test_a_table_of_several_metrics() -> None:
+    number = Number(71.25, 1.5, 3, 210, is_best=True)
+    line = Line("byol", "BYOL", (number, None, Number(-2.04, None, 1, 210)))
+    columns = (Column("a", "Feat.", "Pointing"), Column("b", "CAM", "Pointing"), Column("c", "BG-gap"))
+    block = Block("cub", (line,), (Line("centre", "Centre", (Number(50.0, None, 1, 210), None)),))
+    shown = metric_page_table(MetricTable("toy_x", "T", "small", "x", columns, (block,), ("A note.",), {}))
+    assert shown.columns == ["Pointing\nFeat.", "Pointing\nCAM", "BG-gap"]
+    assert [heading for heading, _ in shown.blocks] == ["CUB", ""]
+    cells, centre = shown.blocks[0][1][0].cells, shown.blocks[1][1][0].cells
+    assert [cell.text for cell in cells] == ["71.2", "\N{EN DASH}", "\N{MINUS SIGN}2.0"]
+    assert (cells[0].spread, cells[0].is_best, cells[2].sort) == ("1.5", True, -2.04)
+    assert [cell.text for cell in centre] == ["50.0", "50.0", "\N{EN DASH}"]  # one number for all of its group
+    assert "71.25" in shown.csv
+    assert "BYOL" in shown.latex
