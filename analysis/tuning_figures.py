@@ -146,11 +146,15 @@ def _at_edge(axes: Axes, places: Sequence[float], label: str) -> None:
 
 def _positions(axes: Axes, field: str, text: str, trials: Trials) -> Any:
     """Where a trial stands on the axis of a parameter: its number, or the place of its choice."""
+    from matplotlib.ticker import NullFormatter
+
     if ":" in text:
         low, high = (float(end) for end in text.split(":")[:2])
         if text.endswith(":log"):
             axes.set_xscale("log")
             axes.set_xlim(low / 1.1, high * 1.1)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")  # not 10^-1, which needs mathtext
+            axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         return lambda trial: trial["params"][field]
