@@ -46,7 +46,7 @@ def plan(
                 name = f"{row.row.name}, first stage on {row.row.stage1}"
                 _print_recipe(name, row.stage1.recipe.model_dump(mode="json"), row.stage1.origins)
         return
-    from suite.execute.local import machine
+    from suite.execute.machine import machine
     from suite.forecast import Forecast
     from suite.grid.devices import refuse_uneven
 

@@ -12,7 +12,7 @@ import typer
 from suite.cli import options
 
 if TYPE_CHECKING:
-    from suite.execute.local import Engine
+    from suite.execute.engine import Engine
 
 
 def run(

@@ -2,95 +2,29 @@
 
 from __future__ import annotations
 
-import ctypes
-import glob
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
+from typing import Any
 
 from suite.errors import StoreError, UsageError
 from suite.execute.announce import show_cursor
-from suite.execute.members import Members, end_with_parent
+from suite.execute.engine import Listener, Options, Summary
+from suite.execute.machine import gpu_count, machine
+from suite.execute.pool import STOPPING, Worker, flag
 from suite.execute.worker import Device, Places
 from suite.grid.costs import Machine
 from suite.grid.jobs import Job
 from suite.grid.order import Ready
 from suite.store.store import Failure, Store
 
-_CONTEXT = multiprocessing.get_context("spawn")
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _LOOK_AGAIN = 1.0  # seconds until a job that another run works on, or a request to stop, is looked at again
-
-
-class Listener(Protocol):
-    """Told about everything that happens, in the parent's process."""
-
-    def started(self, job: Job) -> None:
-        """A worker has taken the job."""
-
-    def progress(self, job: Job, line: dict[str, float]) -> None:
-        """An epoch is over."""
-
-    def ended(self, job: Job, outcome: str, error: str) -> None:
-        """The job is done, done elsewhere, failed, interrupted, left (not wanted any more) or skipped."""
-
-
-@dataclass
-class Summary:
-    """How a run ended."""
-
-    done: list[Job] = field(default_factory=list)
-    elsewhere: int = 0  # of `done`, how many another run did meanwhile
-    failed: dict[str, str] = field(default_factory=dict)  # key -> error; jobs skipped for a failed parent as well
-    interrupted: bool = False
-    queued: int = 0  # handed to a queue and not waited for
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run: what `seconds` expects of each job (by key) decides the order."""
-
-    fail_fast: bool = False
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    asked_to_stop: Callable[[], bool] = lambda: False
-    # For a run that grows as it goes: asked for further jobs, parents first, when a worker has nothing to do; and
-    # whether a job that is in it should be left, with its checkpoint where it has begun.
-    more: Callable[[], Sequence[Job]] | None = None
-    unwanted: Callable[[Job], bool] = lambda _: False
-
-
-class Executor(Protocol):
-    """Takes jobs whose parents are done or among them to their end, parents before children."""
-
-    def run(self, jobs: Sequence[Job], listener: Listener, options: Options | None = None) -> Summary:
-        """Returns when all have ended, the user stopped the run, or a queue has taken them over."""
-
-
-class Engine(Protocol):
-    """What jobs run on, before any starts."""
-
-    @property
-    def machine(self) -> Machine:
-        """For estimates of time."""
-
-    @property
-    def starts_at_once(self) -> bool:
-        """Whether the end of a run can be foretold from such estimates."""
-
-    def devices_for(self, kind: str) -> int:
-        """How many processes train a job of this kind together."""
-
-    def executor(self, places: Places, checkpoint_minutes: float) -> Executor:
-        """Ready to run."""
 
 
 @dataclass(frozen=True)
@@ -114,27 +48,6 @@ class Here:
         """See `LocalExecutor`."""
         device = Device(checkpoint_minutes=checkpoint_minutes, devices=self.devices)
         return LocalExecutor(places, self.workers, device)
-
-
-def default_workers(devices: int = 1) -> int:
-    """One per `devices` visible GPUs; on a CPU as many as keep up to four cores busy, since small jobs side by side
-    beat one with threads."""
-    return max(1, (gpu_count() or min(4, os.cpu_count() or 1)) // devices)
-
-
-def gpu_count() -> int:
-    """Visible NVIDIA GPUs, without loading torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([part for part in visible.split(",") if part.strip() not in {"", "-1"}])
-    return len(glob.glob("/dev/nvidia[0-9]*"))  # noqa: PTH207
-
-
-def machine(workers: int | None = None, devices: int = 1) -> Machine:
-    """What this machine offers to a run, without loading torch."""
-    count = workers or default_workers(devices)
-    kind: Literal["cpu", "cuda"] = "cuda" if gpu_count() else "cpu"
-    return Machine(kind, count, max(1, (os.cpu_count() or 1) // (count * devices)), devices)
 
 
 class LocalExecutor:
@@ -171,47 +84,6 @@ class LocalExecutor:
         return _Run(self, jobs, listener, options or Options()).run()
 
 
-class _Worker:
-    """One process, its pipe, and the job it works on."""
-
-    def __init__(self, executor: LocalExecutor, index: int, stop: Any) -> None:
-        self.index = index
-        self.job: Job | None = None
-        self.leave = _CONTEXT.RawValue(ctypes.c_bool, False)  # this worker's job alone
-        self.connection, theirs = _CONTEXT.Pipe()
-        device = executor.device_of(index)
-        self.process: BaseProcess = _CONTEXT.Process(
-            target=_serve,
-            args=(theirs, (stop, self.leave), executor.places, device),
-            name=f"suite-worker-{index}",
-            daemon=device.devices == 1,  # a daemon may not have children, which a group's process 0 has
-        )
-        # A Ctrl-C on the terminal reaches the child as well; it learns to leave that to the parent only once it runs.
-        with _ThreadEnvironment(device.threads), _signals_held_back():
-            self.process.start()
-        theirs.close()
-
-    def give(self, job: Job) -> bool:
-        """False where the process is gone."""
-        self.leave.value = False
-        try:
-            self.connection.send(job)
-        except OSError:
-            return False
-        self.job = job
-        return True
-
-    def dismiss(self) -> None:
-        with suppress(OSError):
-            self.connection.send(None)
-
-    def close(self) -> None:
-        self.process.join(timeout=10)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-
-
 class _Run:
     def __init__(self, executor: LocalExecutor, jobs: Sequence[Job], listener: Listener, options: Options) -> None:
         self.executor, self.listener, self.options = executor, listener, options
@@ -221,20 +93,19 @@ class _Run:
         self.skipped: set[str] = set()
         self.count = len(jobs)
         self.summary = Summary()
-        # Not an Event: that has a lock, and a worker killed while it holds it would stop everybody for ever.
-        self.stop = _CONTEXT.RawValue(ctypes.c_bool, False)
+        self.stop = flag()
         self.interrupts, self.told = 0, False
         self.awake, self.wake = os.pipe()
-        self.pool: list[_Worker] = []
+        self.pool: list[Worker] = []
 
     def run(self) -> Summary:
         previous = {}
         if threading.current_thread() is threading.main_thread():
-            previous = {number: signal.signal(number, self._interrupt) for number in _STOPPING}
+            previous = {number: signal.signal(number, self._interrupt) for number in STOPPING}
         try:
             count = self.executor.workers if self.options.more else min(self.executor.workers, self.count)
             for index in range(count):
-                self.pool.append(_Worker(self.executor, index, self.stop))
+                self.pool.append(self._worker(index))
             while self._hand_out():
                 self._listen()
         finally:
@@ -311,7 +182,7 @@ class _Run:
         self.later.append((time.monotonic() + _LOOK_AGAIN, job))
 
     def _listen(self) -> None:
-        handles: dict[Any, _Worker] = {
+        handles: dict[Any, Worker] = {
             h: worker for worker in self.pool for h in (worker.connection, worker.process.sentinel)
         }
         for handle in wait([*handles, self.awake], timeout=_LOOK_AGAIN):
@@ -327,7 +198,7 @@ class _Run:
             if not worker.process.is_alive():
                 self._died(worker)
 
-    def _message(self, worker: _Worker, message: tuple[str, Any]) -> None:
+    def _message(self, worker: Worker, message: tuple[str, Any]) -> None:
         kind, content = message
         if worker.job is None:
             return
@@ -369,7 +240,7 @@ class _Run:
             self.ready.close()  # what runs may finish; nothing more starts
             self.later.clear()
 
-    def _died(self, worker: _Worker) -> None:
+    def _died(self, worker: Worker) -> None:
         """A worker was killed from outside: its job failed, another worker takes its place."""
         if worker not in self.pool:
             return
@@ -385,61 +256,11 @@ class _Run:
             self._ended(job, "failed", error)
         self._replace(worker)
 
-    def _replace(self, dead: _Worker) -> _Worker:
-        fresh = _Worker(self.executor, dead.index, self.stop)
+    def _worker(self, index: int) -> Worker:
+        return Worker(self.executor.places, self.executor.device_of(index), index, self.stop)
+
+    def _replace(self, dead: Worker) -> Worker:
+        fresh = self._worker(dead.index)
         self.pool[self.pool.index(dead)] = fresh
         dead.connection.close()
         return fresh
-
-
-class _ThreadEnvironment:
-    """Numerical libraries read their thread count when they load, before any code of ours runs in the child."""
-
-    def __init__(self, threads: int) -> None:
-        self.values = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-
-    def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in self.values}
-        os.environ.update(self.values)
-
-    def __exit__(self, *_: object) -> None:
-        for name, value in self.before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """A process started now inherits that they are; here they are delivered afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _serve(connection: Connection, stops: Sequence[Any], places: Places, device: Device) -> None:
-    """A worker's life: take jobs until told to end, or until the parent is gone."""
-    for number in _STOPPING:
-        signal.signal(number, signal.SIG_IGN)  # the parent decides what they mean; it kills, where it must
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    from suite.execute.worker import run_job
-    from suite.plugin import load_plugins
-
-    load_plugins(places.plugins)
-    last = [0.0]
-
-    def report(line: dict[str, float]) -> None:
-        if time.monotonic() - last[0] > 0.5:  # many tiny epochs must not flood the pipe
-            last[0] = time.monotonic()
-            connection.send(("progress", line))
-
-    def stopping() -> bool:
-        return any(stop.value for stop in stops)
-
-    with closing(Members(device)) as crew, suppress(EOFError):
-        while (job := connection.recv()) is not None:
-            connection.send(("ended", run_job(job, places, device, stopping, report, crew)))

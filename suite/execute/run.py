@@ -12,8 +12,8 @@ from typing import Any
 from suite.data.prepare import prepare, undecoded
 from suite.errors import StoreError, TrainingError, UsageError
 from suite.execute.announce import LiveTable, PlainLines
+from suite.execute.engine import Engine, Options, Summary
 from suite.execute.imports import import_checkpoints
-from suite.execute.local import Engine, Options, Summary
 from suite.execute.repair import distrust_damaged
 from suite.execute.worker import Places
 from suite.forecast import Forecast

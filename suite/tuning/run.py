@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from suite.data.prepare import prepare
 from suite.execute.announce import LiveTable, PlainLines, PreparationLines
+from suite.execute.engine import Options, Summary
 from suite.execute.imports import import_checkpoints
-from suite.execute.local import LocalExecutor, Options, Summary
+from suite.execute.local import LocalExecutor
 from suite.execute.run import checkpoint_minutes
 from suite.execute.worker import Device, Places
 from suite.grid.jobs import Job

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import SuiteError
-from suite.execute.local import Listener
+from suite.execute.engine import Listener
 from suite.grid.jobs import Job
 from suite.store.store import Store
 from suite.tuning.study import TuningStudy

@@ -8,7 +8,8 @@ import pytest
 
 from suite.errors import UsageError
 from suite.execute.group import Group
-from suite.execute.local import LocalExecutor, machine
+from suite.execute.local import LocalExecutor
+from suite.execute.machine import machine
 from suite.execute.worker import Device, Places
 
 TASK = {

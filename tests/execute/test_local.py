@@ -13,7 +13,9 @@ import pytest
 
 from suite.cli.select import Chosen
 from suite.data.prepare import prepare
-from suite.execute.local import LocalExecutor, Options, Summary, gpu_count
+from suite.execute.engine import Options, Summary
+from suite.execute.local import LocalExecutor
+from suite.execute.machine import gpu_count
 from suite.execute.worker import Device, Places
 from suite.grid.jobs import Job
 from suite.store.store import Store

@@ -8,7 +8,8 @@ from pathlib import Path
 from methods.args import BackboneArgs
 from suite.cli.select import Chosen
 from suite.data.prepare import prepare
-from suite.execute.local import LocalExecutor, Options
+from suite.execute.engine import Options
+from suite.execute.local import LocalExecutor
 from suite.execute.worker import Device, Places
 from suite.grid.jobs import ImportSpec, Job
 from suite.grid.order import Ready

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from filelock import FileLock
 
-from suite.execute.local import Listener, Options, Summary
+from suite.execute.engine import Listener, Options, Summary
 from suite.execute.slurm.queue import require_slurm
 from suite.execute.slurm.records import folder, in_queue
 from suite.execute.slurm.site import Site

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from suite.execute.local import Listener, Options, Summary
+from suite.execute.engine import Listener, Options, Summary
 from suite.execute.slurm.queue import QueueSilent, State, cancel, states
 from suite.execute.slurm.records import Record, forget, settle
 from suite.grid.jobs import Job

@@ -14,7 +14,8 @@ import pytest
 
 from suite.cli.select import Chosen
 from suite.data.prepare import prepare
-from suite.execute.local import LocalExecutor, Options, Summary
+from suite.execute.engine import Options, Summary
+from suite.execute.local import LocalExecutor
 from suite.execute.slurm.executor import Cluster, SlurmExecutor
 from suite.execute.slurm.records import read_records
 from suite.execute.slurm.site import Site
