@@ -77,7 +77,7 @@ def finetune(
     if (state := session.resume()) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        session.restore_random_state(state)
+        session.restore(state)
         means.restore(state["means"])
         start = int(state["step"])
 

@@ -89,7 +89,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     if (state := session.resume()) is not None:
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
-        session.restore_random_state(state)
+        session.restore(state)
         means.restore(state["means"])
         start = int(state["step"])
 

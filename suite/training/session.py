@@ -78,16 +78,21 @@ class Session:
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the training state, random state of torch and the metrics up to here included."""
+        """Write the training state; torch's random state, the loss scale and the metrics up to here are put in."""
         random = {"torch_rng": torch.get_rng_state()}
         if self.fabric.device.type == "cuda":
             random["cuda_rng"] = torch.cuda.get_rng_state(self.fabric.device)
         curve = self._curve.read_text("utf-8") if self._curve.is_file() else ""
-        save_state(self._state_file, {**state, **random, "curve": curve, "seconds": self.seconds})
+        save_state(self._state_file, {**state, **random, **self._shared_state(), "curve": curve})
         self._saved = time.monotonic()
 
-    def restore_random_state(self, state: dict[str, Any]) -> None:
-        """Put torch's generators back to where they were: dropout and shuffled keys draw from them."""
+    def _shared_state(self) -> dict[str, Any]:
+        """What depends on no loop: time spent, and under 16-mixed precision the factor that scales the loss."""
+        return {"seconds": self.seconds, "precision": self.fabric.strategy.precision.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what `save` put in: torch's generators, of which dropout and shuffled keys draw, and the scale."""
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
         torch.set_rng_state(state["torch_rng"])
         if "cuda_rng" in state and self.fabric.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.fabric.device)

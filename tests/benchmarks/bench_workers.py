@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_workers.py [REPEATS [FIELD=VALUE ...]]
 
 Prints per repeat the seconds of both, start-up included, and their ratio; then the median ratio. `suite run` takes one
-worker per core on a CPU because of it (suite/execute/machine.py, default_workers). Give it an idle machine of two cores.
+worker per core on a CPU because of it (default_workers). Give it an idle machine of two cores.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from safetensors.torch import load_file
 
 from suite.cli.select import Chosen
@@ -25,6 +27,7 @@ from suite.grid.jobs import Job, PretrainSpec
 from suite.store.store import Store
 from suite.training.checkpoint import hand_over, load_state, save_state
 from suite.training.pretrain import build_objective
+from suite.training.session import Session
 from suite.workspace import Workspace
 
 CPU = Device(accelerator="cpu", threads=1)
@@ -342,3 +345,24 @@ def test_only_finished_epochs_are_in_the_metrics(tmp_path: Path, drawn: Path, ti
     runs.run(runs.jobs[0])
     lines = (runs.store.folder(runs.jobs[0].key) / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_the_scale_of_the_loss_is_part_of_the_state(tmp_path: Path) -> None:
+    """Under 16-mixed precision it has grown or shrunk since the start; a resumed run goes on with it."""
+
+    def session() -> Session:
+        fabric = Fabric(accelerator="cpu", devices=1)
+        fabric.strategy.precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+        return Session(tmp_path, fabric)
+
+    first = session()
+    scaler = first.fabric.strategy.precision.scaler
+    scaler.scale(torch.ones(1))  # only then it has a scale to change
+    scaler.update(8.0)
+    first.save({"step": 1})
+    second = session()
+    state = second.resume()
+    assert state is not None
+    second.restore(state)
+    resumed = second.fabric.strategy.precision.scaler
+    assert float(resumed.scale(torch.ones(1))) == 8.0
