@@ -16,7 +16,7 @@ PROTOCOL = "background"
 _COLUMNS = (
     Column("original", "Original"),
     Column("foreground", "Object only"),
-    Column("background_only", "Background only"),
+    Column("background_only", "BG only"),
     Column("mixed_same", "Mixed same"),
     Column("mixed_rand", "Mixed rand"),
     Column("bg_gap", "BG-gap"),
@@ -39,7 +39,7 @@ def background_table(
     fills = sorted({_FILLS[recipe["background"]["fill"]] for recipe in recipes})
     notes = [
         "Top-1 (%) of the fine-tuned network after Xiao et al. 2020 (Noise or Signal). Object only: on black. "
-        f"Background only: the object's box holds {' or '.join(fills)}. Mixed: the object on such a background of "
+        f"BG only (background): the object's box holds {' or '.join(fills)}. Mixed: the object on such a background of "
         "another test image, of its own class (same) or of another (rand). BG-gap: mixed same - mixed rand, in points.",
         f"Object and background are told apart by the maps of {', '.join(detectors)}"
         + (", an oracle from annotations." if oracles else "."),
