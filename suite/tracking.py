@@ -1,9 +1,9 @@
 """MLflow as a mirror of the store: everything it shows can be replayed from `<runs>`, so a dead tracker costs nothing.
 
-Only the parent process talks to MLflow. One experiment per grid; one run per job, found again by its tag `suite.key`;
-one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared, cells are not). Cells as they were
-recorded (cell.json), jobs and results are artifacts: `tracking_read` makes a store of them again. One experiment per
-study of `suite tune` as well, with one run per trial (suite/tuning/mirror.py).
+Jobs never talk to MLflow: one process per run does (suite/execute/mirroring.py). One experiment per grid; one run per
+job, found again by its tag `suite.key`; one run per cell, whose tag `suite.jobs` names its jobs' runs (jobs are shared,
+cells are not). Cells as they were recorded (cell.json), jobs and results are artifacts: `tracking_read` makes a store
+of them again. One experiment per study of `suite tune` as well, with one run per trial (suite/tuning/mirror.py).
 
 Every step may be repeated, for a server can die between any two of them: parameters are there once `suite.synced_step`
 is, a run's status comes last, and times of metrics follow from the store, so that MLflow knows a point it has already.
@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +49,6 @@ _STATUS = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "run
 _SYNCED = "suite.synced_step"
 _RESULT = "suite.result"  # digest of the result.json that is there
 _ENTRY = "suite.entry"  # digest of the cell.json that is there
-_PATIENCE = 60.0  # seconds a run waits at its end for MLflow to catch up
 
 
 def tracking_uri(runs: Path) -> str:
@@ -297,46 +295,6 @@ class Mirror:
         elif known.status != wanted:
             client.update_run(known.run_id, status=wanted)
         known.status = wanted
-
-
-class BackgroundMirror:
-    """Keeps MLflow up to date while jobs run. A tracker that is down is reported once and never stops anything; one
-    that is slow is waited for at the end, but not for long."""
-
-    def __init__(self, store: Store, uri: str, grid: str, every: float = 10.0, patience: float = _PATIENCE) -> None:
-        self._deadline = float("inf")
-        self.mirror = Mirror(store, uri, lambda: time.monotonic() > self._deadline)
-        self.grid, self.every, self.patience = grid, every, patience
-        self._stop = threading.Event()
-        self._warned = False
-        self._thread = threading.Thread(target=self._loop, name="suite-mlflow", daemon=True)
-
-    def __enter__(self) -> BackgroundMirror:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._deadline = time.monotonic() + self.patience
-        self._stop.set()
-        self._thread.join()
-        self._sync(holes=True)
-        if self.mirror.behind:
-            place = without_password(self.mirror.uri, self.mirror.uri)
-            log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", place)
-
-    def _loop(self) -> None:
-        while not self._stop.wait(self.every):
-            self._sync(holes=False)
-
-    def _sync(self, holes: bool) -> None:
-        try:
-            self.mirror.sync(self.grid, holes)
-        except Exception as error:  # noqa: BLE001  - the tracker may fail in any way; training must not
-            if not self._warned:
-                self._warned = True
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                text = f"MLflow at {self.mirror.uri} cannot be reached ({reason})"
-                log.warning("%s. Training goes on; `suite sync` catches up.", without_password(text, self.mirror.uri))
 
 
 def _cell_status(statuses: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ class Worker:
             daemon=device.devices == 1,  # a daemon may not have children, which a group's process 0 has
         )
         # A Ctrl-C on the terminal reaches the child as well; it learns to leave that to the parent only once it runs.
-        with _ThreadEnvironment(device.threads), _signals_held_back():
+        with _ThreadEnvironment(device.threads), signals_held_back():
             self.process.start()
         theirs.close()
 
@@ -89,7 +89,7 @@ class _ThreadEnvironment:
 
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
+def signals_held_back() -> Iterator[None]:
     """A process started now inherits that they are; here they are delivered afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:

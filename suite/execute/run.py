@@ -14,6 +14,7 @@ from suite.errors import StoreError, TrainingError, UsageError
 from suite.execute.announce import LiveTable, PlainLines
 from suite.execute.engine import Engine, Options, Summary
 from suite.execute.imports import import_checkpoints
+from suite.execute.mirroring import BackgroundMirror
 from suite.execute.repair import distrust_damaged
 from suite.execute.worker import Places
 from suite.forecast import Forecast
@@ -21,7 +22,7 @@ from suite.grid.devices import refuse_uneven
 from suite.progress import preparation
 from suite.store.active import Presence
 from suite.store.ledger import record_cells, write_results
-from suite.tracking import BackgroundMirror, tracking_uri
+from suite.tracking import tracking_uri
 from suite.workspace import Plan, data_facts, refuse_missing
 
 

@@ -16,12 +16,13 @@ from suite.execute.announce import LiveTable, PlainLines, PreparationLines
 from suite.execute.engine import Options, Summary
 from suite.execute.imports import import_checkpoints
 from suite.execute.local import LocalExecutor
+from suite.execute.mirroring import BackgroundMirror
 from suite.execute.run import checkpoint_minutes
 from suite.execute.worker import Device, Places
 from suite.grid.jobs import Job
 from suite.store.active import Presence
 from suite.store.atomic import write_json, write_text
-from suite.tracking import BackgroundMirror, tracking_uri
+from suite.tracking import tracking_uri
 from suite.tuning.request import Tuning
 from suite.tuning.study import TuningStudy, opened
 from suite.tuning.tuner import Tuner

@@ -68,7 +68,10 @@ def main() -> None:
         write_synthetic(data, SyntheticSpec(sets=SETS, cub=COUNTS, nabirds=COUNTS, aircraft=COUNTS, cars=COUNTS), 1)
         recipe = yaml.safe_load((EXPERIMENTS / "profiles" / "demo.yaml").read_text("utf-8"))
         profile = Path(folder) / "trivial.yaml"
-        profile.write_text(yaml.safe_dump({**recipe, "name": "trivial", "synthetic": None}), "utf-8")
+        defaults = {**recipe["defaults"], "localisation": None, "background": None}
+        profile.write_text(
+            yaml.safe_dump({**recipe, "defaults": defaults, "name": "trivial", "synthetic": None}), "utf-8"
+        )
         os.environ["SUITE_CACHE"] = str(Path(folder) / "cache")
         for cells in sizes:
             found.append(measure(cells, data, profile, Path(folder) / str(cells)))
