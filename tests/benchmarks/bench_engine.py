@@ -23,7 +23,9 @@ from suite.data.synthetic.spec import Counts, SyntheticSpec
 from suite.data.synthetic.write import write_synthetic
 from suite.grid.spec import EXPERIMENTS
 
-SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
+# The peak memory of this process alone; what the system counts at its end includes its workers.
+MEMORY = "atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr))"
+SUITE = [sys.executable, "-c", f"import atexit, resource, sys; from suite.cli import main; {MEMORY}; main()"]
 COUNTS = Counts(classes=3, train=40, test=4)
 SETS = ("cub", "nabirds", "aircraft", "cars")
 
@@ -31,11 +33,15 @@ SETS = ("cub", "nabirds", "aircraft", "cars")
 def timed(command: list[str]) -> tuple[float, float, float]:
     """Seconds of wall clock, of processor time with all workers, and the peak memory in MB of the process itself."""
     began = time.monotonic()
-    process = subprocess.Popen([*SUITE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen([*SUITE, *command], stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        said.seek(0)
+        last = said.read().split()[-1]
     if status:
         raise SystemExit(f"{' '.join(command)} ended with status {status}")
-    return time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return seconds, usage.ru_utime + usage.ru_stime, int(last) / 1024
 
 
 def measure(cells: int, data: Path, profile: Path, runs: Path) -> dict[str, float]:
