@@ -178,7 +178,7 @@ def test_a_request_to_stop_is_a_ctrl_c(tmp_path: Path, drawn: Path, tiny_profile
     long = [*command(drawn, tmp_path, tiny_profile)[:-1], "pretrain.epochs=200"]
     process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*/metrics.jsonl")):
+    while not any(path.stat().st_size for path in tmp_path.glob("*/metrics.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     suite = [sys.executable, "-c", "from suite.cli import main; main()"]

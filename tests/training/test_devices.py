@@ -128,7 +128,7 @@ def test_a_job_goes_on_with_another_number_of_devices(
             assert train(runs, job, members) == ("done", "")
             assert "resuming at step" in (runs.store.folder(job.key) / "log.txt").read_text()
             assert_close(straight, runs, job, *DOUBLE)
-        assert_same(straight, again, job)
+        assert_same(straight.store, again.store, job)
 
 
 def test_a_killed_process_fails_the_job_which_then_resumes(
@@ -151,7 +151,7 @@ def test_a_killed_process_fails_the_job_which_then_resumes(
     assert killed.store.result(job.key) is None
     assert killed.store.status(job.key) == "failed"
     assert train(killed, job, second) == ("done", "")
-    assert_same(straight, killed, job)
+    assert_same(straight.store, killed.store, job)
 
 
 def test_what_goes_wrong_in_another_process_is_told(

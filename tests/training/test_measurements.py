@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -16,7 +17,7 @@ from analysis.counterfactuals import KINDS, Counterfactuals
 from analysis.localisation import OVERLAPS, energy, overlaps, pointing
 from methods.backbone import Backbone, Classifier
 from suite.cli.select import Chosen
-from suite.data.images import ImageStore, open_store, resize, store_folder
+from suite.data.images import ImageStore, open_store, store_folder
 from suite.data.maps import map_folder, open_maps
 from suite.data.prepare import DETECTORS, masked, prepare
 from suite.data.record import Split
@@ -76,7 +77,9 @@ def test_the_maps_of_each_split_are_those_of_its_images(measured: tuple[Plan, St
         assert len(source) == len(dataset.split(split)) > 0
         for index, record in enumerate(dataset.split(split)):
             found = source.saliency(index)[0].numpy()
-            assert np.array_equal(found, resize(drawn_maps.map(record), found.shape))
+            height, width = found.shape
+            drawn_map = Image.fromarray(drawn_maps.map(record)).resize((width, height), Image.Resampling.BILINEAR)
+            assert np.array_equal(found, drawn_map)
             box, _ = salient_box(found, spec.saliency.threshold, spec.saliency.min_side)
             assert source.salient_box(index) == tuple(box)
     assert map_folder(images, spec.saliency) != map_folder(images, spec.saliency, "test")

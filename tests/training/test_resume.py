@@ -333,10 +333,10 @@ def test_hand_over_refuses_what_does_not_fit(change: dict[str, Any], message: st
 
 def test_the_old_state_stays_until_the_new_one_is_written(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
-    save_state(path, {"step": 1})
+    save_state(path, {"step": 1, "curve": ""})
     with pytest.raises(AttributeError):
         save_state(path, {"step": 2, "bad": lambda: None})  # cannot be pickled
-    assert load_state(path) == {"step": 1}
+    assert load_state(path) == {"step": 1, "curve": ""}
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
 
 

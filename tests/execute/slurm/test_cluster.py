@@ -209,4 +209,4 @@ def test_two_tasks_train_a_job_together(
         folder = plan.workspace.store.folder(job.key)
         assert json.loads((folder / "env.json").read_text("utf-8"))["devices"] == 2
         assert "2 device(s)" in (folder / "log.txt").read_text("utf-8")
-    assert not slurm.call("squeue", "--noheader").strip()
+    wait_until(lambda: not slurm.call("squeue", "--noheader").strip(), "empty queue")  # both tasks end

@@ -82,7 +82,7 @@ def test_a_job_that_another_process_works_on_is_waited_for(
     monkeypatch.setattr(task, "_BUSY", 0.01)
     states_seen = iter(["running", "running", "done"])
     monkeypatch.setattr(task.Store, "status", lambda self, key: next(states_seen))
-    monkeypatch.setattr("suite.execute.worker.run_job", lambda *_: ("elsewhere", ""))
+    monkeypatch.setattr("suite.execute.started.run_started", lambda *_: ("elsewhere", ""))
     assert run_task(order(job, tmp_path)) == "elsewhere"
     assert next(states_seen, None) is None
 
@@ -96,7 +96,7 @@ def test_a_job_is_put_back_into_the_queue_only_so_often(
         signal.raise_signal(signal.SIGUSR1)
         return "interrupted", ""
 
-    monkeypatch.setattr("suite.execute.worker.run_job", interrupted)
+    monkeypatch.setattr("suite.execute.started.run_started", interrupted)
     monkeypatch.setattr(task, "requeue", asked.append)
     monkeypatch.setattr(task, "_REQUEUED", 0.01)
     for name, value in (("SLURM_ARRAY_JOB_ID", "4"), ("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_RESTART_COUNT", "2")):
