@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +15,8 @@ from suite.errors import StoreError, UsageError
 from suite.execute.announce import show_cursor
 from suite.execute.engine import Listener, Options, Summary
 from suite.execute.machine import gpu_count, machine
-from suite.execute.pool import STOPPING, Worker, flag
+from suite.execute.pool import Worker, flag
+from suite.execute.signals import handled_by
 from suite.execute.worker import Device, Places
 from suite.grid.costs import Machine
 from suite.grid.jobs import Job
@@ -99,22 +98,20 @@ class _Run:
         self.pool: list[Worker] = []
 
     def run(self) -> Summary:
-        previous = {}
-        if threading.current_thread() is threading.main_thread():
-            previous = {number: signal.signal(number, self._interrupt) for number in STOPPING}
         try:
-            count = self.executor.workers if self.options.more else min(self.executor.workers, self.count)
-            for index in range(count):
-                self.pool.append(self._worker(index))
-            while self._hand_out():
-                self._listen()
+            with handled_by(self._interrupt):
+                count = self.executor.workers if self.options.more else min(self.executor.workers, self.count)
+                try:
+                    for index in range(count):
+                        self.pool.append(self._worker(index))
+                    while self._hand_out():
+                        self._listen()
+                finally:
+                    for worker in self.pool:
+                        worker.dismiss()
+                    for worker in self.pool:
+                        worker.close()
         finally:
-            for worker in self.pool:
-                worker.dismiss()
-            for worker in self.pool:
-                worker.close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             os.close(self.awake)
             os.close(self.wake)
         return self.summary

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -14,7 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from suite.execute.members import end_with_parent
-from suite.execute.pool import CONTEXT, STOPPING, signals_held_back
+from suite.execute.pool import CONTEXT
+from suite.execute.signals import held_back, left_to_parent
 from suite.store.store import Store
 from suite.tracking import Mirror, without_password
 
@@ -45,7 +45,7 @@ class BackgroundMirror:
         )
 
     def __enter__(self) -> BackgroundMirror:
-        with signals_held_back():
+        with held_back():
             self._process.start()
         self._theirs.close()
         return self
@@ -61,9 +61,7 @@ class BackgroundMirror:
 
 def _serve(connection: Connection, root: Path, uri: str, grid: str, every: float) -> None:
     """The process's life: look at the store now and then until told to end, or until the parent is gone."""
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)  # what they mean is the parent's to decide
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    left_to_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     os.nice(_NICE)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from suite.execute.members import Members, end_with_parent
+from suite.execute.signals import held_back, left_to_parent
 from suite.execute.worker import Device, Places
 from suite.grid.jobs import Job
 
 CONTEXT = multiprocessing.get_context("spawn")
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def flag() -> Any:
@@ -43,7 +42,7 @@ class Worker:
             daemon=device.devices == 1,  # a daemon may not have children, which a group's process 0 has
         )
         # A Ctrl-C on the terminal reaches the child as well; it learns to leave that to the parent only once it runs.
-        with _ThreadEnvironment(device.threads), signals_held_back():
+        with _ThreadEnvironment(device.threads), held_back():
             self.process.start()
         theirs.close()
 
@@ -88,21 +87,9 @@ class _ThreadEnvironment:
                 os.environ[name] = value
 
 
-@contextmanager
-def signals_held_back() -> Iterator[None]:
-    """A process started now inherits that they are; here they are delivered afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _serve(connection: Connection, stops: Sequence[Any], places: Places, device: Device) -> None:
     """A worker's life: take jobs until told to end, or until the parent is gone."""
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)  # the parent decides what they mean; it kills, where it must
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    left_to_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()
     from suite.execute.worker import run_job
     from suite.plugin import load_plugins

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from suite.execute.announce import show_cursor
 from suite.execute.engine import Listener, Options, Summary
+from suite.execute.signals import handled_by
 from suite.execute.slurm.queue import QueueSilent, State, cancel, states
 from suite.execute.slurm.records import Record, forget, settle
 from suite.grid.jobs import Job
@@ -50,11 +50,8 @@ class Watch:
 
     def run(self) -> Summary:
         """Until all have ended. The first Ctrl-C has Slurm end this run's jobs, which save; the second leaves."""
-        previous = {}
-        if threading.current_thread() is threading.main_thread():
-            previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         next_poll = 0.0
-        try:
+        with handled_by(self._interrupt):
             while self.waiting:
                 self._stop_if_asked()
                 if time.monotonic() >= next_poll:
@@ -63,14 +60,12 @@ class Watch:
                 self._look()
                 if self.waiting:
                     time.sleep(_LOOK_AGAIN)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
         return self.summary
 
     def _interrupt(self, *_: object) -> None:
         self.interrupts += 1
         if self.interrupts > 1:
+            show_cursor()
             os._exit(130)
 
     def _stop_if_asked(self) -> None:
