@@ -4,7 +4,6 @@ nothing else down, and a tracker that hangs hangs alone."""
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -22,7 +21,6 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 60.0  # seconds a run waits at its end for MLflow to catch up
 _GRACE = 15.0  # seconds more for the one call to MLflow that is under way then
-_NICE = 10  # jobs come first
 
 
 class BackgroundMirror:
@@ -64,13 +62,14 @@ def _serve(connection: Connection, root: Path, uri: str, grid: str, every: float
     left_to_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    os.nice(_NICE)
     deadline = float("inf")
     mirror = Mirror(Store(root), uri, lambda: time.monotonic() > deadline)
     warned = False
     with suppress(EOFError):
-        while not connection.poll(every):
+        while True:  # at once for the first time: what takes long then, a new database, is not waited for at the end
             warned = _sync(mirror, grid, holes=False, warned=warned)
+            if connection.poll(every):
+                break
         deadline = time.monotonic() + connection.recv()
         _sync(mirror, grid, holes=True, warned=warned)
     if mirror.behind:

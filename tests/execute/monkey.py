@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,11 @@ def disturb(arguments: list[str], runs: Path, kills: int, every: float, seed: in
     """Kill a worker or the parent about every `every` seconds; start again what has ended; then let it finish."""
     rng = random.Random(seed)
     counts = {"workers": 0, "parents": 0, "starts": 1}
-    process = start(arguments, runs)
+    process, began = start(arguments, runs), time.time()
     while counts["workers"] + counts["parents"] < kills:
+        if rng.random() < 0.7:  # mostly in the middle of training, however long it takes to get there
+            while process.poll() is None and not saved_since(began, runs):
+                time.sleep(0.02)
         pause = time.monotonic() + rng.uniform(0.2, 2 * every)
         while time.monotonic() < pause and process.poll() is None:
             time.sleep(0.02)
@@ -60,7 +64,7 @@ def disturb(arguments: list[str], runs: Path, kills: int, every: float, seed: in
         if process.poll() is not None:
             if process.returncode == 0:
                 break  # through before the kills were
-            process = start(arguments, runs)
+            process, began = start(arguments, runs), time.time()
             counts["starts"] += 1
     process.wait()
     while process.returncode != 0:
@@ -70,6 +74,13 @@ def disturb(arguments: list[str], runs: Path, kills: int, every: float, seed: in
             raise SystemExit(f"{runs} does not finish; see {runs}.log")
         process.wait()
     return counts
+
+
+def saved_since(moment: float, runs: Path) -> bool:
+    """Whether a job has saved its state after `moment`, in seconds since the epoch."""
+    with suppress(FileNotFoundError):  # a job that has ended meanwhile
+        return any(path.stat().st_mtime > moment for path in runs.glob("*/checkpoint/state.pt"))
+    return False
 
 
 def differences(calm: Path, disturbed: Path) -> list[str]:
