@@ -82,7 +82,8 @@ def _outline(crops: Crops, view: int, row: int) -> NDArray[np.uint8] | None:
 
 
 def _recipe(profile: Profile, view: str, overrides: list[str]) -> Recipe:
-    row = Row(name="preview", label="preview", method="preview", objective=next(iter(profile.objectives)), views=view)
+    objective = next(name for part in profile.chain for name in part.objectives)  # any: views are what is looked at
+    row = Row(name="preview", label="preview", method="preview", objective=objective, views=view)
     return resolve(profile, row, parse_overrides(overrides)).recipe
 
 

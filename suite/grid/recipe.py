@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,15 +167,38 @@ class Profile(Section):
     note: str = Field(description="completes the sentence 'profile NAME: ...' in captions; empty for paper")
     seeds: tuple[int, ...] = Field(min_length=1)
     synthetic: SyntheticSpec | None = Field(None, description="draw the data instead of reading photographs")
-    defaults: dict[str, Any]
-    objectives: dict[str, dict[str, Any]] = Field(
-        description="per objective: recipe fields laid over the defaults; under `views`, per kind of view, what this "
-        "objective lays over that kind's arguments"
+    extends: str | None = Field(
+        None, description="a shipped profile whose recipe fields hold where this one, section by section, has none"
     )
-    views: dict[str, dict[str, Any]] = Field(description="per kind of view: its arguments")
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    objectives: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="per objective: recipe fields laid over the defaults; under `views`, per kind of view, what this "
+        "objective lays over that kind's arguments",
+    )
+    views: dict[str, dict[str, Any]] = Field(default_factory=dict, description="per kind of view: its arguments")
     stage1: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="per first-stage dataset: recipe fields of that stage"
     )
+
+    @cached_property
+    def chain(self) -> tuple[Profile, ...]:
+        """The profile it extends, where there is one, and itself; of each section, later ones win.
+
+        Raises:
+            UsageError: no such profile is shipped, or that one extends another.
+        """
+        if self.extends is None:
+            return (self,)
+        if Path(self.extends).suffix:
+            raise UsageError(f"profile '{self.name}': extends takes the name of a shipped profile, not a file.")
+        base = load_profile(self.extends)
+        if base.extends is not None:
+            raise UsageError(
+                f"profile '{self.name}' extends '{base.name}', which extends '{base.extends}': expected a profile that "
+                f"stands on its own. Extend '{base.extends}' and repeat what '{base.name}' changes."
+            )
+        return base, self
 
 
 def load_profile(name_or_file: str) -> Profile:
@@ -237,14 +261,13 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     """
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    name = f"profile {profile.name}"
-    layers: list[tuple[str, dict[str, Any]]] = [(name, profile.defaults)]
+    layers: list[tuple[str, dict[str, Any]]] = [(f"profile {part.name}", part.defaults) for part in profile.chain]
     if row.objective is None:
         keep = {"image_size", "store_size", "backbone", "finetune", "probe", "saliency", *_MEASURED_WITH_MAPS}
-        layers = [(name, {field: value for field, value in profile.defaults.items() if field in keep})]
+        layers = [(origin, {field: part[field] for field in part if field in keep}) for origin, part in layers]
     else:
-        objective = _sections(profile, "objective", row.objective, OBJECTIVES, profile.objectives)
-        views = _sections(profile, "view", row.views, VIEWS, profile.views)
+        objective = _sections(profile, "objective", row.objective, OBJECTIVES)
+        views = _sections(profile, "view", row.views, VIEWS)
         for origin, section in objective:
             for kind in section.get("views", {}):
                 if kind not in VIEWS:
@@ -255,7 +278,7 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
         layers += [(origin, {"views": section}) for origin, section in views]
         layers += [(origin, {"views": section.get("views", {}).get(row.views, {})}) for origin, section in objective]
     if stage1 is not None:
-        layers.append((f"{name}, stage 1 {stage1}", profile.stage1.get(stage1, {})))
+        layers += [(f"profile {part.name}, stage 1 {stage1}", part.stage1.get(stage1, {})) for part in profile.chain]
     layers.append((f"row {row.name}", _nested(row.set)))
     layers.append(("--set", _nested(overrides)))
     for origin, layer in layers:
@@ -276,15 +299,18 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
 
 
 def _sections(
-    profile: Profile, what: str, name: str, known: Mapping[str, Entry], sections: Mapping[str, dict[str, Any]]
+    profile: Profile, what: Literal["objective", "view"], name: str, known: Mapping[str, Entry]
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """What there is on an objective or a view, with its origin: a plugin's own recipe, and over it the profile's."""
     entry, found = known[name], list[tuple[str, Mapping[str, Any]]]()
     if entry.plugin:
         found.append((f"plugin {entry.plugin}", entry.recipe))
-        found.append((f"plugin {entry.plugin}, profile {profile.name}", entry.by_profile.get(profile.name, {})))
-    if name in sections:
-        found.append((f"profile {profile.name}, {what} {name}", sections[name]))
+        for part in profile.chain:
+            found.append((f"plugin {entry.plugin}, profile {part.name}", entry.by_profile.get(part.name, {})))
+    for part in profile.chain:
+        sections = part.objectives if what == "objective" else part.views
+        if name in sections:
+            found.append((f"profile {part.name}, {what} {name}", sections[name]))
     if not found:
         raise UsageError(f"profile '{profile.name}' has no recipe for {what} '{name}'.")
     return found

@@ -125,7 +125,7 @@ def _inserted(text: str, node: Any, rest: Place, value: Any, comment: str) -> st
     mark = node.value[0][0].start_mark
     if node.flow_style:
         return f"{text[: mark.index]}{line}, {text[mark.index :]}"
-    return f"{text[: mark.index]}{line}   # {comment}the default\n{' ' * mark.column}{text[mark.index :]}"
+    return f"{text[: mark.index]}{line}   # {comment}not in this file\n{' ' * mark.column}{text[mark.index :]}"
 
 
 def _written_out(text: str, key: Any, node: Any) -> str:

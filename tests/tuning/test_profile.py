@@ -39,7 +39,7 @@ def keys(profile: Profile, grid: str, **selection: Any) -> dict[str, list[str]]:
     return {cell.id: of(cell) for cell in cells(load_grid(grid), profile, Selection(("cub",), **selection))}
 
 
-@pytest.mark.parametrize("profile", ["paper", "small", "demo"])
+@pytest.mark.parametrize("profile", ["paper", "small", "demo", "study_photos"])  # the last extends another
 @pytest.mark.parametrize(
     ("method", "best"),
     [
