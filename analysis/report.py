@@ -12,12 +12,14 @@ from analysis.background_table import background_table
 from analysis.cam_options import KINDS, CamOptions, file_name
 from analysis.grid_table import grid_table
 from analysis.latex import to_latex
+from analysis.localisation_figure import localisation_figure
 from analysis.localisation_table import localisation_table
 from analysis.metric_table import MetricTable
 from analysis.metric_text import write_metric_table
 from analysis.page import PageFigure, Section, write_page
 from analysis.page_build import grid_section, page_figures, report_page
 from analysis.page_tables import metric_page_table
+from analysis.probe_table import probe_table
 from analysis.remarks import in_order
 from analysis.results import ResultLine
 from analysis.table_text import tests_csv, to_csv, to_text
@@ -43,7 +45,7 @@ class Written:
     files: list[Path]
     section: Section
     entries: Sequence[dict[str, Any]]
-    more: list[MetricTable] = field(default_factory=list)  # localisation and background, where they were measured
+    more: list[MetricTable] = field(default_factory=list)  # probes, localisation, background: what was measured
 
 
 def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None, cams: CamOptions) -> None:
@@ -79,7 +81,7 @@ def write_report(
     if table.comparisons:
         files.append(out / f"{grid.name}_tests.csv")
         write_text(files[-1], tests_csv(table))
-    for measured in (localisation_table, background_table):
+    for measured in (probe_table, localisation_table, background_table):
         if (metrics := measured(store, grid, profile, recorded, lines)) is not None:
             files += write_metric_table(metrics, out)
             more.append(metrics)
@@ -87,15 +89,12 @@ def write_report(
     if grid.sweep is not None:
         from analysis.scale_figure import scale_figure
 
-        drawn = scale_figure(grid, table, out / f"{grid.name}_figure")
-        figures += page_figures(drawn, f"Sweep of {grid.sweep}")
-        files += drawn
-    if more:
-        from analysis.localisation_figure import localisation_figure
-
-        drawn = localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
-        figures += page_figures(drawn, "Accuracy over localisation")
-        files += drawn
+        sweep = scale_figure(grid, table, out / f"{grid.name}_figure")
+        figures += page_figures(sweep, f"Sweep of {grid.sweep}")
+        files += sweep
+    drawn = localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
+    figures += page_figures(drawn, "Accuracy over localisation")
+    files += drawn
     if cams is not None:
         for title, drawn in _cam_figures(workspace, grid, entries, out, cams):
             figures += page_figures(drawn, title)

@@ -1,4 +1,4 @@
-"""The tables of localisation and background reliance, and accuracy over localisation, from results made up by hand."""
+"""Tables of probes, localisation and background reliance, accuracy over localisation; from results made up by hand."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from analysis.localisation_figure import localisation_figure
 from analysis.localisation_table import localisation_table
 from analysis.metric_table import MetricTable, Number
 from analysis.metric_text import to_csv, to_latex, to_text, write_metric_table
+from analysis.probe_table import probe_table
 from analysis.results import ResultLine
 from suite.errors import UsageError
 from suite.grid.cells import Selection
@@ -54,6 +55,16 @@ LOOKS = [
 ]
 RIGHT = [
     line(r, "cub", s, "finetune", "top1", v) for r, s, v in (("random", 0, 60.0), ("byol", 0, 66), ("byol", 1, 68))
+]
+PROBES = [
+    line(row, "cub", seed, protocol, "top1", value)
+    for row, seed, knn, linear in (
+        ("random", 0, 8.0, 17),
+        ("random", 1, 9, 19),
+        ("byol", 0, 15, 16),
+        ("byol", 1, 19, 17),
+    )
+    for protocol, value in (("knn", knn), ("linear", linear))
 ]
 EXCHANGES = [
     line(row, "cub", seed, "background", metric, value)
@@ -114,6 +125,20 @@ def test_background_has_its_gap_in_points_and_says_who_told_object_from_backgrou
     assert localisation_table(store, GRID, "small", recorded, EXCHANGES) is None
 
 
+def test_probes_stand_side_by_side_with_how_they_were_made(store: Store) -> None:
+    recorded = read_cells(store.root, GRID.name)
+    table = probe_table(store, GRID, "small", recorded, [*RIGHT, *PROBES])
+    assert table is not None
+    (block,) = table.blocks
+    random, byol = ([number and (number.mean, number.is_best) for number in row.numbers] for row in block.lines)
+    assert (random, byol) == ([(8.5, False), (18.0, True)], [(17.0, True), (16.5, False)])
+    text = " ".join(table.notes)
+    for needed in ("k = 20, T = 0.07", "chosen on 20 % of the training split", "CUB 528", "Mean over 2 seeds"):
+        assert needed in text
+    assert table.name == "paper_table1_probe"
+    assert probe_table(store, GRID, "small", recorded, RIGHT) is None
+
+
 def test_numbers_of_different_images_are_refused(store: Store) -> None:
     other = line("random", "cub", 0, "background", "original", 50, n=400)
     with pytest.raises(UsageError, match="400 and 528 test images do not compare"):
@@ -141,7 +166,12 @@ def test_the_terminal_shows_both_maps_in_one_column(store: Store) -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-extra)")
 def test_the_tables_compile_on_their_own(store: Store, tmp_path: Path) -> None:
-    tables = [localised(store, LOOKS), background_table(store, GRID, "small", read_cells(store.root), EXCHANGES)]
+    recorded = read_cells(store.root)
+    tables = [
+        localised(store, LOOKS),
+        background_table(store, GRID, "small", recorded, EXCHANGES),
+        probe_table(store, GRID, "small", recorded, PROBES),
+    ]
     for table in tables:
         assert table is not None
         tex, _ = write_metric_table(table, tmp_path)
