@@ -24,7 +24,8 @@ from analysis.remarks import in_order
 from analysis.results import ResultLine
 from analysis.table_text import tests_csv, to_csv, to_text
 from suite.data.catalogue import DATASETS
-from suite.grid.spec import GridSpec, load_grid
+from suite.errors import UsageError
+from suite.grid.spec import GridSpec, grid_file, load_grid
 from suite.plugin import with_plugins
 from suite.store.atomic import write_text
 from suite.store.ledger import profile_of, read_cells, result_lines
@@ -46,6 +47,24 @@ class Written:
     section: Section
     entries: Sequence[dict[str, Any]]
     more: list[MetricTable] = field(default_factory=list)  # probes, localisation, background: what was measured
+
+
+def grids_run(workspace: Workspace) -> list[str]:
+    """Names of the shipped grids of which cells are recorded in the store; one that is not shipped is named in the log,
+    for where its file is is not recorded.
+
+    Raises:
+        UsageError: there is none.
+    """
+    recorded = sorted({entry["grid"] for entry in read_cells(workspace.runs)})
+    shipped = [name for name in recorded if grid_file(name).is_file()]
+    others = [name for name in recorded if name not in shipped]
+    if not shipped:
+        was_run = f"only {', '.join(others)}, from a file: name it, --grid FILE.yaml" if others else "nothing"
+        raise UsageError(f"no shipped grid was run in {workspace.runs}: {was_run}. `suite run --grid NAME` runs one.")
+    for name in others:
+        log.warning("Left out: %s, which was run from a file. To include it, name all: --grid FILE.yaml ...", name)
+    return shipped
 
 
 def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None, cams: CamOptions) -> None:

@@ -14,7 +14,9 @@ from suite.cli import options
 
 
 def report(
-    grid: Annotated[list[str], typer.Option("--grid", help="grid to report on; repeatable")],
+    grid: Annotated[
+        list[str] | None, typer.Option("--grid", help="grid to report on; repeatable [default: all that were run]")
+    ] = None,
     runs: options.Runs = None,
     from_mlflow: Annotated[
         str | None, typer.Option("--from-mlflow", help="URI of an MLflow server to read instead of --runs: tables only")
@@ -40,18 +42,20 @@ def report(
     from rich.console import Console
 
     from analysis.metric_text import to_text
-    from analysis.report import check_images, write_overview, write_report
+    from analysis.report import check_images, grids_run, write_overview, write_report
     from suite.errors import UsageError
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
     if from_mlflow is not None and runs is not None:
         raise UsageError("--from-mlflow and --runs are two places to read results from; give one of them.")
+    if from_mlflow is not None and not grid:
+        raise UsageError("--from-mlflow reads only the grids that are named: --grid NAME, as often as needed.")
     asked = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
     load_plugins(plugin or ())
-    grids = list(dict.fromkeys(grid))
     with ExitStack() as stack:
         workspace, place = Workspace.of(None, runs), out
+        grids = list(dict.fromkeys(grid or grids_run(workspace)))
         if from_mlflow is not None:
             from suite.grid.spec import load_grid
             from suite.tracking_read import mirrored

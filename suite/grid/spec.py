@@ -114,11 +114,16 @@ def _point(row: dict[str, Any], field: str, value: float) -> dict[str, Any]:
     }
 
 
+def grid_file(name: str) -> Path:
+    """Where the shipped grid of that name is, if there is one."""
+    return EXPERIMENTS / "grids" / f"{name}.yaml"
+
+
 def load_grid(name_or_file: str) -> GridSpec:
     """Read a grid by the name of a shipped one or from a YAML file. Raises UsageError with the nearest match."""
     path = Path(name_or_file)
     if path.suffix not in {".yaml", ".yml"}:
-        path = EXPERIMENTS / "grids" / f"{name_or_file}.yaml"
+        path = grid_file(name_or_file)
         if not path.is_file():
             raise unknown(
                 "grid",

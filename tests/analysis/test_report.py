@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from analysis.cam_options import CamOptions
-from analysis.report import write_report
+from analysis.report import grids_run, write_report
 from suite.errors import UsageError
 from suite.grid.cells import Cell, Selection
 from suite.grid.spec import EXPERIMENTS
@@ -198,3 +198,18 @@ def test_seeds_that_start_from_different_checkpoints_are_refused(tmp_path: Path)
     ledger_of(runs).write_text(json.dumps(entries))
     with pytest.raises(UsageError, match="byol/cub, seeds 0 and 1: first stages out of different checkpoints"):
         report(runs)
+
+
+def test_without_a_name_every_grid_that_was_run_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = tmp_path / "runs"
+    workspace = Workspace(tmp_path, runs)
+    with pytest.raises(UsageError, match=r"no shipped grid was run in .*runs: nothing"):
+        grids_run(workspace)
+    fill(runs, "ss_scale", Selection(methods=("byol",), seeds=(0,)))
+    fill(runs, "paper_table1", selection("cub"))
+    own = yaml.safe_load((EXPERIMENTS / "grids" / "paper_table1.yaml").read_text()) | {"name": "own"}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    fill(runs, str(tmp_path / "own.yaml"), selection("cub"))
+    with caplog.at_level(logging.WARNING):
+        assert grids_run(workspace) == ["paper_table1", "ss_scale"]
+    assert "Left out: own, which was run from a file" in caplog.text
