@@ -26,28 +26,30 @@ def status(
     all_: Annotated[bool, typer.Option("--all", help="list finished jobs and those never run as well")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
-    """Show which runs go on, every job that runs, failed or was interrupted, and counts per grid."""
+    """Show which runs go on, every job that runs, failed or was interrupted, and counts per grid and study."""
     from suite.store.active import active_runs
     from suite.store.ledger import read_cells
+    from suite.tuning.mirror import read_studies
     from suite.workspace import Workspace
 
     store = Workspace.of(None, runs).store
-    entries = read_cells(store.root)
+    entries, studies = read_cells(store.root), read_studies(store.root)
     queue, silence = _queue(store)
-    jobs = {
-        key: _job(store, key, queue.get(key))
-        for key in dict.fromkeys(key for entry in entries for key in entry["jobs"])
-    }
+    keys = [key for entry in entries for key in entry["jobs"]]
+    keys += [key for study in studies for trial in study.trials for key in trial["jobs"] or ()]
+    jobs = {key: _job(store, key, queue.get(key)) for key in dict.fromkeys(keys)}
     active = active_runs(store.root)
     if json_:
         going = [{"host": run.holder.host, "process": run.holder.process, **run.facts} for run in active]
-        print(json.dumps({"runs": going, "jobs": list(jobs.values())}, indent=2))
+        tuning = {study.name: Counter(trial["state"] for trial in study.trials) for study in studies}
+        print(json.dumps({"runs": going, "jobs": list(jobs.values()), "studies": tuning}, indent=2))
         return
     for run in active:
         since = duration(time.time() - float(run.facts["started"]))
         stopping = ", asked to stop" if run.asked_to_stop else ""
+        size = f", {len(run.facts['jobs'])} jobs" if run.facts["jobs"] else ""  # a study makes its own as it goes
         print(
-            f"run of {run.facts['grid']} ({run.facts['profile']}), {len(run.facts['jobs'])} jobs, for {since}, "
+            f"run of {run.facts['grid']} ({run.facts['profile']}){size}, for {since}, "
             f"process {run.holder.process} on {run.holder.host}{stopping}"
         )
     if silence:
@@ -64,7 +66,13 @@ def status(
         states = Counter(jobs[key]["state"] for key in {key for entry in cells for key in entry["jobs"]})
         text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         print(f"{name[0]} ({name[1]}): {complete} of {len(cells)} cells complete; jobs: {text}")
-    if not entries:
+    for study in studies:
+        states = Counter(trial["state"] for trial in study.trials)
+        best = max((trial["value"] for trial in study.trials if trial["state"] == "complete"), default=None)
+        said = [f"{count} {state}" for state, count in sorted(states.items())]
+        said += [] if best is None else [f"best {study.facts['metric']} {best:.2f}"]
+        print(f"study {study.name} ({study.facts['grid']}, {study.facts['profile']}): trials: {', '.join(said)}")
+    if not entries and not studies:
         print("nothing was run here yet.")
 
 

@@ -83,6 +83,17 @@ def test_the_best_values_are_a_profile_that_run_accepts(tuned: tuple[Path, dict[
     assert "held_out_top1" in header[2]
 
 
+def test_status_knows_studies_and_their_jobs(tuned: tuple[Path, dict[str, Any]]) -> None:
+    runs, outcome = tuned
+    said = suite("status", "--all", "--runs", runs).stdout
+    best = f"best held_out_top1 {outcome['best']['value']:.2f}"
+    assert f"study {STUDY} (paper_table1, tiny): trials: 4 complete, {best}" in said
+    assert said.count("done        ") == 6
+    found = json.loads(suite("status", "--json", "--runs", runs).stdout)
+    assert found["studies"] == {STUDY: {"complete": 4}}
+    assert {job["state"] for job in found["jobs"]} == {"done"}
+
+
 def test_figures_are_written_and_show_something(tuned: tuple[Path, dict[str, Any]]) -> None:
     from PIL import Image
 
