@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from suite.cores import cores
 from suite.workspace import Workspace
 
 State = Literal["ok", "lacking", "broken"]
@@ -58,12 +59,12 @@ def _torch(_: Workspace) -> Iterator[Check]:
         yield Check("torch", "broken", f"cannot be imported: {error}".splitlines()[0], install)
         return
     yield Check("torch", "ok", f"{torch.__version__}, torchvision {_version('torchvision')}")
-    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
-    if threads < cores and "OMP_NUM_THREADS" in os.environ:
-        yield Check("threads", "lacking", f"OMP_NUM_THREADS holds torch to {threads} of {cores} cores",
+    usable, threads = cores(), torch.get_num_threads()
+    if threads < usable and "OMP_NUM_THREADS" in os.environ:
+        yield Check("threads", "lacking", f"OMP_NUM_THREADS holds torch to {threads} of {usable} cores",
                     "unset OMP_NUM_THREADS")  # fmt: skip
     else:
-        yield Check("threads", "ok", f"{threads} threads on {cores} cores")
+        yield Check("threads", "ok", f"{threads} threads on {usable} cores")
     if not torch.cuda.is_available():
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built for CPUs"
         yield Check("GPU", "lacking", f"none is visible ({built}); the profile paper needs one",

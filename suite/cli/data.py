@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from suite.cli import datasets, options
+from suite.cores import cores
 
 app = typer.Typer(no_args_is_help=True, help="Get, check and draw datasets, compute saliency, look at views.")
 app.command("list")(datasets.list_)
@@ -57,7 +58,6 @@ def saliency(
     plugin: options.Plugins = None,
 ) -> None:
     """Compute saliency maps once; a run finds them in its cache. Prints their agreement with the official boxes."""
-    import os
 
     from suite.data.detectors import make_detector
     from suite.data.find import load_dataset
@@ -76,7 +76,7 @@ def saliency(
     made = make_detector(detector, workspace.data, workspace.cache, weights)
     with preparation() as progress:
         maps = compute_saliency(
-            found, splits[split], made, workspace.cache, os.cpu_count() or 1,
+            found, splits[split], made, workspace.cache, cores(),
             progress=lambda done, total: progress(f"saliency {dataset}", done, total),
         )  # fmt: skip
     print(maps.folder)

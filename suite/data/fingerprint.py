@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from suite.cores import cores
 from suite.data.record import Dataset, Record
 from suite.errors import DataError
 from suite.store.atomic import write_json
@@ -42,7 +43,7 @@ def content_hashes(dataset: Dataset, records: Iterable[Record], cache: Path) -> 
     known = read_store(store_file(dataset, cache))
     new = [path for path, key in keys.items() if key not in known]
     if new:
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with ThreadPoolExecutor(max_workers=cores()) as pool:
             hashes = dict(zip(new, pool.map(lambda p: file_hash(dataset, p), new), strict=True))
         known |= remember(dataset, cache, {keys[path]: digest for path, digest in hashes.items()})
     return {path: known[key] for path, key in keys.items()}

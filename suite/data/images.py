@@ -20,6 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from suite.cores import cores
 from suite.data.files import decode_image
 from suite.data.record import Dataset, Record, Split
 from suite.errors import StoreError
@@ -207,7 +208,7 @@ def _scaled_box(record: Record, original: tuple[int, int], shape: tuple[int, ...
 
 def parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
     """`map` over all cores in order, with a bounded number of results in memory (Pillow releases the lock)."""
-    workers = os.cpu_count() or 1
+    workers = cores()
     iterator = iter(items)
     with ThreadPoolExecutor(workers) as pool:
         pending = [pool.submit(function, item) for item in islice(iterator, 4 * workers)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from suite.cores import cores
 from suite.data.detectors import DETECTORS, make_detector, mask_places
 from suite.data.find import fingerprint
 from suite.data.record import Dataset, Split
@@ -132,7 +132,7 @@ def saliency_maps(
         return maps
     detector = make_detector(saliency.detector, data_root, cache)
     named = None if progress is None else _named(progress, f"saliency {dataset.name} {split}")
-    return compute_saliency(dataset, records, detector, cache, os.cpu_count() or 1, progress=named)
+    return compute_saliency(dataset, records, detector, cache, cores(), progress=named)
 
 
 def masked(datasets: Iterable[Dataset]) -> set[str]:

@@ -6,13 +6,14 @@ import glob
 import os
 from typing import Literal
 
+from suite.cores import cores
 from suite.grid.costs import Machine
 
 
 def default_workers(devices: int = 1) -> int:
     """One per `devices` visible GPUs; on a CPU as many as keep up to four cores busy, since small jobs side by side
     beat one with threads."""
-    return max(1, (gpu_count() or min(4, os.cpu_count() or 1)) // devices)
+    return max(1, (gpu_count() or min(4, cores())) // devices)
 
 
 def gpu_count() -> int:
@@ -27,4 +28,4 @@ def machine(workers: int | None = None, devices: int = 1) -> Machine:
     """What this machine offers to a run, without loading torch."""
     count = workers or default_workers(devices)
     kind: Literal["cpu", "cuda"] = "cuda" if gpu_count() else "cpu"
-    return Machine(kind, count, max(1, (os.cpu_count() or 1) // (count * devices)), devices)
+    return Machine(kind, count, max(1, cores() // (count * devices)), devices)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from suite.cores import cores
 from suite.data.synthetic.layouts import Drawn, annotate
 from suite.data.synthetic.sets import Item, SetPlan, plan
 from suite.data.synthetic.spec import SyntheticSpec
@@ -46,7 +47,7 @@ def write_synthetic(root: Path, spec: SyntheticSpec | None = None, workers: int 
     unfinished = root.parent / f".{root.name}.drawing-{os.getpid()}"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        _write_sets(unfinished, plans, workers or os.cpu_count() or 1)
+        _write_sets(unfinished, plans, workers or cores())
         (unfinished / MANIFEST).write_text(manifest, encoding="utf-8", newline="\n")
         if root.exists():
             root.rmdir()  # empty, as _holds has made sure
