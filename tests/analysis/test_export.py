@@ -54,8 +54,11 @@ def made(root: Path, overrides: dict[str, object], method: str = "byol") -> tupl
     return item, model
 
 
-def test_torchvision_loads_the_backbone_strictly_and_gives_the_same_features(tmp_path: Path) -> None:
-    item, model = made(tmp_path / "runs", PUBLISHED)
+@pytest.mark.parametrize(("arch", "count"), [("resnet18", 120), ("resnet50", 318)])  # the paper's is the second
+def test_torchvision_loads_the_backbone_strictly_and_gives_the_same_features(
+    tmp_path: Path, arch: str, count: int
+) -> None:
+    item, model = made(tmp_path / "runs", PUBLISHED | {"backbone.arch": arch})
     workspace = Workspace(tmp_path, tmp_path / "runs")
     export_cell(workspace, "paper_table1", "byol/cub/0", None, "pretrained", tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -63,7 +66,7 @@ def test_torchvision_loads_the_backbone_strictly_and_gives_the_same_features(tmp
     theirs.fc = nn.Identity()
     tensors = load_file(tmp_path / "out" / config["weights"]["file"])
     theirs.load_state_dict(tensors)  # strict
-    assert len(tensors) == config["weights"]["tensors"] == 120
+    assert len(tensors) == config["weights"]["tensors"] == count
     torch.testing.assert_close(theirs.eval()(IMAGES), model.backbone.pooled(IMAGES))
     assert config["key"] == item.stages[-1].key
     assert config["weights"]["sha256"] == sha256(tmp_path / "out" / "model.safetensors")
