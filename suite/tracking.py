@@ -225,24 +225,22 @@ class Mirror:
             start = milliseconds(folder / "job.yaml")
             run = client.create_run(experiment, start_time=start, tags=tags, run_name=self.store.name(key))
             known = self._known[experiment, key] = _Known(run.info.run_id, start)
-        if known.synced is None:
-            client.log_artifact(known.run_id, str(folder / "job.yaml"))
+        tags = {_SYNCED: str(int(lines[-1]["step"]) if lines else known.synced or 0)}
         points = [point for line in lines for point in metric_points(line, known.start + elapsed(spec, line))]
-        synced = int(lines[-1]["step"]) if lines else known.synced or 0
-        tags = {_SYNCED: str(synced)}
-        if (result := self.store.result(key)) is not None and status == "done":
+        result, digest = self.store.result(key), known.files
+        if result is not None and status == "done":
             speed = {"seconds": result.seconds, "images_per_second_mean": result.images_per_second}
             points += metric_points({"step": 0, **_final(result), **speed}, known.start)
+            tags[_RESULT] = digest = _digest(result)
+            self._log_files(client, known.run_id, folder)
+        elif known.synced is None:
+            client.log_artifact(known.run_id, str(folder / "job.yaml"))
         if (failure := self.store.failure(key)) is not None:
             tags["suite.error"] = failure.error[:PARAM_LENGTH]
         elif known.status in {"FAILED", "KILLED"}:
             tags["suite.error"] = ""
         log_all(client, known.run_id, points, spec.model_dump(mode="json") if known.synced is None else {}, tags)
-        known.synced = synced
-        if status == "done":
-            self._log_files(client, known.run_id, folder)
-            known.files = _digest(result)
-            client.set_tag(known.run_id, _RESULT, known.files)
+        known.synced, known.files = int(tags[_SYNCED]), digest
         self._settle(client, known, _STATUS[status], milliseconds(folder / "result.json"))
 
     def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
@@ -280,13 +278,13 @@ class Mirror:
     def _log_cell(self, client: MlflowClient, known: _Known, entry: dict[str, Any], jobs: str) -> None:
         results = [self.store.result(key) for key in entry["measured"].values()]
         final = {name: value for result in results if result is not None for name, value in _final(result).items()}
-        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry["jobs"])}
+        digest = _digest(entry)
+        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry["jobs"]), _ENTRY: digest}
+        if known.files != digest:
+            client.log_dict(known.run_id, entry, "cell.json")
         params = entry["recipe"] if known.jobs is None else {}
         log_all(client, known.run_id, metric_points({"step": 0, **final}, known.start), params, tags)
-        known.jobs = jobs
-        client.log_dict(known.run_id, entry, "cell.json")
-        known.files = _digest(entry)
-        client.set_tag(known.run_id, _ENTRY, known.files)
+        known.jobs, known.files = jobs, digest
 
     def _settle(self, client: MlflowClient, known: _Known, wanted: str, end: int | None = None) -> None:
         """Give a run its status."""
