@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from suite.execute.slurm.queue import State
     from suite.execute.slurm.records import Record
     from suite.store.store import Store
+    from suite.tuning.mirror import RecordedStudy
 
 _WORTH_A_LINE = {"running", "queued", "failed", "interrupted"}
 
@@ -67,11 +68,7 @@ def status(
         text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         print(f"{name[0]} ({name[1]}): {complete} of {len(cells)} cells complete; jobs: {text}")
     for study in studies:
-        states = Counter(trial["state"] for trial in study.trials)
-        best = max((trial["value"] for trial in study.trials if trial["state"] == "complete"), default=None)
-        said = [f"{count} {state}" for state, count in sorted(states.items())]
-        said += [] if best is None else [f"best {study.facts['metric']} {best:.2f}"]
-        print(f"study {study.name} ({study.facts['grid']}, {study.facts['profile']}): trials: {', '.join(said)}")
+        print(_study_line(study))
     if not entries and not studies:
         print("nothing was run here yet.")
 
@@ -148,6 +145,16 @@ def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[st
     if state == "failed" and (failure := store.failure(key)) is not None:
         found |= {"error": failure.error, "log": failure.log, "traceback": failure.traceback}
     return found
+
+
+def _study_line(study: RecordedStudy) -> str:
+    states = Counter(trial["state"] for trial in study.trials)
+    said = [f"{count} {state}" for state, count in sorted(states.items())]
+    if (
+        best := max((trial["value"] for trial in study.trials if trial["state"] == "complete"), default=None)
+    ) is not None:
+        said.append(f"best {study.facts['metric']} {best:.2f}")
+    return f"study {study.name} ({study.facts['grid']}, {study.facts['profile']}): trials: {', '.join(said)}"
 
 
 def _line(job: dict[str, Any]) -> str:
