@@ -155,12 +155,17 @@ def significance_notes(table: Table) -> Iterable[str]:
             f"two-sided, Holm-corrected for {len(pooled)} rows, {100 * LEVEL:.0f} %): {_verdict(table, pooled)}. The "
             "test speaks of training again on these datasets, not of other datasets or other test images"
         )
-    if single:
+    if single and len(table.datasets) == 1:
+        yield (
+            f"Against {table.reference} (paired t test over seeds, two-sided, Holm-corrected for {len(single)} rows, "
+            f"{100 * LEVEL:.0f} %): {_verdict(table, single)}"
+        )
+    elif single:
         better, worse = _decided(single)
         yield (
             f"Against {table.reference} on single datasets (paired t test over seeds, two-sided, Holm-corrected for "
-            f"{len(single)} cells, {100 * LEVEL:.0f} %): better in {len(better)} cells, worse in {len(worse)}, "
-            f"undecided in {len(single) - len(better) - len(worse)}, as listed in {table.name}_tests.csv"
+            f"{len(single)} cells, {100 * LEVEL:.0f} %): {len(better)} better, {len(worse)} worse, "
+            f"{len(single) - len(better) - len(worse)} undecided, as listed in {table.name}_tests.csv"
         )
 
 

@@ -164,6 +164,23 @@ def test_tests_against_the_reference_are_in_words_and_in_a_file(tmp_path: Path) 
     assert "Not tested against BYOL without stage 2: 3 independent differences are too few" in caption
 
 
+def test_tests_on_single_datasets_name_rows_or_count_cells(tmp_path: Path) -> None:
+    def value(cell: Cell) -> float:  # BYOL+CVSA's differences: 2 and some; Random's: around 0
+        noise = (0.1, -0.1, 0.05, -0.05, 0.0)[cell.seed]
+        return 60 + {"random": 20 * noise, "byol": 0, "byol_cvsa": 2 + noise}[cell.row.name]
+
+    five = (0, 1, 2, 3, 4)
+    fill(tmp_path / "runs", "small_study", selection("cub", seeds=five), value=value)
+    caption, _ = report(tmp_path / "runs", "small_study")
+    assert (
+        r"Holm-corrected for 2 rows, 5 \%): better BYOL+CVSA (+2.00, p \textless{} .001); undecided the other 1"
+        in caption
+    )
+    fill(tmp_path / "runs", "paper_table1", selection("cub", "cars", seeds=five), value=value)
+    caption, _ = report(tmp_path / "runs")
+    assert r"Holm-corrected for 4 cells, 5 \%): 2 better, 0 worse, 2 undecided" in caption
+
+
 def test_data_that_changed_between_cells_are_all_named(tmp_path: Path) -> None:
     fill(tmp_path / "runs", "paper_table1", Selection(methods=("random",), datasets=("cub",), seeds=(0,)))
     other = SUBSET | {"describe": "CUB subset: 601/5994 train, 528/5794 test, 20/200 classes"}
