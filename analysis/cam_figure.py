@@ -76,7 +76,7 @@ def notes(images: Photographs, spec: FinetuneSpec, options: CamOptions, kind: st
     found = [f"{facts.describe}."] if facts.subset or facts.synthetic else []
     found.append("" if kind == "gradcam" else f"{KINDS[kind][1]}.")
     found.append(f"Test images drawn by seed {options.seed}." if images.drawn else "Test images chosen by name.")
-    found.append(f"Network input {spec.image_size} px.")
+    found.append(f"Networks of training seed {spec.seed}, input {spec.image_size} px.")
     if any(box is not None for box in images.boxes):
         found.append("Thin frame: box from the annotations.")
     return [note for note in found if note]

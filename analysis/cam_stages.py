@@ -123,7 +123,7 @@ def _write(workspace: Workspace, panel: StageCells, stem: Path, options: CamOpti
     text = [
         *notes(images, spec, options, kind),
         f"First stage: {METHODS[first]} on {DATASETS[panel.stage1].label}, which both methods go on from. "
-        f"Profile {panel.profile}, seed {panel.seed}.",
+        f"Profile {panel.profile}.",
     ]
     figure = stages_figure(stages, images.shown, images.names, boxes=images.boxes, notes=text, colours=options.colours)
     networks = {f"{column}: {METHODS[method]}": key for (column, method), key in keys.items()}

@@ -42,4 +42,5 @@ def _job(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 worker._dispatch = _training(worker._dispatch)
+worker.measure = _training(worker.measure)
 worker._claim_and_run = _job(worker._claim_and_run)
