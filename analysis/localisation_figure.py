@@ -32,8 +32,9 @@ def localisation_figure(
 ) -> list[Path]:
     """Write stem.pdf and stem.png; returns their paths, none where no cell has both numbers.
 
-    One panel per dataset and kind of map, one marker per row; bars are the sample standard deviation over seeds. The
-    x axis is the pointing game, of which a map needs no threshold and no scale. data: what was used of each dataset.
+    One panel per dataset and kind of map, one marker per row; the rows of a sweep's series look alike. Bars are the
+    sample standard deviation over seeds. The x axis is the pointing game, of which a map needs no threshold and no
+    scale. data: what was used of each dataset.
     """
     looks = blocks(grid, lines, "localisation", [Column(metric, metric) for metric in _MAPS])
     right = blocks(grid, lines, "finetune", [Column("top1", "top1")])
@@ -42,7 +43,8 @@ def localisation_figure(
         return []
     profiles = ", ".join(sorted({line.profile for line in lines if line.grid == grid.name}))
     used = "; ".join((data or {}).get(name, DATASETS[name].label) for name in datasets)
-    note = textwrap.fill(f"Profile {profiles}. {used}. {seeds_note(looks)}", 26 * max(2, len(datasets)))
+    swept = "" if grid.sweep is None else f" A series has a marker per {grid.sweep}."
+    note = textwrap.fill(f"Profile {profiles}. {used}. {seeds_note(looks)}{swept}", 26 * max(2, len(datasets)))
     return save(_figure(grid, datasets, _by_dataset(looks), _by_dataset(right), note), stem)
 
 
@@ -60,18 +62,20 @@ def _figure(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    labels = list(dict.fromkeys(row.series or row.label for row in grid.rows))
     with mpl.rc_context(STYLE):
         size = (max(2, len(datasets)) * SIDE, len(_MAPS) * SIDE + TEXT)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(len(_MAPS), len(datasets), squeeze=False)
         for place, name in enumerate(_MAPS.values()):
             for axes, dataset in zip(panels[place], datasets, strict=True):
-                for number, row in enumerate(grid.rows):
+                for row in grid.rows:
                     x = looks[dataset].get(row.name, (None,) * len(_MAPS))[place]
                     y = right[dataset].get(row.name, (None,))[0]
                     if x is not None and y is not None:
+                        number = labels.index(row.series or row.label)
                         style = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-                        _point(axes, x, y, style, row.label)
+                        _point(axes, x, y, style, labels[number])
                 axes.set_title(f"{DATASETS[dataset].label}: {name}", size=7)
                 axes.grid(visible=True, linewidth=0.3, alpha=0.6)
                 axes.spines[["top", "right"]].set_visible(False)

@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,24 @@ def test_the_figure_is_the_same_each_time(tmp_path: Path) -> None:
     second = localisation_figure(GRID, [*LOOKS, *RIGHT], tmp_path / "b")
     assert [path.suffix for path in first] == [".pdf", ".png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_the_rows_of_a_series_share_marker_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Axes] = []
+    monkeypatch.setattr(figure_module, "save", lambda figure, stem: drawn.extend(figure.axes) or [stem])
+    sweep = load_grid("ss_scale")
+    lines = [
+        replace(line(row.name, "cub", 0, protocol, metric, 20.0 + number), grid=sweep.name)
+        for number, row in enumerate(sweep.rows)
+        for protocol, metric in (("localisation", "act_pointing"), ("finetune", "top1"))
+    ]
+    localisation_figure(sweep, lines, tmp_path / "figure")
+    series = ["MoCo.v2+RRC", "BYOL+RRC", "MoCo.v2+SS", "BYOL+SS", "BYOL+SS+Align"]
+    points = [bar for bar in drawn[0].containers if isinstance(bar, ErrorbarContainer)]
+    assert len(points) == 26
+    styles = {bar.get_label(): set[tuple[str, str]]() for bar in points}
+    for bar in points:
+        styles[bar.get_label()].add((str(bar.lines[0].get_color()), str(bar.lines[0].get_marker())))
+    assert list(styles) == series
+    assert all(len(found) == 1 for found in styles.values())
+    assert len(set.union(*styles.values())) == 5
