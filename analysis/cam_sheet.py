@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HEIGHT, LABEL, MARGIN = 9.2, 0.95, 0.06  # inches: a page's text at most, the column of names, at the edges
 BAR, LINE = 0.1, 0.125  # inches: thickness of a colour scale, a line of notes
+ROOM = 0.4  # inches: narrower scales have no place for a label at either end
 
 
 @dataclass(eq=False)
@@ -46,6 +47,8 @@ class _Sheet:
         """The colour scale of `shade`, in multiples of a map's mean."""
         most = 6.0 if orientation == "horizontal" else math.inf  # above it the labels 0 and 1 would meet
         ticks = [0.0, 1.0, highest] if 1.5 < highest < most else [0.0, highest]
+        if orientation == "horizontal" and axes.get_position().width * self.width < ROOM:
+            ticks = [highest]
         self.figure.colorbar(shade, cax=axes, ticks=ticks, orientation=orientation)
         axes.tick_params(labelsize=5.5, length=2, width=0.5, pad=1.5)
         axis = axes.xaxis if orientation == "horizontal" else axes.yaxis
