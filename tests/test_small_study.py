@@ -9,6 +9,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from scipy.stats import t
 
 from analysis.results import ResultLine, read_results
 from suite.grid.recipe import load_profile
@@ -21,7 +22,18 @@ COLUMNS = (
     ("localisation", "act_energy"), ("localisation", "cam_pointing"), ("background", "mixed_rand"),
     ("background", "bg_gap"),
 )  # fmt: skip
+DIFFERENCES = {
+    "study_drawn": (
+        ("byol", "random"), ("byol_cvsa", "random"), ("byol_cvsa", "byol"), ("byol_ss", "byol"),
+        ("byol_cvsa", "byol_ss"), ("moco_v2_ss", "moco_v2"),
+    ),
+    "study_photos": (
+        ("byol", "random"), ("moco_v2", "random"), ("byol_cvsa", "random"), ("byol_cvsa", "byol"), ("byol_ss", "byol"),
+        ("byol_cvsa", "byol_ss"), ("moco_v2_ss", "moco_v2"),
+    ),
+}  # fmt: skip
 GRID = load_grid("small_study")
+MINUS = "\N{MINUS SIGN}"
 
 
 def results(profile: str) -> list[ResultLine]:
@@ -37,16 +49,41 @@ def table(profile: str) -> list[str]:
     ]
 
 
+def differences(profile: str) -> list[str]:
+    """Rows of Markdown: mean difference over seeds, with its 95 % t interval; bold where that is above 0."""
+    lines, labels = results(profile), {row.name: row.label.removesuffix(" init") for row in GRID.rows}
+    return [
+        f"| {labels[first]} {MINUS} {labels[second]} | "
+        + " | ".join(_difference(_values(lines, first, *c), _values(lines, second, *c)) for c in COLUMNS[:4])
+        + " |"
+        for first, second in DIFFERENCES[profile]
+    ]
+
+
+def _values(lines: list[ResultLine], row: str, protocol: str, metric: str) -> list[float]:
+    found = {
+        line.seed: line.value for line in lines if (line.row, line.protocol, line.metric) == (row, protocol, metric)
+    }
+    return [found[seed] for seed in sorted(found)]
+
+
 def _number(lines: list[ResultLine], row: str, protocol: str, metric: str) -> str:
-    values = [line.value for line in lines if (line.row, line.protocol, line.metric) == (row, protocol, metric)]
-    sign = "\N{MINUS SIGN}"
-    return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}".replace("-", sign)
+    values = _values(lines, row, protocol, metric)
+    return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}".replace("-", MINUS)
+
+
+def _difference(first: list[float], second: list[float]) -> str:
+    paired = [a - b for a, b in zip(first, second, strict=True)]
+    mean, error = statistics.fmean(paired), statistics.stdev(paired) / len(paired) ** 0.5
+    half = float(t.ppf(0.975, len(paired) - 1)) * error
+    text = f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]".replace("-", MINUS)
+    return f"**{text}**" if mean > half else text
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_page_has_the_tables_of_these_results(profile: str) -> None:
     page = (DOCS / "small_scale_study.md").read_text("utf-8").splitlines()
-    assert [line for line in table(profile) if line not in page] == []
+    assert [line for line in [*table(profile), *differences(profile)] if line not in page] == []
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -62,4 +99,4 @@ def test_every_row_was_trained_with_every_seed_of_the_profile(profile: str) -> N
 
 if __name__ == "__main__":
     for each in PROFILES:
-        print(each, *table(each), sep="\n")
+        print(each, *table(each), *differences(each), sep="\n")
