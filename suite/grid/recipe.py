@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,7 +181,7 @@ class Profile(Section):
         default_factory=dict, description="per first-stage dataset: recipe fields of that stage"
     )
 
-    @cached_property
+    @property
     def chain(self) -> tuple[Profile, ...]:
         """The profile it extends, where there is one, and itself; of each section, later ones win.
 
@@ -192,7 +192,7 @@ class Profile(Section):
             return (self,)
         if Path(self.extends).suffix:
             raise UsageError(f"profile '{self.name}': extends takes the name of a shipped profile, not a file.")
-        base = load_profile(self.extends)
+        base = _shipped(self.extends)
         if base.extends is not None:
             raise UsageError(
                 f"profile '{self.name}' extends '{base.name}', which extends '{base.extends}': expected a profile that "
@@ -205,6 +205,12 @@ def load_profile(name_or_file: str) -> Profile:
     """Read a profile by the name of a shipped one or from a YAML file."""
     path = profile_path(name_or_file)
     return validated(Profile, yaml.safe_load(path.read_text("utf-8")), str(path))
+
+
+@cache
+def _shipped(name: str) -> Profile:
+    """A shipped profile, read once."""
+    return load_profile(name)
 
 
 def profile_path(name_or_file: str) -> Path:

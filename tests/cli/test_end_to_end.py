@@ -202,7 +202,8 @@ def test_report_writes_table_and_figures(finished: tuple[Path, dict[str, Any]], 
     assert "BYOL+CVSA" in done.stdout
     names = {path.name for path in tmp_path.iterdir()}
     figures = {f"paper_table1_gradcam_{data}.{kind}" for data in ("cub", "cars") for kind in ("pdf", "png", "json")}
-    assert names == {"paper_table1.tex", "paper_table1.csv", "index.html"} | figures
+    tables = {f"paper_table1{of}.{kind}" for of in ("", "_probe") for kind in ("tex", "csv")}
+    assert names == tables | {"index.html"} | figures
     text = (tmp_path / "paper_table1.tex").read_text()
     for needed in ("drawn by program", "oracle", "Profile tiny"):
         assert needed in " ".join(text.split())

@@ -73,3 +73,10 @@ def test_what_cannot_be_extended(tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(UsageError) as error:
         resolve(profile(tmp_path, PROFILE.replace("extends: demo", f"extends: {name}")), ROWS.row("byol"), {})
     assert said in str(error.value)
+
+
+def test_a_changed_copy_is_resolved_as_changed(tmp_path: Path) -> None:
+    ours = profile(tmp_path)
+    assert resolve(ours, ROWS.row("byol"), {}).recipe.image_size == 64
+    copy = ours.model_copy(update={"defaults": ours.defaults | {"image_size": 48}})
+    assert resolve(copy, ROWS.row("byol"), {}).recipe.image_size == 48
