@@ -97,6 +97,17 @@ def test_every_row_was_trained_with_every_seed_of_the_profile(profile: str) -> N
         assert found == sorted((row.name, seed) for row in GRID.rows for seed in seeds)
 
 
+def test_the_page_has_what_cvsa_reaches_without_exact_masks() -> None:
+    page = " ".join((DOCS / "small_scale_study.md").read_text("utf-8").split())
+    detected, drawn = results("study_drawn_u2netp"), results("study_drawn")
+    for protocol in ("finetune", "knn", "linear"):
+        assert _number(detected, "byol_cvsa", protocol, "top1") in page
+        difference = _difference(
+            _values(detected, "byol_cvsa", protocol, "top1"), _values(drawn, "byol", protocol, "top1")
+        )
+        assert difference.strip("*") in page
+
+
 if __name__ == "__main__":
     for each in PROFILES:
         print(each, *table(each), *differences(each), sep="\n")
