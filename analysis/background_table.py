@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from analysis import remarks as say
-from analysis.metric_table import Column, MetricTable, blocks, images_tested, seeds_note
+from analysis.metric_table import Column, MetricTable, blocks, images_tested, seeds_note, title
 from analysis.results import ResultLine
 from suite.data.catalogue import DATASETS
 from suite.data.detectors import DETECTORS
@@ -43,13 +43,12 @@ def background_table(
         "another test image, of its own class (same) or of another (rand). BG-gap: mixed same - mixed rand, in points.",
         f"Object and background are told apart by the maps of {', '.join(detectors)}"
         + (", an oracle from annotations." if oracles else "."),
-        *(f"{text.rstrip('.')}." for text in say.remarks(grid, profile, recorded)),
+        *say.sentences(grid, profile, recorded),
         f"Test images: {images_tested(found)}{_left_out(results, entries)}.",
         seeds_note(found) + " Backgrounds are drawn once per seed, alike for all rows.",
     ]
-    title = f"What the background does. {grid.title.partition(', top-1')[0]}"
-    data = say.data_used(entries)
-    return MetricTable(f"{grid.name}_{PROTOCOL}", title, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data)
+    name, heading, data = f"{grid.name}_{PROTOCOL}", title("What the background does", grid), say.data_used(entries)
+    return MetricTable(name, heading, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data)
 
 
 def _left_out(results: Mapping[str, Result], entries: Sequence[say.Entry]) -> str:

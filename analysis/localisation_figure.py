@@ -62,20 +62,22 @@ def _figure(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    labels = list(dict.fromkeys(row.series or row.label for row in grid.rows))
+    labels = {row.name: row.series or row.label for row in grid.rows}
+    styles = {
+        label: (_COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)])
+        for number, label in enumerate(dict.fromkeys(labels.values()))
+    }
     with mpl.rc_context(STYLE):
         size = (max(2, len(datasets)) * SIDE, len(_MAPS) * SIDE + TEXT)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(len(_MAPS), len(datasets), squeeze=False)
         for place, name in enumerate(_MAPS.values()):
             for axes, dataset in zip(panels[place], datasets, strict=True):
-                for row in grid.rows:
-                    x = looks[dataset].get(row.name, (None,) * len(_MAPS))[place]
-                    y = right[dataset].get(row.name, (None,))[0]
+                for row, label in labels.items():
+                    x = looks[dataset].get(row, (None,) * len(_MAPS))[place]
+                    y = right[dataset].get(row, (None,))[0]
                     if x is not None and y is not None:
-                        number = labels.index(row.series or row.label)
-                        style = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-                        _point(axes, x, y, style, labels[number])
+                        _point(axes, x, y, styles[label], label)
                 axes.set_title(f"{DATASETS[dataset].label}: {name}", size=7)
                 axes.grid(visible=True, linewidth=0.3, alpha=0.6)
                 axes.spines[["top", "right"]].set_visible(False)

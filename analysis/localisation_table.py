@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis import remarks as say
-from analysis.metric_table import Column, MetricTable, blocks, images_tested, seeds_note
+from analysis.metric_table import Column, MetricTable, blocks, images_tested, seeds_note, title
 from analysis.results import ResultLine
 from suite.data.detectors import DETECTORS
 from suite.grid.spec import GridSpec
@@ -34,7 +34,7 @@ def localisation_table(
         "In percent, on official boxes. Feat.: squared norm of the features at each place of the pretrained backbone's "
         "last stage (untrained where nothing was pretrained), no label used. CAM: Grad-CAM of the fine-tuned network "
         "for the image's true class. Below the rows, maps that know no network.",
-        *(f"{text.rstrip('.')}." for text in say.remarks(grid, profile, recorded)),
+        *say.sentences(grid, profile, recorded),
         f"Test images with an official box, seen whole: {images_tested(found)}.",
         "Pointing: the highest place is inside the box. Energy: share of the map inside the box. MaxBoxAcc: mean over "
         "overlaps of .3, .5 and .7, at thresholds chosen on boxes of training images.",
@@ -42,9 +42,8 @@ def localisation_table(
         *_flat(grid, lines),
         seeds_note(found) + " Best of the rows in bold.",
     ]
-    title = f"Where the networks look. {grid.title.partition(', top-1')[0]}"
-    data = say.data_used(entries)
-    return MetricTable(f"{grid.name}_{PROTOCOL}", title, profile, PROTOCOL, columns, found, tuple(notes), data)
+    name, heading, data = f"{grid.name}_{PROTOCOL}", title("Where the networks look", grid), say.data_used(entries)
+    return MetricTable(name, heading, profile, PROTOCOL, columns, found, tuple(notes), data)
 
 
 def _detector(name: str) -> str:

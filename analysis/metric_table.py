@@ -118,6 +118,11 @@ def blocks(
     return tuple(found)
 
 
+def title(about: str, grid: GridSpec) -> str:
+    """What a table is about, and the grid's title without the metric of its own table."""
+    return f"{about}. {grid.title.partition(', top-1')[0]}"
+
+
 def seeds_note(table_blocks: Iterable[Block]) -> str:
     """What the spread is of."""
     counts = sorted({n.seeds for block in table_blocks for line in block.lines for n in line.numbers if n is not None})

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis import remarks as say
-from analysis.metric_table import Column, MetricTable, blocks, images_tested, seeds_note
+from analysis.metric_table import Column, MetricTable, blocks, images_tested, seeds_note, title
 from analysis.results import ResultLine
 from suite.grid.spec import GridSpec
 from suite.store.store import Store
@@ -34,13 +34,12 @@ def probe_table(
     notes = [
         "Top-1 (%) on the frozen backbone, pooled features of central crops.",
         *_protocols(probes),
-        *(f"{text.rstrip('.')}." for text in say.remarks(grid, profile, recorded)),
+        *say.sentences(grid, profile, recorded),
         f"Test images: {images_tested(found)}.",
-        seeds_note(found),
+        seeds_note(found) + " Best of the rows in bold.",
     ]
-    title = f"Frozen backbones. {grid.title.partition(', top-1')[0]}"
-    data = say.data_used(entries)
-    return MetricTable(f"{grid.name}_{PROTOCOL}", title, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data)
+    name, heading, data = f"{grid.name}_{PROTOCOL}", title("Frozen backbones", grid), say.data_used(entries)
+    return MetricTable(name, heading, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data)
 
 
 def _protocols(probes: Sequence[dict[str, Any]]) -> list[str]:

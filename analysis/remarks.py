@@ -62,6 +62,11 @@ def remarks(grid: GridSpec, profile: str, recorded: Sequence[Entry]) -> list[str
     return found
 
 
+def sentences(grid: GridSpec, profile: str, recorded: Sequence[Entry]) -> list[str]:
+    """The remarks, each with its full stop."""
+    return [f"{text.rstrip('.')}." for text in remarks(grid, profile, recorded)]
+
+
 def data_used(entries: Sequence[Entry]) -> dict[str, str]:
     """Per dataset, the counts of what was used of it."""
     used: dict[str, list[str]] = {}

@@ -108,9 +108,9 @@ def write_report(
     if grid.sweep is not None:
         from analysis.scale_figure import scale_figure
 
-        sweep = scale_figure(grid, table, out / f"{grid.name}_figure")
-        figures += page_figures(sweep, f"Sweep of {grid.sweep}")
-        files += sweep
+        drawn = scale_figure(grid, table, out / f"{grid.name}_figure")
+        figures += page_figures(drawn, f"Sweep of {grid.sweep}")
+        files += drawn
     drawn = localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
     figures += page_figures(drawn, "Accuracy over localisation")
     files += drawn

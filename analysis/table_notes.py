@@ -155,17 +155,18 @@ def significance_notes(table: Table) -> Iterable[str]:
             f"two-sided, Holm-corrected for {len(pooled)} rows, {100 * LEVEL:.0f} %): {_verdict(table, pooled)}. The "
             "test speaks of training again on these datasets, not of other datasets or other test images"
         )
-    if single and len(table.datasets) == 1:
-        yield (
-            f"Against {table.reference} (paired t test over seeds, two-sided, Holm-corrected for {len(single)} rows, "
-            f"{100 * LEVEL:.0f} %): {_verdict(table, single)}"
-        )
-    elif single:
+    if single:
         better, worse = _decided(single)
+        where, what = " on single datasets", "cells"
+        verdict = (
+            f"{len(better)} better, {len(worse)} worse, {len(single) - len(better) - len(worse)} undecided, "
+            f"as listed in {table.name}_tests.csv"
+        )
+        if len(table.datasets) == 1:  # few enough to name
+            where, what, verdict = "", "rows", _verdict(table, single)
         yield (
-            f"Against {table.reference} on single datasets (paired t test over seeds, two-sided, Holm-corrected for "
-            f"{len(single)} cells, {100 * LEVEL:.0f} %): {len(better)} better, {len(worse)} worse, "
-            f"{len(single) - len(better) - len(worse)} undecided, as listed in {table.name}_tests.csv"
+            f"Against {table.reference}{where} (paired t test over seeds, two-sided, Holm-corrected for {len(single)} "
+            f"{what}, {100 * LEVEL:.0f} %): {verdict}"
         )
 
 

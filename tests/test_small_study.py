@@ -9,9 +9,9 @@ import statistics
 from pathlib import Path
 
 import pytest
-from scipy.stats import t
 
 from analysis.results import ResultLine, read_results
+from analysis.statistics import t_interval
 from suite.grid.recipe import load_profile
 from suite.grid.spec import load_grid
 
@@ -74,10 +74,11 @@ def _number(lines: list[ResultLine], row: str, protocol: str, metric: str) -> st
 
 def _difference(first: list[float], second: list[float]) -> str:
     paired = [a - b for a, b in zip(first, second, strict=True)]
-    mean, error = statistics.fmean(paired), statistics.stdev(paired) / len(paired) ** 0.5
-    half = float(t.ppf(0.975, len(paired) - 1)) * error
-    text = f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]".replace("-", MINUS)
-    return f"**{text}**" if mean > half else text
+    interval = t_interval(paired)
+    assert interval is not None
+    low, high = interval
+    text = f"{statistics.fmean(paired):.1f} [{low:.1f}, {high:.1f}]".replace("-", MINUS)
+    return f"**{text}**" if low > 0 else text
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -58,7 +58,6 @@ def saliency(
     plugin: options.Plugins = None,
 ) -> None:
     """Compute saliency maps once; a run finds them in its cache. Prints their agreement with the official boxes."""
-
     from suite.data.detectors import make_detector
     from suite.data.find import load_dataset
     from suite.data.saliency import box_quality, compute_saliency

@@ -150,10 +150,8 @@ def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[st
 def _study_line(study: RecordedStudy) -> str:
     states = Counter(trial["state"] for trial in study.trials)
     said = [f"{count} {state}" for state, count in sorted(states.items())]
-    if (
-        best := max((trial["value"] for trial in study.trials if trial["state"] == "complete"), default=None)
-    ) is not None:
-        said.append(f"best {study.facts['metric']} {best:.2f}")
+    if values := [trial["value"] for trial in study.trials if trial["state"] == "complete"]:
+        said.append(f"best {study.facts['metric']} {max(values):.2f}")
     return f"study {study.name} ({study.facts['grid']}, {study.facts['profile']}): trials: {', '.join(said)}"
 
 

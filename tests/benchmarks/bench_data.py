@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import resource
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from suite.cores import cores
 from suite.data.find import load_dataset
 from suite.data.images import build_store
 from suite.data.record import Dataset
@@ -84,7 +84,7 @@ def bare(dataset: Dataset) -> float:
 
     paths = [dataset.root / record.path for record in (*dataset.train, *dataset.test)]
     began = time.perf_counter()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         sum(pool.map(load, paths))
     return len(paths) / (time.perf_counter() - began)
 
