@@ -196,6 +196,11 @@ def test_training_goes_on_when_the_tracker_is_down(tmp_path: Path, drawn: Path, 
     assert [line["protocol"] for line in read(tmp_path)] == ["finetune", "knn", "linear"]
 
 
+def test_a_report_from_a_server_needs_the_grids_names(tmp_path: Path) -> None:
+    done = suite("report", "--from-mlflow", f"sqlite:///{tmp_path / 'none.db'}", expect=2)
+    assert "reads only the grids that are named: --grid NAME" in done.stderr
+
+
 def test_report_writes_table_and_figures(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     runs, _ = finished
     done = suite("report", *GRID, "--runs", runs, "--out", tmp_path, "--images", "2")
