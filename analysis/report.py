@@ -8,27 +8,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.background_table import background_table
-from analysis.cam_options import KINDS, CamOptions, file_name
-from analysis.grid_table import grid_table
-from analysis.latex import to_latex
-from analysis.localisation_figure import localisation_figure
-from analysis.localisation_table import localisation_table
-from analysis.metric_table import MetricTable
-from analysis.metric_text import write_metric_table
-from analysis.page import PageFigure, Section, write_page
-from analysis.page_build import grid_section, page_figures, report_page
-from analysis.page_tables import metric_page_table
-from analysis.probe_table import probe_table
-from analysis.remarks import in_order
-from analysis.results import ResultLine
-from analysis.table_text import tests_csv, to_csv, to_text
+from analysis.cam.options import CamOptions, file_name
+from analysis.cells.remarks import in_order
+from analysis.cells.results import ResultLine
+from analysis.figures.localisation import localisation_figure
+from analysis.page.build import grid_section, page_figures, report_page
+from analysis.page.model import PageFigure, Section, write_page
+from analysis.page.tables import metric_page_table
+from analysis.tables.background import background_table
+from analysis.tables.grid import grid_table
+from analysis.tables.latex import to_latex
+from analysis.tables.localisation import localisation_table
+from analysis.tables.metrics import MetricTable
+from analysis.tables.metrics_text import write_metric_table
+from analysis.tables.probe import probe_table
+from analysis.tables.text import tests_csv, to_csv, to_text
+from methods.measures.cam_kinds import KINDS
+from suite.atomic import write_text
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError
 from suite.grid.spec import GridSpec, grid_file, load_grid
 from suite.plugin import with_plugins
-from suite.store.atomic import write_text
-from suite.store.ledger import profile_of, read_cells, result_lines
+from suite.store.cells import result_lines
+from suite.store.ledger import profile_of, read_cells
 from suite.store.store import Store
 from suite.workspace import Workspace
 
@@ -71,7 +73,7 @@ def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None
     """Raise UsageError where a named image is a test image of none of the grids' finished cells."""
     if not cams.files:
         return
-    from analysis.cam_images import refuse_unknown
+    from analysis.cam.images import refuse_unknown
 
     entries = [entry for name in grids for entry in read_cells(workspace.runs, load_grid(name).name, profile)]
     keys = [entry["measured"]["finetune"] for entry in entries]
@@ -106,7 +108,7 @@ def write_report(
             more.append(metrics)
     figures: list[PageFigure] = []
     if grid.sweep is not None:
-        from analysis.scale_figure import scale_figure
+        from analysis.figures.sweep import scale_figure
 
         drawn = scale_figure(grid, table, out / f"{grid.name}_figure")
         figures += page_figures(drawn, f"Sweep of {grid.sweep}")
@@ -128,7 +130,7 @@ def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, 
     """Write what all grids of a report share: the poster's panel, where they have its cells, and the page."""
     sections, files, figures = [report.section for report in reports], list[Path](), list[PageFigure]()
     if cams is not None:
-        from analysis.cam_stages import write_panels
+        from analysis.cam.stages import write_panels
 
         entries = [entry for report in reports for entry in report.entries]
         for panel, drawn in write_panels(workspace, entries, out, cams):
@@ -161,7 +163,7 @@ def _cam_figures(
     workspace: Workspace, grid: GridSpec, entries: Sequence[dict[str, Any]], out: Path, cams: CamOptions
 ) -> Iterator[tuple[str, list[Path]]]:
     """Title and files of each figure: one per dataset and kind, of the first seed's fine-tuned networks."""
-    from analysis.cam_figure import gradcam_figure
+    from analysis.cam.networks import gradcam_figure
 
     for dataset in grid.datasets:
         finished = [

@@ -21,12 +21,13 @@ from torchvision.ops import roi_align
 
 from methods.args import InsLocArgs
 from methods.backbone import Backbone
-from methods.distributed import gathered, one_running_average
-from methods.moco_v2 import mlp_head, unit
+from methods.distributed import gathered
+from methods.heads import mlp_head, unit
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
 from methods.shuffle_bn import in_groups, shuffled
 from methods.solo_learn import moco_loss
+from methods.sync_batchnorm import one_running_average
 from methods.views.batch import Views
 
 

@@ -23,11 +23,12 @@ from torch.nn.functional import cross_entropy
 
 from methods.args import LoocArgs
 from methods.backbone import Backbone
-from methods.distributed import gathered, one_running_average
-from methods.moco_v2 import mlp_head, unit
+from methods.distributed import gathered
+from methods.heads import mlp_head, unit
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
 from methods.shuffle_bn import in_groups, shuffled
+from methods.sync_batchnorm import one_running_average
 from methods.views.batch import Views
 
 

@@ -14,21 +14,17 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from methods.args import MocoV2Args
 from methods.backbone import Backbone
-from methods.distributed import gathered, one_running_average
+from methods.distributed import gathered
+from methods.heads import mlp_head, unit
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
 from methods.shuffle_bn import in_groups, shuffled
 from methods.solo_learn import moco_loss
+from methods.sync_batchnorm import one_running_average
 from methods.views.batch import Views
-
-
-def mlp_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """MoCo v2's: linear - ReLU - linear, without normalisation."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
 
 
 class MocoV2(Objective):
@@ -61,8 +57,3 @@ class MocoV2(Objective):
         if self.training:
             self.queue.enqueue(gathered(key))
         return {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
-
-
-def unit(embeddings: Tensor) -> Tensor:
-    """[B, D] with rows of unit length; single precision at least, also under mixed precision."""
-    return normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)

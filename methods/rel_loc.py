@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from methods.args import RelLocArgs
 from methods.backbone import Backbone
-from methods.distributed import Dropout
+from methods.heads import labelled
 from methods.objective import Objective, embedding_std
-from methods.rot_pred import labelled
+from methods.sync_batchnorm import Dropout
 from methods.views.batch import Views
 
 POSITIONS = 8  # neighbours of the centre of a 3 x 3 grid

@@ -7,12 +7,11 @@ paper itself reads an earlier layer of an AlexNet or NIN. Their step schedule is
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from methods.args import RotPredArgs
 from methods.backbone import Backbone
+from methods.heads import labelled
 from methods.objective import Objective, embedding_std
 from methods.views.batch import Views
 
@@ -37,10 +36,3 @@ class RotPred(Objective):
         (images,) = views.images
         features = self.backbone.pooled(images)  # [4B, dim]
         return {**labelled(self.head(features), views.labels), "embedding_std": embedding_std(features.detach())}
-
-
-def labelled(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Cross-entropy of logits [N, classes] with labels int64 [N], and `pretext_top1`, the share of hits in percent."""
-    with torch.no_grad():
-        hits = (logits.argmax(dim=1) == labels).float().mean()
-    return {"loss": cross_entropy(logits, labels), "pretext_top1": 100 * hits}

@@ -121,7 +121,7 @@ def _datasets(workspace: Workspace) -> Iterator[Check]:
 
 
 def _saliency(workspace: Workspace) -> Iterator[Check]:
-    from suite.data.u2netp import URL, existing_weights
+    from suite.data.saliency.u2netp import URL, existing_weights
 
     if util.find_spec("onnxruntime") is None:
         yield Check("saliency", "lacking", "onnxruntime is not installed: no u2netp", "pip install onnxruntime")
@@ -133,7 +133,7 @@ def _saliency(workspace: Workspace) -> Iterator[Check]:
 
 
 def _tracking(workspace: Workspace) -> Iterator[Check]:
-    from suite.tracking import tracking_uri
+    from suite.tracking.mirror import tracking_uri
 
     uri = tracking_uri(workspace.runs)
     if urlsplit(uri).scheme not in {"http", "https"}:

@@ -20,8 +20,8 @@ from typing import Any
 from methods.args import Args
 from methods.registry import OBJECTIVES, VIEWS, Entry
 from suite.data.catalogue import DATASETS, DatasetInfo
-from suite.data.find import LOADERS
-from suite.data.folder import parse_folder
+from suite.data.datasets.folder import parse_folder
+from suite.data.datasets.load import LOADERS
 from suite.data.record import Dataset
 from suite.errors import UsageError
 from suite.grid.spec import GridSpec, Row

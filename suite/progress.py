@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 Progress = Callable[[str, int, int], None]  # what, done, total
@@ -13,8 +14,6 @@ Progress = Callable[[str, int, int], None]  # what, done, total
 def preparation() -> Iterator[Progress]:
     """A function to call with (what, done, total) as often as one likes."""
     if not sys.stderr.isatty():
-        from suite.execute.announce import PreparationLines
-
         yield PreparationLines()
         return
     from rich.console import Console
@@ -47,3 +46,17 @@ def megabytes(progress: Progress, what: str) -> Callable[[int, int], None]:
             progress(f"{what}, MB", now, max(total, done) // 1_000_000)
 
     return show
+
+
+class PreparationLines:
+    """Preparation of data: one line at the start and at the end of each step, and every ten seconds."""
+
+    def __init__(self) -> None:
+        self._last = (0.0, "")
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Report that `done` of `total` are done."""
+        now = time.monotonic()
+        if what != self._last[1] or done == total or now - self._last[0] > 10:
+            self._last = (now, what)
+            print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)

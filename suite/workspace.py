@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from suite.errors import DataError, StoreError
-from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
-from suite.grid.changes import changes
-from suite.grid.recipe import Profile
-from suite.grid.spec import GridSpec
-from suite.store.ledger import read_cells
-from suite.store.store import Status, Store
+from suite.grid.profile import Profile
+from suite.store.store import Store
 
 if TYPE_CHECKING:
-    from suite.data.record import Dataset
-    from suite.grid.jobs import Job
+    pass
 
 
 @dataclass(frozen=True)
@@ -52,161 +43,6 @@ class Workspace:
         """Where a profile's datasets are. A profile with drawn data uses its own, drawn now if `draw` allows it."""
         if profile.synthetic is None:
             return self.data
-        from suite.data.prepare import draw_synthetic, synthetic_root
+        from suite.data.synthetic.draw import draw_synthetic, synthetic_root
 
         return draw_synthetic(profile.synthetic, self.cache) if draw else synthetic_root(profile.synthetic, self.cache)
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """A job and why it has to run, or that it need not."""
-
-    job: Job
-    status: Status
-    reason: str
-
-
-@dataclass
-class Plan:
-    """The cells of a selection, their jobs, and the datasets behind them. `missing` says what cannot be planned."""
-
-    workspace: Workspace
-    profile: Profile
-    cells: list[Cell]
-    data_root: Path
-    datasets: dict[str, Dataset] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)  # dataset or checkpoint -> why it cannot be used
-    checkpoints: dict[str, tuple[Path, str]] = field(default_factory=dict)  # source -> file and its SHA-256
-    plugins: tuple[Path, ...] = ()  # loaded here, and to be loaded where jobs run
-
-    @cached_property
-    def cell_jobs(self) -> list[CellJobs]:
-        """Jobs per cell, for every cell whose dataset is there. Equal jobs are one object."""
-        return [self._jobs_of(cell) for cell in self.cells if self._ready(cell)]
-
-    @cached_property
-    def unready(self) -> list[CellJobs]:
-        """Jobs of the other cells, whose data or checkpoints are missing. Their keys mean nothing: for estimates."""
-        return [self._jobs_of(cell) for cell in self.cells if not self._ready(cell)]
-
-    @cached_property
-    def _fingerprints(self) -> dict[str, str]:
-        from suite.data.prepare import fingerprints
-
-        return fingerprints(self.datasets, self.workspace.cache)
-
-    def _ready(self, cell: Cell) -> bool:
-        there = all(name in self._fingerprints for name in cell.data)
-        return there and (cell.checkpoint is None or cell.checkpoint in self.checkpoints)
-
-    def _jobs_of(self, cell: Cell) -> CellJobs:
-        from suite.data.prepare import DETECTOR_IDENTITIES
-
-        prints = {name: self._fingerprints.get(name, "missing") for name in cell.data}
-        hashes = {source: digest for source, (_, digest) in self.checkpoints.items()}
-        if cell.checkpoint is not None:
-            hashes.setdefault(cell.checkpoint, "missing")
-        return jobs_of(cell, prints, DETECTOR_IDENTITIES, hashes, self._masked)
-
-    @cached_property
-    def _masked(self) -> set[str]:
-        from suite.data.prepare import masked
-
-        return masked(self.datasets.values())
-
-    @cached_property
-    def jobs(self) -> list[Job]:
-        """Every distinct job, parents before children."""
-        return list({job.key: job for item in self.cell_jobs for job in item.jobs}.values())
-
-    @property
-    def pending(self) -> list[Job]:
-        """Jobs without a result."""
-        started = self.store.started()
-        return [job for job in self.jobs if job.key not in started or not self.store.done(job.key)]
-
-    @cached_property
-    def store(self) -> Store:
-        """The results."""
-        return self.workspace.store
-
-    def explain(self) -> list[PlannedJob]:
-        """Every job with its state and the reason for it."""
-        before, started = self._before(), self.store.started()
-        states: dict[str, Status] = {
-            job.key: self.store.status(job.key) if job.key in started else "new" for job in self.jobs
-        }
-        return [PlannedJob(job, states[job.key], self._reason(job, before.get(job.key), states)) for job in self.jobs]
-
-    def _before(self) -> dict[str, str]:
-        """Per job, the key of the one that took its place when its cell was last run with this profile."""
-        recorded = {
-            (entry["grid"], entry["row"], entry["dataset"], entry["seed"]): entry.get("roles", {})
-            for entry in read_cells(self.workspace.runs, profile=self.profile.name)
-        }
-        return {
-            job.key: recorded[item.cell.identity][role]
-            for item in self.cell_jobs
-            if item.cell.identity in recorded
-            for role, job in item.roles.items()
-            if role in recorded[item.cell.identity]
-        }
-
-    def _reason(self, job: Job, before: str | None, states: Mapping[str, Status]) -> str:
-        store, status = self.store, states[job.key]
-        if status == "failed" and (failure := store.failure(job.key)) is not None:
-            return f"failed before: {failure.error}"
-        if status == "interrupted":
-            resumes = (store.checkpoint(job.key) / "state.pt").is_file()
-            failure = store.failure(job.key)
-            why = f" ({failure.error})" if failure is not None and failure.error else ""
-            return f"interrupted{why}; {'resumes from its checkpoint' if resumes else 'starts again, no checkpoint'}"
-        if status == "new":
-            if before is not None and before != job.key:
-                with suppress(StoreError):  # the earlier job never started, or its file is damaged
-                    return "; ".join(changes(store.spec(before), job.spec))
-            failed = [parent.name for parent in job.parents if states[parent.key] == "failed"]
-            return f"never run: {failed[0]} failed before" if failed else "never run"
-        return {"done": "cached", "running": "another run works on it"}[status]
-
-
-def make_plan(
-    workspace: Workspace,
-    grid: GridSpec,
-    profile: Profile,
-    selection: Selection,
-    draw: bool = False,
-    plugins: tuple[Path, ...] = (),
-) -> Plan:
-    """Resolve a selection; with `draw`, drawn data are made and checkpoints downloaded. What is missing is noted."""
-    root = workspace.data_root(profile, draw)
-    plan = Plan(workspace, profile, cells(grid, profile, selection), root, plugins=plugins)
-    from suite.data.find import load_dataset
-
-    for name in dict.fromkeys(name for cell in plan.cells for name in cell.data):
-        try:
-            plan.datasets[name] = load_dataset(name, plan.data_root)
-        except DataError as error:
-            plan.missing[name] = str(error)
-    for source in dict.fromkeys(cell.checkpoint for cell in plan.cells if cell.checkpoint is not None):
-        from suite.data.download import obtain_file
-
-        try:
-            plan.checkpoints[source] = obtain_file(source, workspace.cache, download=draw)
-        except DataError as error:
-            plan.missing[source] = str(error)
-    return plan
-
-
-def refuse_missing(plan: Plan) -> None:
-    """Raise one DataError that says what is missing for every dataset."""
-    if plan.missing:
-        raise DataError("\n".join(plan.missing.values()))
-
-
-def data_facts(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Per dataset in use, what a caption must tell about it."""
-    return {
-        name: {"describe": data.describe(), "subset": data.subset, "synthetic": data.synthetic}
-        for name, data in plan.datasets.items()
-    }

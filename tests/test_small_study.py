@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.results import ResultLine, read_results
-from analysis.statistics import t_interval
-from suite.grid.recipe import load_profile
+from analysis.cells.results import ResultLine, read_results
+from analysis.statistics.tests import t_interval
+from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from methods.args import ViewArgs
-from methods.distributed import rank, share, slice_views, world
+from methods.distributed import rank, share, world
 from methods.views.batch import Crops, ImageSource, Views, normalise, to_unit
 from methods.views.geometry import SharedGenerator, flipped, uniform
 from methods.views.photometry import photometry
@@ -59,3 +59,22 @@ class ViewMaker(ABC):
         """Mirror image and mask of the same sample together."""
         which = uniform(rng, (batches[0].shape[0],)) < self.view_args.flip_p
         return [flipped(batch, which) for batch in batches]
+
+
+def slice_views(views: Views, rank: int, world: int) -> Views:
+    """What process `rank` of `world` sees of the views of a whole batch of B images, B a multiple of `world`.
+
+    Every tensor of every kind of view lists the images one after the other, with the same number of rows for each: one
+    row, or the four rotations or eight patches of an image together. So the share of the images is the same share of
+    the rows of each tensor, labels included, and nothing of an image goes to another process.
+    """
+
+    def part(tensors: list[Tensor] | None) -> list[Tensor] | None:
+        return None if tensors is None else [share(tensor, rank, world) for tensor in tensors]
+
+    return Views(
+        [share(images, rank, world) for images in views.images],
+        part(views.masks),
+        part(views.boxes),
+        None if views.labels is None else share(views.labels, rank, world),
+    )

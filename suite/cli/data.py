@@ -29,10 +29,10 @@ def synth(
     runs: options.Runs = None,
 ) -> None:
     """Draw the synthetic datasets of a profile, in the official layouts."""
-    from suite.data.prepare import draw_synthetic
+    from suite.data.synthetic.draw import draw_synthetic
     from suite.data.synthetic.write import write_synthetic
     from suite.errors import UsageError
-    from suite.grid.recipe import load_profile
+    from suite.grid.profile import load_profile
     from suite.workspace import Workspace
 
     spec = load_profile(profile).synthetic
@@ -58,9 +58,9 @@ def saliency(
     plugin: options.Plugins = None,
 ) -> None:
     """Compute saliency maps once; a run finds them in its cache. Prints their agreement with the official boxes."""
-    from suite.data.detectors import make_detector
-    from suite.data.find import load_dataset
-    from suite.data.saliency import box_quality, compute_saliency
+    from suite.data.datasets.load import load_dataset
+    from suite.data.saliency.detectors import make_detector
+    from suite.data.saliency.maps import box_quality, compute_saliency
     from suite.errors import unknown
     from suite.plugin import load_plugins
     from suite.progress import preparation
@@ -98,7 +98,7 @@ def preview(
     set_: options.Set = None,
 ) -> None:
     """Write a contact sheet: each image, its views before and after the colour changes, masks outlined."""
-    from analysis.preview import preview_sheet
+    from analysis.figures.views_preview import preview_sheet
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
@@ -119,7 +119,7 @@ def counterfactuals(
     set_: options.Set = None,
 ) -> None:
     """Write a contact sheet of test images with object or background exchanged, as background reliance is measured."""
-    from analysis.counterfactual_sheet import counterfactual_sheet
+    from analysis.figures.counterfactuals import counterfactual_sheet
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
 

@@ -47,7 +47,7 @@ def fetch(
     data: options.Data = None,
 ) -> None:
     """Download, check and unpack a dataset, or say exactly what to obtain. An interrupted download goes on."""
-    from suite.data.fetch import fetch as get
+    from suite.data.download.fetch import fetch as get
     from suite.progress import preparation
     from suite.workspace import Workspace
 
@@ -73,7 +73,7 @@ def verify(
     from dataclasses import asdict
 
     from suite.data.catalogue import DATASETS
-    from suite.data.find import find_folder
+    from suite.data.datasets.load import find_folder
     from suite.data.verify import verify as check
     from suite.errors import DataError
     from suite.plugin import load_plugins

@@ -24,7 +24,7 @@ def export(
     """Write model.safetensors with torchvision's key names, config.json and a model card (README.md)."""
     from typing import get_args
 
-    from analysis.export import Stage, export_cell
+    from analysis.export.export import Stage, export_cell
     from suite.errors import unknown
     from suite.plugin import load_plugins
     from suite.workspace import Workspace

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suite.cli import options
-from suite.grid.costs import Machine
+from suite.planning.costs import Machine
 from suite.text import duration
 
 if TYPE_CHECKING:
-    from suite.forecast import Forecast
+    from suite.planning.forecast import Forecast
 
 
 def plan(
@@ -46,9 +46,9 @@ def plan(
                 name = f"{row.row.name}, first stage on {row.row.stage1}"
                 _print_recipe(name, row.stage1.recipe.model_dump(mode="json"), row.stage1.origins)
         return
-    from suite.execute.machine import machine
-    from suite.forecast import Forecast
-    from suite.grid.devices import refuse_uneven
+    from suite.execute.local.machine import machine
+    from suite.planning.devices import refuse_uneven
+    from suite.planning.forecast import Forecast
 
     jobs, forecast = planned.explain(), Forecast(planned, machine(workers, devices))
     refuse_uneven((job for job in forecast.jobs if job.key in forecast.remaining), devices)

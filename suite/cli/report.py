@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from analysis.cam_options import COLOUR_MAPS, KINDS, CamOptions
+from analysis.cam.options import COLOUR_MAPS, CamOptions
+from methods.measures.cam_kinds import KINDS
 from suite.cli import options
 
 
@@ -41,8 +42,8 @@ def report(
     """Write index.html, the LaTeX and CSV table of each grid and its CAM figures, and print the tables."""
     from rich.console import Console
 
-    from analysis.metric_text import to_text
     from analysis.report import check_images, grids_run, write_overview, write_report
+    from analysis.tables.metrics_text import to_text
     from suite.errors import UsageError
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
@@ -58,7 +59,7 @@ def report(
         grids = list(dict.fromkeys(grid or grids_run(workspace)))
         if from_mlflow is not None:
             from suite.grid.spec import load_grid
-            from suite.tracking_read import mirrored
+            from suite.tracking.restore import mirrored
 
             names = [load_grid(name).name for name in grids]
             workspace, place = stack.enter_context(mirrored(from_mlflow, names, profile)), out or Path("report")

@@ -59,7 +59,7 @@ def run(
 def _engine(executor: str, site: str | None, detach: bool, workers: int | None, devices: int) -> Engine:
     """What the jobs run on: this machine, or a Slurm cluster."""
     from suite.errors import UsageError, unknown
-    from suite.execute.local import Here
+    from suite.execute.local.executor import Here
 
     if executor not in {"local", "slurm"}:
         raise unknown("executor", executor, ["local", "slurm"])

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from suite.errors import UsageError
 from suite.grid.cells import Selection, parse_overrides
-from suite.grid.recipe import load_profile
+from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
+from suite.planning.plan import Plan, make_plan
 from suite.plugin import load_plugins, with_plugins
-from suite.workspace import Plan, Workspace, make_plan
+from suite.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from suite.execute.slurm.queue import State
     from suite.execute.slurm.records import Record
     from suite.store.store import Store
-    from suite.tuning.mirror import RecordedStudy
+    from suite.tracking.studies import RecordedStudy
 
 _WORTH_A_LINE = {"running", "queued", "failed", "interrupted"}
 
@@ -30,7 +30,7 @@ def status(
     """Show which runs go on, every job that runs, failed or was interrupted, and counts per grid and study."""
     from suite.store.active import active_runs
     from suite.store.ledger import read_cells
-    from suite.tuning.mirror import read_studies
+    from suite.tracking.studies import read_studies
     from suite.workspace import Workspace
 
     store = Workspace.of(None, runs).store
@@ -124,7 +124,7 @@ def _queue(store: Store) -> tuple[dict[str, tuple[Record, State]], str]:
 
 def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[str, Any]:
     """State of one job; how far it is, where it runs or waits, or why it failed."""
-    from suite.execute.announce import Progress
+    from suite.execute.display import Progress
     from suite.store.claim import read_holder
 
     state = store.status(key)

@@ -9,7 +9,7 @@ def sync(runs: options.Runs = None) -> None:
     """Replay into MLflow ($MLFLOW_TRACKING_URI, else the runs folder's own database) what it has missed, and rewrite
     results.csv: jobs that Slurm ran with nobody waiting for them are in neither yet."""
     from suite.store.ledger import write_results
-    from suite.tracking import Mirror, tracking_uri, without_password
+    from suite.tracking.mirror import Mirror, tracking_uri, without_password
     from suite.workspace import Workspace
 
     workspace = Workspace.of(None, runs)

@@ -53,7 +53,7 @@ def tune(
 
     The same command goes on where a killed one stopped; with a higher --trials it adds to the study.
     """
-    from analysis.tuning_figures import tuning_figures
+    from analysis.figures.tuning import tuning_figures
     from suite.cli.select import Chosen
     from suite.grid.spec import load_grid
     from suite.grid.validate import validated

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from suite.data.catalogue import DATASETS
-from suite.data.detectors import DETECTORS
-from suite.data.find import find_folder, load_dataset
-from suite.data.fingerprint import combine, known_hashes
+from suite.data.datasets.fingerprint import combine, known_hashes
+from suite.data.datasets.load import find_folder, load_dataset
 from suite.data.record import Dataset
-from suite.data.saliency import SaliencyMaps
+from suite.data.saliency.detectors import DETECTORS
+from suite.data.saliency.maps import SaliencyMaps
 from suite.data.verify import verified
 from suite.errors import DataError
 

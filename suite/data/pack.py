@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from suite.atomic import atomic_folder
 from suite.data.catalogue import DATASETS
-from suite.data.detectors import mask_places
-from suite.data.find import load_dataset
-from suite.data.packlists import write_lists
+from suite.data.datasets.load import load_dataset
+from suite.data.pack_annotations import write_lists
 from suite.data.record import Dataset, Record, Split
+from suite.data.saliency.detectors import mask_places
 from suite.errors import DataError, UsageError
 from suite.progress import Progress
-from suite.store.atomic import atomic_folder
 
 MARK = "PACK.json"  # in the dataset's folder; fetch, list and people read it
 SYNTHETIC = "SYNTHETIC.json"

@@ -16,16 +16,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from suite.data.files import decode_image, unlisted
-from suite.data.find import load_dataset
-from suite.data.fingerprint import combine, known_hashes, read_store, remember, states, store_file, unreadable
-from suite.data.images import parallel
-from suite.data.lists import some
-from suite.data.manifest import manifest
+from suite.atomic import write_json
+from suite.data.datasets.annotations import some
+from suite.data.datasets.files import decode_image, unlisted
+from suite.data.datasets.fingerprint import combine, known_hashes, read_store, remember, states, store_file, unreadable
+from suite.data.datasets.load import load_dataset
+from suite.data.decoded.images import parallel
+from suite.data.download.manifest import manifest
 from suite.data.record import Dataset, Record
 from suite.errors import DataError
 from suite.progress import Progress
-from suite.store.atomic import write_json
 
 FORMAT = 1  # raised when a check is added
 Level = Literal["error", "warning", "note"]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from suite.execute.worker import Places
-from suite.grid.costs import Machine
-from suite.grid.jobs import Job
+from suite.execute.places import Places
+from suite.jobs.identity import Job
+from suite.planning.costs import Machine
 
 
 class Listener(Protocol):

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from suite.errors import DataError, SuiteError
-from suite.execute.worker import Device, environment
-from suite.grid.jobs import ImportSpec, Job
+from suite.execute.places import Device
+from suite.execute.provenance import environment
+from suite.jobs.identity import Job
+from suite.kinds.imported import ImportSpec
 from suite.store.store import Failure, Result, Store, sha256
 
 log = logging.getLogger(__name__)
@@ -37,8 +39,8 @@ def import_checkpoints(jobs: Iterable[Job], files: Mapping[str, Path], store: St
 
 def _import(job: Job, spec: ImportSpec, file: Path, store: Store) -> None:
     from methods.backbone import Backbone
-    from suite.training.checkpoint import hand_over, save_weights
-    from suite.training.layouts import backbone_tensors, read_checkpoint
+    from suite.training.foreign_checkpoints import backbone_tensors, read_checkpoint
+    from suite.weights import hand_over, save_weights
 
     began = time.monotonic()
     store.begin(job, environment(Device()))

@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from suite.data.prepare import prepare, undecoded
 from suite.errors import StoreError, TrainingError, UsageError
-from suite.execute.announce import LiveTable, PlainLines
+from suite.execute.display import LiveTable, PlainLines
 from suite.execute.engine import Engine, Options, Summary
 from suite.execute.imports import import_checkpoints
-from suite.execute.mirroring import BackgroundMirror
-from suite.execute.repair import distrust_damaged
-from suite.execute.worker import Places
-from suite.forecast import Forecast
-from suite.grid.devices import refuse_uneven
+from suite.execute.invalidate import distrust_damaged
+from suite.execute.mlflow_process import BackgroundMirror
+from suite.execute.places import Places
+from suite.execute.prepare import prepare, undecoded
+from suite.planning.devices import refuse_uneven
+from suite.planning.forecast import Forecast
+from suite.planning.plan import Plan, data_facts, refuse_missing
 from suite.progress import preparation
 from suite.store.active import Presence
 from suite.store.ledger import record_cells, write_results
-from suite.tracking import tracking_uri
-from suite.workspace import Plan, data_facts, refuse_missing
+from suite.tracking.mirror import tracking_uri
 
 
 @dataclass(frozen=True)

@@ -4,70 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import platform
-import subprocess
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib import metadata
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import Timeout
 
 from suite.errors import StoreError, TrainingError
-from suite.execute.group import BACKENDS, Alone, Crew, Group, fabric_of
-from suite.execute.measure import measure
-from suite.grid.costs import Speed, likeness, multiply_adds_of
-from suite.grid.jobs import (
-    BackgroundSpec,
-    FinetuneSpec,
-    ImportSpec,
-    Job,
-    PretrainSpec,
-    ProbeSpec,
-    TrainingSpec,
-    TunedReader,
-)
-from suite.grid.recipe import Precision
+from suite.execute.ddp.group import Alone, Crew, Group, fabric_of
+from suite.execute.places import Device, Places
+from suite.execute.provenance import environment
+from suite.jobs.identity import Job
+from suite.jobs.sections import Precision
+from suite.kinds.base import DataJobSpec
+from suite.kinds.registry import TrainingSpec, kind_of
+from suite.planning.costs import Speed, throughput_key
+from suite.planning.throughput import record_speed
 from suite.store.claim import ClaimLost
 from suite.store.store import Failure, Result, Store, sha256
-from suite.store.throughput import record_speed
-from suite.training.online import OnlineKnn
+from suite.training.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
 # "busy": another process works on the job. "elsewhere": another has done it.
-Outcome = Literal["done", "failed", "interrupted", "busy", "elsewhere"]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are on this machine; never part of a job's identity."""
-
-    runs: Path
-    cache: Path
-    plugins: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Device:
-    """What one worker may use."""
-
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    gpu: int = 0  # index of the first, where the accelerator is a GPU
-    threads: int = 1  # per process
-    checkpoint_minutes: float = 5.0
-    devices: int = 1  # processes that train a job together, one device each
-    online: OnlineKnn | None = None  # measured beside pretraining, for `suite tune`
-
-    @property
-    def kind(self) -> Literal["cpu", "cuda"]:
-        """What it comes down to on this machine."""
-        import torch
-
-        return "cuda" if self.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+End = Literal["done", "failed", "interrupted", "busy", "elsewhere"]
 
 
 def run_job(
@@ -77,7 +40,7 @@ def run_job(
     should_stop: Callable[[], bool],
     report: Callable[[dict[str, float]], None],
     crew: Crew | None = None,
-) -> tuple[Outcome, str]:
+) -> tuple[End, str]:
     """Do `job` unless it is done; its parents must be. Never raises for what goes wrong in training.
 
     What has epochs is trained together with `crew`. Probes are not: one pass over the images is soon over.
@@ -85,7 +48,7 @@ def run_job(
     Returns:
         The outcome and, for a failure, the error in one line.
     """
-    if crew is None or not isinstance(job.spec, TrainingSpec):
+    if crew is None or not kind_of(job.spec).trains:
         device, crew = replace(device, devices=1), Alone()
     try:
         return _claim_and_run(job, Store(places.runs), places, device, crew, should_stop, report)
@@ -103,7 +66,7 @@ def _claim_and_run(
     crew: Crew,
     should_stop: Callable[[], bool],
     report: Callable[[dict[str, float]], None],
-) -> tuple[Outcome, str]:
+) -> tuple[End, str]:
     from suite.training.session import Interrupted
 
     with store.claim(job.key).acquire() as claim:
@@ -118,7 +81,7 @@ def _claim_and_run(
         with _logging_to(store.folder(job.key) / "log.txt"):
             try:
                 with crew.at_work(job, places) as group:
-                    result = _train(job, store, places, device, group, stopping, report)
+                    result = _to_result(job, store, places, device, group, stopping, report)
                 claim.check()
                 store.finish(result)
             except ClaimLost:
@@ -133,9 +96,9 @@ def _claim_and_run(
                 store.fail(job.key, Failure(error=text, kind="failed", traceback=traceback.format_exc(), log=tail))
                 return "failed", text
     if result.images_per_second:
-        speed = result.images_per_second, multiply_adds_of(job.spec)
+        speed = result.images_per_second, kind_of(job.spec).macs(job.spec)
         with contextlib.suppress(OSError):  # only estimates would miss it
-            record_speed(store.root, Speed(likeness(job.spec), device.kind, *speed, device.devices))
+            record_speed(store.root, Speed(throughput_key(job.spec), device.kind, *speed, device.devices))
     return "done", ""
 
 
@@ -144,10 +107,10 @@ def follow_job(job: Job, places: Places, device: Device, group: Group) -> None:
     from suite.training.session import Interrupted
 
     with contextlib.suppress(Interrupted):
-        _trained(job, Store(places.runs), places, device, group)
+        _run_loop(job, Store(places.runs), places, device, group)
 
 
-def _train(
+def _to_result(
     job: Job,
     store: Store,
     places: Places,
@@ -156,26 +119,25 @@ def _train(
     should_stop: Callable[[], bool],
     report: Callable[[dict[str, float]], None],
 ) -> Result:
-    outcome, counts, seconds = _trained(job, store, places, device, group, should_stop, report)
+    outcome, seconds = _run_loop(job, store, places, device, group, should_stop, report)
     folder = store.folder(job.key)
     files = {path.name: sha256(path) for path in sorted((folder / "checkpoint").glob("*.safetensors"))}
-    speed = outcome["images"] / outcome["seconds"] if outcome["seconds"] else 0.0
-    for reason in outcome["suspicious"]:
+    for reason in outcome.suspicious:
         log.warning("suspicious: %s", reason)
-    log.info("done: %s", ", ".join(f"{name} {value:.4g}" for name, value in outcome["metrics"].items()))
+    log.info("done: %s", ", ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items()))
     return Result(
         key=job.key,
         name=job.name,
-        metrics=outcome["metrics"],
-        counts=counts,
+        metrics=outcome.metrics,
+        counts=outcome.counts,
         files=files,
-        suspicious=outcome["suspicious"],
+        suspicious=outcome.suspicious,
         seconds=seconds,
-        images_per_second=speed,
+        images_per_second=outcome.images / outcome.seconds if outcome.seconds else 0.0,
     )
 
 
-def _trained(
+def _run_loop(
     job: Job,
     store: Store,
     places: Places,
@@ -183,19 +145,19 @@ def _trained(
     group: Group,
     should_stop: Callable[[], bool] = lambda: False,
     report: Callable[[dict[str, float]], None] = lambda _: None,
-) -> tuple[dict[str, Any], dict[str, int], float]:
-    """The loop's outcome (of process 0 alone), the counts to record, and the seconds spent."""
+) -> tuple[Outcome, float]:
+    """The loop's outcome (complete in rank 0 alone), and the seconds spent, earlier attempts included."""
     import torch
 
+    from suite.training.inputs import Inputs
     from suite.training.session import Session
 
     torch.set_num_threads(device.threads)
-    gpu = device.kind == "cuda"
-    spec = job.spec
-    if isinstance(spec, ImportSpec):
+    spec, kind = job.spec, kind_of(job.spec)
+    if not isinstance(spec, DataJobSpec) or not kind.loop:
         raise TrainingError(f"{job.name} has to be imported before other jobs start.")
     precision: Precision = spec.train.precision if isinstance(spec, TrainingSpec) else "32-true"
-    if not gpu and precision == "16-mixed":
+    if device.kind != "cuda" and precision == "16-mixed":
         raise TrainingError(
             "the recipe asks for 16-mixed precision, which needs a GPU, and none is visible. On a CPU use "
             "--set pretrain.precision=32-true --set finetune.precision=32-true (another recipe, hence other jobs)."
@@ -203,82 +165,10 @@ def _trained(
     fabric = fabric_of(group, device.kind, device.gpu, precision)
     session = Session(store.folder(job.key), fabric, device.checkpoint_minutes, should_stop, report)
     log.info("%s (%s) on %s, %d threads, %d device(s)", job.name, job.key, fabric.device, device.threads, group.world)
-    init = None
-    if not isinstance(spec, BackgroundSpec) and spec.init is not None:
-        init = store.weights(spec.init, "backbone.safetensors")
-    if isinstance(spec, FinetuneSpec) and spec.choose_from:
-        spec = with_best_lr(spec, store)
-    if isinstance(spec, TunedReader):
-        tuned = store.weights(spec.finetune, "model.safetensors")
-        outcome, counts = measure(spec, places.cache, init, tuned, session)
-    else:
-        outcome, counts = _dispatch(spec, places, init, session, device.online)
-    return outcome, counts, session.seconds
-
-
-def with_best_lr(spec: FinetuneSpec, store: Store) -> FinetuneSpec:
-    """The spec with the learning rate that was best on the held-out images; of equally good ones, the lowest."""
-    found = []
-    for key in spec.choose_from:
-        trial, result = store.spec(key), store.result(key)
-        if not isinstance(trial, FinetuneSpec) or result is None:
-            raise TrainingError(f"job {key} should have tried a learning rate, but is not finished.")
-        found.append((-result.metrics["held_out_top1"], trial.train.optimizer.base_lr))
-    worst_first = ", ".join(f"{rate:g}: {-score:.2f}" for score, rate in sorted(found, reverse=True))
-    chosen = min(found)[1]
-    log.info("top-1 on held-out images by base learning rate: %s; chosen %g", worst_first, chosen)
-    if chosen in {min(rate for _, rate in found), max(rate for _, rate in found)}:
-        log.warning("the chosen learning rate is the lowest or highest candidate; others beyond it may be better")
-    optimizer = spec.train.optimizer.model_copy(update={"base_lr": chosen})
-    return spec.model_copy(update={"train": spec.train.model_copy(update={"optimizer": optimizer})})
-
-
-def _dispatch(
-    spec: PretrainSpec | FinetuneSpec | ProbeSpec,
-    places: Places,
-    init: Path | None,
-    session: Any,
-    online: OnlineKnn | None = None,
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Map the decoded data and call the loop of the job's kind. Returns its outcome and the counts to record."""
-    from suite.data.images import open_store, store_folder
-    from suite.data.maps import open_maps
-    from suite.data.source import SplitSource
-    from suite.training.evaluation import held_out_parts
-    from suite.training.finetune import finetune
-    from suite.training.pretrain import pretrain
-    from suite.training.probe import probe
-
-    images = open_store(store_folder(places.cache, spec.data.name, spec.data.fingerprint, spec.data.store_size))
-    counts = {"n_train": len(images.indices("train"))}
-    match spec:
-        case PretrainSpec():
-            maps = None if spec.saliency is None else open_maps(images, spec.saliency)
-            if maps is not None:
-                counts["saliency_fallbacks"] = sum(maps.fallbacks.values())
-                log.info(
-                    "saliency: %d images fall back to the whole image %s", counts["saliency_fallbacks"], maps.fallbacks
-                )
-            whole = SplitSource(images, "train", maps)
-            if online is not None and spec.data.name in online.datasets:
-                session.watch = online.watch(spec, whole, session.fabric.device)
-            source = held_out_parts(whole, spec.held_out, spec.seed)[0] if spec.held_out else whole
-            return pretrain(spec, source, init, session), counts | {"n_train": len(source)}
-        case FinetuneSpec() | ProbeSpec() if spec.held_out:
-            fit_on, choose_on = held_out_parts(SplitSource(images, "train"), spec.held_out, spec.seed)
-            counts = {"n_train": len(fit_on), "n_held_out": len(choose_on)}
-            measure: Any = probe if isinstance(spec, ProbeSpec) else finetune
-            return measure(spec, fit_on, choose_on, len(images.facts.classes), init, session), counts
-        case FinetuneSpec() | ProbeSpec():
-            train, test = SplitSource(images, "train"), SplitSource(images, "test")
-            counts["n_test"] = len(test)
-            classes = len(images.facts.classes)
-            if isinstance(spec, ProbeSpec):
-                return probe(spec, train, test, classes, init, session), counts
-            outcome = finetune(spec, train, test, classes, init, session)
-            if spec.choose_from and session.leads:
-                outcome["metrics"]["base_lr"] = spec.train.optimizer.base_lr
-            return outcome, counts
+    module, _, function = kind.loop.partition(":")
+    loop = getattr(import_module(module), function)
+    outcome: Outcome = loop(spec, Inputs(spec, places.cache, store, device.online), session)
+    return outcome, session.seconds
 
 
 @contextlib.contextmanager
@@ -295,40 +185,3 @@ def _logging_to(path: Path) -> Iterator[None]:
         root.removeHandler(handler)
         with contextlib.suppress(OSError):
             handler.close()
-
-
-def environment(device: Device) -> dict[str, Any]:
-    """What a reader needs to judge a number: versions, processor, threads, commit."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "threads": device.threads,
-        "accelerator": device.accelerator,
-        "devices": device.devices,
-        "backend": BACKENDS[device.kind] if device.devices > 1 else None,
-        "packages": package_versions(),
-        "commit": commit(),
-    }
-
-
-@cache
-def package_versions() -> dict[str, str]:
-    """Of the libraries that numbers depend on, and of the suite."""
-    versions = {}
-    for package in ("torch", "torchvision", "lightning-fabric", "solo-learn", "numpy", "fgssl-suite"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
-
-
-@cache
-def commit() -> str | None:
-    """The checked-out commit of the suite, marked where files differ from it; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +10,17 @@ import yaml
 
 from methods.args import Args
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
+from suite.data.spec import DataSpec, SaliencyArgs, SaliencySpec
 from suite.errors import UsageError, unknown
-from suite.grid.jobs import Block, DataSpec, FinetuneSpec, ImportSpec, Job, PretrainSpec, ProbeSpec
-from suite.grid.measurements import measurements, saliency_spec
-from suite.grid.recipe import Profile, Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
+from suite.grid.profile import Profile
+from suite.grid.recipe import Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
 from suite.grid.spec import GridSpec, Row
+from suite.jobs.identity import Block, Job
+from suite.kinds.base import MeasuredCell
+from suite.kinds.finetune import FinetuneSpec
+from suite.kinds.imported import ImportSpec
+from suite.kinds.pretrain import PretrainSpec
+from suite.kinds.registry import protocols
 
 STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
 
@@ -72,8 +78,7 @@ class CellJobs:
     stages: tuple[Job, ...]  # what leads to the backbone that is measured
     trials: tuple[Job, ...]  # fine-tuning on a part of the training split, to choose the learning rate
     finetune: Job
-    probe: Job | None
-    tests: tuple[Job, ...] = ()  # of the fine-tuned network: localisation, background
+    protocols: tuple[Job, ...] = ()  # what else measures the cell: probes, localisation, background, ...
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -82,7 +87,7 @@ class CellJobs:
 
     @property
     def _measuring(self) -> tuple[Job, ...]:
-        return (self.finetune, *(() if self.probe is None else (self.probe,)), *self.tests)
+        return (self.finetune, *self.protocols)
 
     @property
     def checkpoint(self) -> dict[str, str] | None:
@@ -240,19 +245,36 @@ def jobs_of(
     )
     trials = held_out_trials(finetune, finetune.train.lr_candidates, name, parents)
     finetune = finetune.model_copy(update={"choose_from": tuple(trial.key for trial in trials)})
-    probe = None
-    if recipe.probe is not None:
-        shared = {name: getattr(finetune, name) for name in ("data", "image_size", "backbone", "seed", "init")}
-        probe = ProbeSpec(probe=recipe.probe, **shared)
     tuned = Job(finetune, f"finetune {name}", (*parents, *trials))
-    return CellJobs(
-        cell,
-        tuple(stages),
-        trials,
-        tuned,
-        None if probe is None else Job(probe, f"probe {name}", parents),
-        tuple(measurements(recipe, finetune, name, (*parents, tuned), detectors, cell.dataset in masked)),
+    saliency, masks = recipe.saliency, None
+    if saliency is not None and cell.dataset in masked:
+        masks = saliency_spec(saliency.model_copy(update={"detector": "masks"}), detectors)
+    measured = MeasuredCell(
+        name=name,
+        data=finetune.data,
+        image_size=finetune.image_size,
+        backbone=finetune.backbone,
+        seed=finetune.seed,
+        eval_resize=finetune.train.eval_resize,
+        pretrained=parent,
+        finetuned=tuned,
+        saliency=None if saliency is None else saliency_spec(saliency, detectors),
+        masks=masks,
     )
+    return CellJobs(cell, tuple(stages), trials, tuned, tuple(_protocol_jobs(recipe, measured)))
+
+
+def _protocol_jobs(recipe: Recipe, cell: MeasuredCell) -> Iterator[Job]:
+    for name, protocol in protocols().items():
+        args = recipe.section(name)
+        if args is not None and (job := protocol.job(args, cell)) is not None:
+            yield job
+
+
+def saliency_spec(args: SaliencyArgs, detectors: Mapping[str, tuple[str, str | None]]) -> SaliencySpec:
+    """The recipe's section with the version of the detector's code and the hash of its weights."""
+    version, weights = detectors[args.detector]
+    return SaliencySpec(**args.model_dump(), version=version, weights_sha256=weights)
 
 
 def held_out_trials(

@@ -5,136 +5,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
 from methods.args import AlignmentArgs, Args, BackboneArgs
 from methods.registry import OBJECTIVES, VIEWS, Entry
-from suite.data.synthetic.spec import SyntheticSpec
+from suite.data.spec import SaliencyArgs
 from suite.errors import UsageError, unknown
-from suite.grid.spec import EXPERIMENTS, Row
+from suite.grid.profile import Profile
+from suite.grid.spec import Row
 from suite.grid.validate import validated
-
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+from suite.jobs.sections import Section
+from suite.kinds.background import BackgroundArgs
+from suite.kinds.finetune import FinetuneArgs
+from suite.kinds.localisation import LocalisationArgs
+from suite.kinds.pretrain import PretrainArgs
+from suite.kinds.probe import ProbeArgs
 
 _MEASURED_WITH_MAPS = ("localisation", "background")  # sections that read saliency maps, whatever a row's views read
-
-
-class Section(BaseModel):
-    """A part of a recipe: immutable, an unknown field is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class OptimizerArgs(Section):
-    """Optimiser of one stage."""
-
-    name: Literal["sgd", "lars"]
-    base_lr: float = Field(gt=0, description="at `reference_batch` images; scaled linearly with the batch size")
-    reference_batch: int = Field(256, ge=1, description="Goyal et al. 2017, arXiv:1706.02677")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float = Field(ge=0)
-    eta: float = Field(0.001, gt=0, description="LARS's trust coefficient (arXiv:1708.03888)")
-
-
-class StageArgs(Section):
-    """Length and optimisation of one stage. Learning rate: linear warm-up, then half a cosine to 0, per step."""
-
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2, description="of the optimiser step, over all devices")
-    warmup_epochs: float = Field(0, ge=0)
-    optimizer: OptimizerArgs
-    precision: Precision = "32-true"
-
-
-class PretrainArgs(StageArgs):
-    """Self-supervised pretraining."""
-
-    collapse_std: float = Field(ge=0, description="final embedding_std below which the result is marked suspicious")
-
-
-class FinetuneArgs(StageArgs):
-    """Supervised fine-tuning of the whole network with a fresh classifier."""
-
-    crop_scale: float = Field(gt=0, le=1, description="smallest area of a training crop")
-    eval_resize: float = Field(ge=1, description="short side before the central crop, over the crop's side")
-    lr_candidates: tuple[float, ...] = Field(
-        (), description="base learning rates to choose from on a held-out part of the training split; none: base_lr"
-    )
-    held_out: float = Field(0.2, gt=0, lt=1, description="share of every class of the training split to choose on")
-
-    @model_validator(mode="after")
-    def _distinct(self) -> FinetuneArgs:
-        if len(self.lr_candidates) == 1 or len(set(self.lr_candidates)) < len(self.lr_candidates):
-            raise ValueError(
-                f"expected lr_candidates to be none or several different rates, found {self.lr_candidates}"
-            )
-        if any(rate <= 0 for rate in self.lr_candidates):
-            raise ValueError(f"expected lr_candidates above 0, found {self.lr_candidates}")
-        return self
-
-
-class KnnArgs(Section):
-    """Weighted nearest neighbours on frozen features (Wu et al. 2018, arXiv:1805.01978, section 3.4)."""
-
-    k: int = Field(ge=1, description="neighbours")
-    temperature: float = Field(gt=0, description="T of the weight exp(cosine / T)")
-
-
-class LinearArgs(Section):
-    """Multinomial logistic regression on frozen features (Kornblith et al. 2019, arXiv:1805.08974, and SimCLR,
-    arXiv:2002.05709, appendix B.8.1)."""
-
-    weakest: float = Field(gt=0, description="L2 penalty to try")
-    strongest: float = Field(gt=0, description="L2 penalty to try")
-    strengths: int = Field(ge=2, description="how many to try, evenly spaced on a logarithmic scale")
-    held_out: float = Field(gt=0, lt=1, description="share of every class of the training split to choose on")
-    iterations: int = Field(ge=1, description="of L-BFGS at most, per strength")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> LinearArgs:
-        if self.weakest >= self.strongest:
-            raise ValueError(f"expected weakest below strongest, found {self.weakest} and {self.strongest}")
-        return self
-
-
-class ProbeArgs(Section):
-    """What is measured on the frozen backbone, beside fine-tuning. Features of central crops, as fine-tuning tests."""
-
-    eval_resize: float = Field(ge=1, description="short side before the central crop, over the crop's side")
-    knn: KnnArgs | None
-    linear: LinearArgs | None
-
-
-class SaliencyArgs(Section):
-    """Which maps views and measurements read, and how a map becomes a box."""
-
-    detector: Literal["u2netp", "spectral", "boxes", "masks"]
-    threshold: float = Field(gt=0, lt=1, description="of the map's range; above it counts as salient")
-    min_side: float = Field(ge=0, lt=1, description="smaller boxes, as a share of the image's side, count as none")
-
-
-class LocalisationArgs(Section):
-    """Where the networks look, measured on the official boxes (Choe et al. 2020, arXiv:2007.04178)."""
-
-    threshold_images: int = Field(
-        ge=1, description="training images, at most, on whose boxes the thresholds of MaxBoxAcc are chosen"
-    )
-    thresholds: int = Field(ge=2, description="how many to try, evenly spaced over a map's range")
-
-
-class BackgroundArgs(Section):
-    """How much the fine-tuned network goes by the background (Xiao et al. 2020, arXiv:2006.09994)."""
-
-    fill: Literal["tile", "mean"] = Field(
-        description="what takes the object's place: the largest strip of background beside its box, repeated; or the "
-        "mean colour outside the box"
-    )
 
 
 class Recipe(Section):
@@ -153,76 +42,16 @@ class Recipe(Section):
     localisation: LocalisationArgs | None = None
     background: BackgroundArgs | None = None
 
+    def section(self, protocol: str) -> Section | None:
+        """The settings of a protocol; None where the recipe does not measure by it."""
+        args: Section | None = getattr(self, protocol, None)
+        return args
+
     @model_validator(mode="after")
     def _maps_named(self) -> Recipe:
         if (self.localisation or self.background) and self.saliency is None:
             raise ValueError("localisation and background read saliency maps: expected a section saliency, found none")
         return self
-
-
-class Profile(Section):
-    """A scale to run a grid at: experiments/profiles/NAME.yaml."""
-
-    name: str
-    note: str = Field(description="completes the sentence 'profile NAME: ...' in captions; empty for paper")
-    seeds: tuple[int, ...] = Field(min_length=1)
-    synthetic: SyntheticSpec | None = Field(None, description="draw the data instead of reading photographs")
-    extends: str | None = Field(
-        None, description="a shipped profile whose recipe fields hold where this one, section by section, has none"
-    )
-    defaults: dict[str, Any] = Field(default_factory=dict)
-    objectives: dict[str, dict[str, Any]] = Field(
-        default_factory=dict,
-        description="per objective: recipe fields laid over the defaults; under `views`, per kind of view, what this "
-        "objective lays over that kind's arguments",
-    )
-    views: dict[str, dict[str, Any]] = Field(default_factory=dict, description="per kind of view: its arguments")
-    stage1: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="per first-stage dataset: recipe fields of that stage"
-    )
-
-    @property
-    def chain(self) -> tuple[Profile, ...]:
-        """The profile it extends, where there is one, and itself; of each section, later ones win.
-
-        Raises:
-            UsageError: no such profile is shipped, or that one extends another.
-        """
-        if self.extends is None:
-            return (self,)
-        if Path(self.extends).suffix:
-            raise UsageError(f"profile '{self.name}': extends takes the name of a shipped profile, not a file.")
-        base = _shipped(self.extends)
-        if base.extends is not None:
-            raise UsageError(
-                f"profile '{self.name}' extends '{base.name}', which extends '{base.extends}': expected a profile that "
-                f"stands on its own. Extend '{base.extends}' and repeat what '{base.name}' changes."
-            )
-        return base, self
-
-
-def load_profile(name_or_file: str) -> Profile:
-    """Read a profile by the name of a shipped one or from a YAML file."""
-    path = profile_path(name_or_file)
-    return validated(Profile, yaml.safe_load(path.read_text("utf-8")), str(path))
-
-
-@cache
-def _shipped(name: str) -> Profile:
-    """A shipped profile, read once."""
-    return load_profile(name)
-
-
-def profile_path(name_or_file: str) -> Path:
-    """The file of a profile. Raises UsageError with the nearest match where there is none."""
-    path = Path(name_or_file)
-    if path.suffix not in {".yaml", ".yml"}:
-        path = EXPERIMENTS / "profiles" / f"{name_or_file}.yaml"
-        if not path.is_file():
-            raise unknown("profile", name_or_file, [p.stem for p in path.parent.glob("*.yaml")])
-    if not path.is_file():
-        raise UsageError(f"profile file {path} does not exist.")
-    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from suite.store.atomic import write_json, write_text
+from suite.atomic import write_json, write_text
 from suite.store.claim import Claim, Holder, held, read_holder
 
 

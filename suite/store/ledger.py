@@ -5,27 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from suite.atomic import write_json, write_text
 from suite.errors import StoreError, UsageError
 from suite.grid.cells import CellJobs
-from suite.grid.jobs import PretrainSpec
-from suite.store.atomic import write_json, write_text
+from suite.store.cells import COLUMNS, _entry, result_lines
 from suite.store.store import Store
-
-COLUMNS = (
-    *("grid", "row", "method", "dataset", "stage1", "stage2", "profile"),  # the cell
-    *("protocol", "seed", "metric", "value", "n", "key"),  # the number
-)
-
-
-# By kind of job, which of its metrics is the top1 of which protocol. A kind that is not here is a protocol itself, and
-# all its metrics go by their own names.
-_PROTOCOLS = {"finetune": {"finetune": "top1"}, "probe": {"knn": "knn_top1", "linear": "linear_top1"}}
 
 
 def record_cells(
@@ -85,27 +75,6 @@ def choose_profile(known: Collection[str], grid: str, profile: str | None, where
     return next(iter(known))
 
 
-def result_lines(store: Store, entries: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
-    """One line per finished cell and metric, in results.csv's columns."""
-    lines = []
-    for entry in entries:
-        cell = {column: str(entry[column]) for column in COLUMNS if column in entry}
-        for kind, key in entry["measured"].items():
-            result = store.result(key)
-            if result is None:
-                continue
-            numbers = (
-                [(protocol, "top1", result.metrics.get(name)) for protocol, name in _PROTOCOLS[kind].items()]
-                if kind in _PROTOCOLS
-                else [(kind, metric, value) for metric, value in result.metrics.items()]
-            )
-            for protocol, metric, value in numbers:
-                if value is not None:
-                    number = {"value": repr(value), "n": str(result.counts["n_test"]), "key": key}
-                    lines.append(cell | {"protocol": protocol, "metric": metric} | number)
-    return lines
-
-
 def write_results(store: Store) -> Path:
     """Rewrite `<runs>/results.csv` from the store."""
     path = store.root / "results.csv"
@@ -139,27 +108,3 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
     return entry["row"], entry["dataset"], entry["seed"]
-
-
-def _entry(item: CellJobs, profile: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    cell, stages = item.cell, [job.spec for job in item.stages]
-    return {
-        "grid": cell.grid,
-        "row": cell.row.name,
-        "method": cell.row.method,
-        "dataset": cell.dataset,
-        "stage1": cell.row.stage1,
-        "stage2": "yes" if cell.row.stage2 else "no",
-        "profile": profile,
-        "seed": cell.seed,
-        "jobs": [job.key for job in item.jobs],
-        "trained_with": sorted({s.saliency.detector for s in stages if isinstance(s, PretrainSpec) and s.saliency}),
-        "roles": {role: job.key for role, job in item.roles.items()},
-        "measured": item.measured,
-        "set": overrides,
-        "recipe": cell.recipe.model_dump(mode="json"),
-        "origins": dict(cell.resolved.origins),
-        "stage1_recipe": cell.stage1 and cell.stage1.recipe.model_dump(mode="json"),
-        "stage1_origins": cell.stage1 and dict(cell.stage1.origins),
-        "stage1_checkpoint": item.checkpoint,
-    }

@@ -20,9 +20,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from suite.atomic import write_json, write_text
 from suite.errors import StoreError
-from suite.grid.jobs import Job, JobSpec, key_of, parse_spec
-from suite.store.atomic import write_json, write_text
+from suite.jobs.identity import Job, JobSpec, key_of
+from suite.kinds.registry import parse_spec
 from suite.store.claim import Claim, held
 
 # The C implementations are ten times as fast, where PyYAML was built with them.

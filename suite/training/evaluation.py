@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.views.geometry import resample
-from suite.data.source import Part, SplitSource, held_out
+from suite.data.decoded.split import Part, SplitSource, held_out
 from suite.training.schedule import generator
 
 

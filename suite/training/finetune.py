@@ -13,16 +13,21 @@ from torch.nn.functional import cross_entropy
 
 from methods.args import PhotometryArgs, RandomResizedCropArgs
 from methods.backbone import Backbone, Classifier
-from methods.distributed import averaged, share, synchronised, world
+from methods.distributed import averaged, share, world
+from methods.sync_batchnorm import synchronised
 from methods.views.batch import normalise, to_unit
 from methods.views.random_resized_crop import RandomResizedCrop
-from suite.data.source import Part, SplitSource
-from suite.grid.jobs import FinetuneSpec
-from suite.training.checkpoint import hand_over, load_weights, save_weights
+from suite.data.decoded.split import Part, SplitSource
+from suite.errors import TrainingError
+from suite.kinds.finetune import FinetuneSpec
+from suite.store.store import Store
 from suite.training.evaluation import centre_crops, percent
+from suite.training.inputs import Inputs
 from suite.training.optimizers import build_optimizer, set_lr
+from suite.training.outcome import Outcome
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
 from suite.training.session import Means, Session, check_finite
+from suite.weights import hand_over, load_weights, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +45,52 @@ def predict(model: torch.nn.Module, images: Tensor, device: torch.device, batch:
     return torch.cat(classes)
 
 
+def run(spec: FinetuneSpec, inputs: Inputs, session: Session) -> Outcome:
+    """Fine-tune from the job's weights; the entry that `suite.kinds.finetune` names.
+
+    Where the spec names trials on held-out images, the learning rate of the best one is used.
+    """
+    if spec.choose_from:
+        spec = with_best_lr(spec, inputs.store)
+    train, test, counts = inputs.train_and_test(spec.held_out)
+    outcome = finetune(spec, train, test, inputs.classes, inputs.backbone(spec.init), session)
+    outcome.counts = counts
+    if spec.choose_from and session.leads:
+        outcome.metrics["base_lr"] = spec.train.optimizer.base_lr
+    return outcome
+
+
+def with_best_lr(spec: FinetuneSpec, store: Store) -> FinetuneSpec:
+    """The spec with the learning rate that was best on the held-out images; of equally good rates, the lowest.
+
+    Raises:
+        TrainingError: a trial is not finished.
+    """
+    scores = []
+    for key in spec.choose_from:
+        trial, result = store.spec(key), store.result(key)
+        if not isinstance(trial, FinetuneSpec) or result is None:
+            raise TrainingError(f"job {key} should have tried a learning rate, but is not finished.")
+        scores.append((-result.metrics["held_out_top1"], trial.train.optimizer.base_lr))
+    worst_first = ", ".join(f"{rate:g}: {-score:.2f}" for score, rate in sorted(scores, reverse=True))
+    best = min(scores)[1]
+    log.info("top-1 on held-out images by base learning rate: %s; chosen %g", worst_first, best)
+    if best in {min(rate for _, rate in scores), max(rate for _, rate in scores)}:
+        log.warning("the chosen learning rate is the lowest or highest candidate; others beyond it may be better")
+    optimizer = spec.train.optimizer.model_copy(update={"base_lr": best})
+    return spec.model_copy(update={"train": spec.train.model_copy(update={"optimizer": optimizer})})
+
+
 def finetune(
     spec: FinetuneSpec, train: SplitSource | Part, test: SplitSource | Part, classes: int, init: Any, session: Session
-) -> dict[str, Any]:
+) -> Outcome:
     """Train, measure once at the end, and leave `checkpoint/model.safetensors` (backbone.*, fc.*).
 
     `test` is read only after the last step: nothing is chosen on it. With `spec.held_out` both sources are parts of
     the training split, the metric is held_out_top1, and no model is left.
 
     Returns:
-        metrics (top1 in percent: 100 x correct / N; the last epoch's training means), suspicious, images, seconds.
+        top1 in percent (100 x correct / N) and the last epoch's training means.
     """
     fabric, args = session.fabric, spec.train
     torch.manual_seed(derived_seed(spec.seed, "init"))
@@ -114,19 +155,19 @@ def finetune(
             )
     seconds = time.monotonic() - began
     if not session.leads:
-        return {}  # process 0 measures, on its own: there is nothing left to agree on
+        return Outcome({}, 0, seconds)  # rank 0 measures alone
 
     top1 = percent(predict(wrapped, centre_crops(test, spec.image_size, args.eval_resize), fabric.device), test.labels)
     if not spec.held_out:
         save_weights(session.folder / "checkpoint" / "model.safetensors", model)
     chance = 100 / classes
     suspicious = [f"top-1 {top1:.2f} is not above chance ({chance:.2f})"] if top1 <= chance else []
-    return {
-        "metrics": {
+    return Outcome(
+        metrics={
             "held_out_top1" if spec.held_out else "top1": top1,
             **{key: line[key] for key in ("loss", "train_top1") if key in line},
         },
-        "suspicious": suspicious,
-        "images": (batches.total - start) * args.batch_size,
-        "seconds": seconds,
-    }
+        images=(batches.total - start) * args.batch_size,
+        seconds=seconds,
+        suspicious=suspicious,
+    )

@@ -1,4 +1,4 @@
-"""Where networks look, measured on the official boxes of test images (measures: `analysis.localisation`).
+"""Where networks look, measured on the official boxes of test images (measures: `methods.measures.localisation`).
 
 cam  Grad-CAM of the fine-tuned network for the image's true class (arXiv:1610.02391)
 act  squared L2 norm of the features at each place of the pretrained backbone's last stage; no label is used
@@ -25,14 +25,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from analysis.cam import grad_cam
-from analysis.localisation import OVERLAPS, Scores, best_thresholds, overlaps
 from methods.backbone import Backbone, Classifier
+from methods.measures.grad_cam import grad_cam
+from methods.measures.localisation import OVERLAPS, Scores, best_thresholds, overlaps
 from methods.views.batch import normalise, to_unit
 from methods.views.geometry import resample
-from suite.data.source import SplitSource
-from suite.grid.jobs import LocalisationSpec
+from suite.data.decoded.split import SplitSource
+from suite.kinds.localisation import LocalisationSpec
+from suite.training.inputs import Inputs
 from suite.training.networks import frozen_backbone, tuned_classifier
+from suite.training.outcome import Outcome
 from suite.training.schedule import derived_seed, generator
 from suite.training.session import Interrupted, Session
 
@@ -52,6 +54,14 @@ class _Batch:
     boxes: Tensor  # float32 [B, 4], official, in pixels of the S x S image
 
 
+def run(spec: LocalisationSpec, inputs: Inputs, session: Session) -> Outcome:
+    """Measure the networks that the job names; the entry that `suite.kinds.localisation` names."""
+    train, test = inputs.split("train", spec.saliency), inputs.split("test", spec.saliency)
+    masks = None if spec.masks is None else inputs.split("test", spec.masks)
+    init, tuned = inputs.backbone(spec.init), inputs.classifier(spec.finetune)
+    return localisation(spec, train, test, masks, inputs.classes, init, tuned, session)
+
+
 def localisation(
     spec: LocalisationSpec,
     train: SplitSource,
@@ -61,7 +71,7 @@ def localisation(
     init: Path | None,
     tuned: Path,
     session: Session,
-) -> dict[str, Any]:
+) -> Outcome:
     """Measure every kind of map on the test images that have an official box.
 
     Args:
@@ -72,7 +82,7 @@ def localisation(
         tuned: weights of the fine-tuned network.
 
     Returns:
-        metrics in percent, such as cam_pointing (none where the dataset has no boxes), counts, images, seconds.
+        Metrics in percent, such as cam_pointing (none where the dataset has no boxes), and the counts of the images.
     """
     began, device = time.monotonic(), session.fabric.device
     model = tuned_classifier(spec, tuned, classes, device)
@@ -82,7 +92,7 @@ def localisation(
     counts = {"n_test": len(known[1]), "n_thresholds": 0}
     if not all(known):
         log.warning("no official boxes: %d training images, %d test images have one", *map(len, known))
-        return {"metrics": {}, "counts": counts, "suspicious": [], "images": 0, "seconds": 0.0}
+        return Outcome({}, images=0, seconds=0.0, counts=counts)
 
     rng = generator(derived_seed(spec.seed, "localisation"))
     drawn = torch.randperm(len(known[0]), generator=rng)[: spec.localisation.threshold_images].sort().values
@@ -104,13 +114,12 @@ def localisation(
         for name, maps in makers.items():
             scores[name].add(maps(batch), batch.boxes, inside)
     metrics = {f"{name}_{m}": value for name, s in scores.items() for m, value in s.percentages().items()}
-    return {
-        "metrics": {name: v for name, v in metrics.items() if not name.endswith("_flat") or name in _NETWORKS_FLAT},
-        "counts": counts | {"n_thresholds": len(chosen_on)},
-        "suspicious": [],
-        "images": 2 * (len(chosen_on) + len(known[1])),
-        "seconds": time.monotonic() - began,
-    }
+    return Outcome(
+        {name: v for name, v in metrics.items() if not name.endswith("_flat") or name in _NETWORKS_FLAT},
+        images=2 * (len(chosen_on) + len(known[1])),
+        seconds=time.monotonic() - began,
+        counts=counts | {"n_thresholds": len(chosen_on)},
+    )
 
 
 def _makers(model: Classifier, backbone: Backbone, detector: str, side: int) -> dict[str, Callable[[_Batch], Tensor]]:

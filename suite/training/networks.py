@@ -4,18 +4,47 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
+from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
-from suite.grid.jobs import LocalisationSpec, ProbeSpec, TunedReader
-from suite.training.checkpoint import hand_over, load_weights
 from suite.training.schedule import derived_seed
+from suite.weights import hand_over, load_weights
 
 log = logging.getLogger(__name__)
 
 
-def frozen_backbone(spec: ProbeSpec | LocalisationSpec, init: Path | None, device: torch.device) -> Backbone:
+class ReadsBackbone(Protocol):
+    """A spec of a job that looks into the pretrained backbone."""
+
+    @property
+    def backbone(self) -> BackboneArgs:
+        """The network."""
+
+    @property
+    def seed(self) -> int:
+        """Of the random initialisation."""
+
+    @property
+    def init(self) -> str | None:
+        """Key of the job that left the weights; None: random initialisation."""
+
+
+class ReadsClassifier(Protocol):
+    """A spec of a job that looks into a fine-tuned network."""
+
+    @property
+    def backbone(self) -> BackboneArgs:
+        """The network below the classifier."""
+
+    @property
+    def finetune(self) -> str:
+        """Key of the job that left the weights."""
+
+
+def frozen_backbone(spec: ReadsBackbone, init: Path | None, device: torch.device) -> Backbone:
     """The pretrained backbone, or the untrained one that fine-tuning would start from; in evaluation mode."""
     torch.manual_seed(derived_seed(spec.seed, "init"))
     backbone = Backbone(spec.backbone)
@@ -26,7 +55,7 @@ def frozen_backbone(spec: ProbeSpec | LocalisationSpec, init: Path | None, devic
     return backbone
 
 
-def tuned_classifier(spec: TunedReader, weights: Path, classes: int, device: torch.device) -> Classifier:
+def tuned_classifier(spec: ReadsClassifier, weights: Path, classes: int, device: torch.device) -> Classifier:
     """The fine-tuned network, in evaluation mode."""
     model = Classifier(Backbone(spec.backbone), classes)
     log.info("classifier from %s: %s", spec.finetune, hand_over(model, load_weights(weights), spec.finetune))

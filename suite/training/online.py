@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from suite.grid.jobs import PretrainSpec
-from suite.grid.recipe import KnnArgs
+from suite.kinds.pretrain import PretrainSpec
+from suite.kinds.probe import KnnArgs
 
 if TYPE_CHECKING:  # the parent of a run describes what to measure, and does not load torch for that
     import torch
     from torch import Tensor
 
     from methods.backbone import Backbone
-    from suite.data.source import Part, SplitSource
+    from suite.data.decoded.split import Part, SplitSource
 
 METRIC = "knn_held_out"  # in metrics.jsonl, percent
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from methods.solo_learn import Lars
-from suite.grid.recipe import OptimizerArgs
+from suite.jobs.sections import OptimizerArgs
 
 
 def build_optimizer(args: OptimizerArgs, module: nn.Module, lr: float) -> Optimizer:

@@ -11,16 +11,21 @@ import torch
 
 from methods.args import AlignmentArgs
 from methods.backbone import Backbone, parameter_count
-from methods.distributed import averaged, synchronised, world
+from methods.distributed import averaged, world
 from methods.objective import Objective
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
+from methods.sync_batchnorm import synchronised
 from methods.views.base import ViewMaker
 from methods.views.batch import ImageSource
-from suite.grid.jobs import Block, PretrainSpec
-from suite.training.checkpoint import hand_over, load_weights, save_weights
+from suite.jobs.identity import Block
+from suite.kinds.pretrain import PretrainSpec
+from suite.training.evaluation import held_out_parts
+from suite.training.inputs import Inputs
 from suite.training.optimizers import build_optimizer, set_lr
+from suite.training.outcome import Outcome
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
 from suite.training.session import Means, Session, check_finite
+from suite.weights import hand_over, load_weights, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +58,19 @@ def _args(entry: Entry, block: Block) -> Any:
     return entry.args(**block.args)
 
 
-def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session: Session) -> dict[str, Any]:
+def run(spec: PretrainSpec, inputs: Inputs, session: Session) -> Outcome:
+    """Pretrain on the training images of the job's dataset; the entry that `suite.kinds.pretrain` names."""
+    counts = {} if spec.saliency is None else {"saliency_fallbacks": inputs.fallbacks(spec.saliency)}
+    whole = inputs.split("train", spec.saliency)
+    if inputs.online is not None and spec.data.name in inputs.online.datasets:
+        session.watch = inputs.online.watch(spec, whole, session.fabric.device)
+    source = held_out_parts(whole, spec.held_out, spec.seed)[0] if spec.held_out else whole
+    outcome = pretrain(spec, source, inputs.backbone(spec.init), session)
+    outcome.counts = {"n_train": len(source), **counts}
+    return outcome
+
+
+def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session: Session) -> Outcome:
     """Train, and leave `checkpoint/backbone.safetensors`.
 
     Args:
@@ -63,7 +80,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
         session: folder, device and reporting.
 
     Returns:
-        metrics (last epoch's means), suspicious (reasons), images (seen in this attempt), seconds (likewise).
+        The last epoch's means, and the images and seconds of this attempt.
     """
     fabric, train = session.fabric, spec.train
     torch.manual_seed(derived_seed(spec.seed, "init"))
@@ -130,9 +147,9 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     suspicious = []
     if line and line.get("embedding_std", 1.0) < train.collapse_std:
         suspicious.append(f"pretraining collapsed: embedding_std {line['embedding_std']:.3f} < {train.collapse_std}")
-    return {
-        "metrics": {name: value for name, value in line.items() if name not in {"epoch", "step", "lr"}},
-        "suspicious": suspicious,
-        "images": (batches.total - start) * train.batch_size,
-        "seconds": time.monotonic() - began,
-    }
+    return Outcome(
+        metrics={name: value for name, value in line.items() if name not in {"epoch", "step", "lr"}},
+        images=(batches.total - start) * train.batch_size,
+        seconds=time.monotonic() - began,
+        suspicious=suspicious,
+    )

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,12 +24,13 @@ from torch.nn.functional import cross_entropy, normalize
 
 from methods.backbone import Backbone
 from methods.views.batch import normalise, to_unit
-from suite.data.source import Part, SplitSource, held_out
+from suite.data.decoded.split import Part, SplitSource, held_out
 from suite.errors import TrainingError
-from suite.grid.jobs import ProbeSpec
-from suite.grid.recipe import KnnArgs, LinearArgs
+from suite.kinds.probe import KnnArgs, LinearArgs, ProbeSpec
 from suite.training.evaluation import centre_crops, percent
+from suite.training.inputs import Inputs
 from suite.training.networks import frozen_backbone
+from suite.training.outcome import Outcome
 from suite.training.schedule import derived_seed, generator
 from suite.training.session import Session
 
@@ -114,6 +114,14 @@ def linear_top1(
     return final.top1(test, test_labels), chosen
 
 
+def run(spec: ProbeSpec, inputs: Inputs, session: Session) -> Outcome:
+    """Measure the backbone that the job names; the entry that `suite.kinds.probe` names."""
+    train, test, counts = inputs.train_and_test(spec.held_out)
+    outcome = probe(spec, train, test, inputs.classes, inputs.backbone(spec.init), session)
+    outcome.counts = counts
+    return outcome
+
+
 def probe(
     spec: ProbeSpec,
     train: SplitSource | Part,
@@ -121,14 +129,14 @@ def probe(
     classes: int,
     init: Path | None,
     session: Session,
-) -> dict[str, Any]:
+) -> Outcome:
     """Measure a frozen backbone. Nothing is trained but the linear classifier, and nothing is saved.
 
     With `spec.held_out` both sources are parts of the training split.
 
     Returns:
-        metrics (knn_top1, linear_top1 in percent, the names beginning with held_out_ where it is not the test split
-        that is measured on; linear_strength), suspicious, images, seconds.
+        knn_top1 and linear_top1 in percent, with the prefix held_out_ where held-out training images are measured;
+        linear_strength.
 
     Raises:
         TrainingError: features that are not finite.
@@ -150,5 +158,4 @@ def probe(
         seed = derived_seed(spec.seed, "probe")
         top1, strength = linear_top1(found[0], labels[0], found[1], labels[1], classes, args.linear, seed)
         metrics |= {f"{on}linear_top1": top1, "linear_strength": strength}
-    seconds = time.monotonic() - began
-    return {"metrics": metrics, "suspicious": [], "images": len(train) + len(test), "seconds": seconds}
+    return Outcome(metrics, images=len(train) + len(test), seconds=time.monotonic() - began)

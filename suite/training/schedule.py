@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from suite.grid.recipe import OptimizerArgs
+from suite.jobs.sections import OptimizerArgs
 
 
 def effective_lr(optimizer: OptimizerArgs, batch_size: int) -> float:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from methods.backbone import Backbone
 from methods.distributed import agreed
+from suite.atomic import append_line, write_text
 from suite.errors import TrainingError
-from suite.store.atomic import append_line, write_text
 from suite.training.checkpoint import load_state, save_state
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ import yaml
 
 from methods.registry import OBJECTIVES, VIEWS
 from suite.grid.cells import STAGE1, Cell
-from suite.grid.recipe import Profile, Resolved, applies, first_stage
+from suite.grid.profile import Profile
+from suite.grid.recipe import Resolved, applies, first_stage
 from suite.grid.spec import Row
 from suite.tuning.space import Value, current_values
 

@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict
 
 from suite.errors import UsageError
 from suite.grid.cells import Selection
-from suite.grid.recipe import Profile, profile_path
+from suite.grid.profile import Profile, profile_path
 from suite.grid.spec import GridSpec
 from suite.grid.validate import validated
+from suite.planning.plan import Plan, refuse_missing
 from suite.training.online import OnlineKnn
 from suite.tuning.profile import edited, edits, renamed
 from suite.tuning.space import Parameter, current_values, parse_space
 from suite.tuning.study import Pruner, Sampler
 from suite.tuning.trial import METRICS, Objective, PretrainOn, TrialJobs, trial_cells, trial_jobs
-from suite.workspace import Plan, refuse_missing
 
 
 class Request(BaseModel):

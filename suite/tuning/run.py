@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.data.prepare import prepare
-from suite.execute.announce import LiveTable, PlainLines, PreparationLines
+from suite.atomic import write_json, write_text
+from suite.execute.display import LiveTable, PlainLines
 from suite.execute.engine import Options, Summary
 from suite.execute.imports import import_checkpoints
-from suite.execute.local import LocalExecutor
-from suite.execute.mirroring import BackgroundMirror
+from suite.execute.local.executor import LocalExecutor
+from suite.execute.mlflow_process import BackgroundMirror
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
 from suite.execute.run import checkpoint_minutes
-from suite.execute.worker import Device, Places
-from suite.grid.jobs import Job
+from suite.jobs.identity import Job
+from suite.progress import PreparationLines
 from suite.store.active import Presence
-from suite.store.atomic import write_json, write_text
-from suite.tracking import tracking_uri
+from suite.tracking.mirror import tracking_uri
 from suite.tuning.request import Tuning
 from suite.tuning.study import TuningStudy, opened
 from suite.tuning.tuner import Tuner

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
+from suite.atomic import write_json
 from suite.errors import UsageError
-from suite.store.atomic import write_json
 from suite.tuning.space import Parameter, Value, grid_points
 
 if TYPE_CHECKING:

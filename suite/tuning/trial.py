@@ -10,11 +10,14 @@ from typing import Any, Literal, cast
 
 from suite.errors import UsageError
 from suite.grid.cells import STAGE1, Cell, CellJobs, Selection, cells, held_out_trials
-from suite.grid.jobs import FinetuneSpec, Job, PretrainSpec, ProbeSpec
 from suite.grid.spec import GridSpec
+from suite.jobs.identity import Job
+from suite.kinds.finetune import FinetuneSpec
+from suite.kinds.pretrain import PretrainSpec
+from suite.kinds.probe import ProbeSpec
+from suite.planning.plan import Plan
 from suite.store.store import Store
 from suite.training.online import METRIC
-from suite.workspace import Plan
 
 Objective = Literal["finetune", "linear", "knn"]
 PretrainOn = Literal["all", "rest"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.errors import SuiteError
 from suite.execute.engine import Listener
-from suite.grid.jobs import Job
+from suite.jobs.identity import Job
 from suite.store.store import Store
 from suite.tuning.study import TuningStudy
 from suite.tuning.trial import TrialJobs

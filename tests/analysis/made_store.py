@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from suite.data.prepare import DETECTOR_IDENTITIES
+from suite.data.saliency.detectors import DETECTOR_IDENTITIES
 from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
-from suite.grid.jobs import FinetuneSpec, Job, ProbeSpec
-from suite.grid.recipe import load_profile
+from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
+from suite.jobs.identity import Job
+from suite.kinds.finetune import FinetuneSpec
+from suite.kinds.probe import ProbeSpec
 from suite.store.ledger import record_cells
 from suite.store.store import Failure, Result, Store
 

@@ -10,16 +10,17 @@ import torch
 
 from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
-from suite.data.images import build_store
-from suite.data.prepare import fingerprints
+from suite.data.decoded.images import build_store
 from suite.grid.cells import Selection
-from suite.grid.jobs import FinetuneSpec, Job
-from suite.grid.recipe import load_profile
+from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
+from suite.jobs.identity import Job
+from suite.kinds.finetune import FinetuneSpec
+from suite.planning.plan import data_facts, fingerprints, make_plan
 from suite.store.ledger import record_cells, write_results
 from suite.store.store import Failure, Result, sha256
-from suite.training.checkpoint import save_weights
-from suite.workspace import Workspace, data_facts, make_plan
+from suite.weights import save_weights
+from suite.workspace import Workspace
 
 ENVIRONMENT = {"python": "3.11", "packages": {"torch": "2.14.1"}, "commit": "abcdef123456"}
 Fate = Callable[[Job], str]  # "done", "failed", "new", "suspicious"

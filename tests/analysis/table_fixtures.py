@@ -1,6 +1,6 @@
 """A grid of two datasets and results made up by hand, small enough to check every number on paper."""
 
-from analysis.results import ResultLine
+from analysis.cells.results import ResultLine
 from suite.grid.spec import GridSpec
 
 GRID = GridSpec.model_validate(

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis.cam import grad_cam
-from analysis.cam_options import KINDS, CamOptions
+from analysis.cam.options import CamOptions
 from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
+from methods.measures.cam_kinds import KINDS
+from methods.measures.grad_cam import grad_cam
 from suite.errors import UsageError
 
 

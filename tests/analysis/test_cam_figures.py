@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.cam_images import finetune_spec, photographs, refuse_unknown
-from analysis.cam_options import CamOptions
-from analysis.cam_sheet import StageMaps, networks_figure, stages_figure
-from analysis.cam_stages import stage_cells, write_panels
-from analysis.figures import CamColumn, density
+from analysis.cam.images import finetune_spec, photographs, refuse_unknown
+from analysis.cam.layout import StageMaps, networks_figure, stages_figure
+from analysis.cam.options import CamOptions
+from analysis.cam.stages import stage_cells, write_panels
+from analysis.figures.style import CamColumn, density
 from suite.errors import UsageError
-from suite.grid.jobs import Job
+from suite.jobs.identity import Job
 from suite.store.ledger import read_cells
 from suite.workspace import Workspace
 

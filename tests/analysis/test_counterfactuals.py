@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.counterfactuals import KINDS, Counterfactuals, Kind, cover, mean_box, tile_box
+from methods.measures.counterfactuals import KINDS, Counterfactuals, Kind, cover, mean_box, tile_box
 
 
 class Drawn:

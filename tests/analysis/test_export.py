@@ -12,13 +12,13 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from analysis.export import export_cell, find_cell
+from analysis.export.export import export_cell, find_cell
 from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
 from suite.errors import StoreError, UsageError
 from suite.grid.cells import CellJobs, Selection
 from suite.store.store import Store, sha256
-from suite.training.checkpoint import save_weights
+from suite.weights import save_weights
 from suite.workspace import Workspace
 
 from .made_store import fill

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analysis.figures import CamColumn, cam_figure, contact_sheet, density, save
+from analysis.figures.style import CamColumn, cam_figure, contact_sheet, density, save
 from suite.data.record import Box
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from analysis.report import write_report
 from suite.errors import StoreError, UsageError
 from suite.grid.cells import Cell, Selection
 from suite.store.store import Store
-from suite.tracking import Mirror
-from suite.tracking_read import mirrored
+from suite.tracking.mirror import Mirror
+from suite.tracking.restore import mirrored
 from suite.workspace import Workspace
 
 from .made_store import fill, made_up

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.latex import escape, to_latex
-from analysis.tables import Table, accuracy_table
-from suite.grid.spec import load_grid, printed_deltas, published_numbers
+from analysis.cells.published import printed_deltas, published_numbers
+from analysis.tables.accuracy import Table, accuracy_table
+from analysis.tables.latex import escape, to_latex
+from suite.grid.spec import load_grid
 
 from .table_fixtures import GRID, PUBLISHED, RESULTS, line
 

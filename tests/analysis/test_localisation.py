@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from analysis.localisation import (
+from methods.measures.localisation import (
     OVERLAPS,
     PixelPrecision,
     Scores,

@@ -13,14 +13,14 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-import analysis.localisation_figure as figure_module
-from analysis.background_table import background_table
-from analysis.localisation_figure import localisation_figure
-from analysis.localisation_table import localisation_table
-from analysis.metric_table import MetricTable, Number
-from analysis.metric_text import to_csv, to_latex, to_text, write_metric_table
-from analysis.probe_table import probe_table
-from analysis.results import ResultLine
+import analysis.figures.localisation as figure_module
+from analysis.cells.results import ResultLine
+from analysis.figures.localisation import localisation_figure
+from analysis.tables.background import background_table
+from analysis.tables.localisation import localisation_table
+from analysis.tables.metrics import MetricTable, Number
+from analysis.tables.metrics_text import to_csv, to_latex, to_text, write_metric_table
+from analysis.tables.probe import probe_table
 from suite.errors import UsageError
 from suite.grid.cells import Selection
 from suite.grid.spec import load_grid
@@ -82,7 +82,7 @@ EXCHANGES = [
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     root = tmp_path_factory.mktemp("store")
     (planned, *_) = fill(root, "paper_table1", SELECTION, suspicious={"random/cub/0": "collapsed"})
-    assert planned.tests  # the small profile measures by default
+    assert planned.protocols  # the small profile measures by default
     return Store(root)
 
 

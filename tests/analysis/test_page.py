@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
-from analysis.page import TEMPLATES, Page, PageCell, PageRow, PageTable, Section, render
-from analysis.page_build import report_page
-from analysis.page_curves import MOST_POINTS, Curve, chart, curve
+from analysis.page.build import report_page
+from analysis.page.curves import MOST_POINTS, Curve, chart, curve
+from analysis.page.model import TEMPLATES, Page, PageCell, PageRow, PageTable, Section, render
 from analysis.report import Written, write_overview, write_report
-from suite.grid.jobs import Job
+from suite.jobs.identity import Job
 from suite.workspace import Workspace
 
 from .stores import made_up_store

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from analysis.page import CellDetail, JobDetail, Page, PageCell, PageRow, PageTable, Section, SeedLine, Setting, render
+from analysis.page.model import (
+    CellDetail,
+    JobDetail,
+    Page,
+    PageCell,
+    PageRow,
+    PageTable,
+    Section,
+    SeedLine,
+    Setting,
+    render,
+)
 
 from .test_page import HOSTILE
 

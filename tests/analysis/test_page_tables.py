@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from analysis.latex import to_latex
-from analysis.metric_table import Block, Column, Line, MetricTable, Number
-from analysis.page_tables import metric_page_table, page_table
-from analysis.table_text import to_csv
-from analysis.tables import PUBLISHED as PUBLISHED_HEADING
-from analysis.tables import accuracy_table
+from analysis.page.tables import metric_page_table, page_table
+from analysis.tables.accuracy import PUBLISHED as PUBLISHED_HEADING
+from analysis.tables.accuracy import accuracy_table
+from analysis.tables.latex import to_latex
+from analysis.tables.metrics import Block, Column, Line, MetricTable, Number
+from analysis.tables.text import to_csv
 
 from .table_fixtures import GRID, PUBLISHED, RESULTS
 

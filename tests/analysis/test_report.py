@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.cam_options import CamOptions
+from analysis.cam.options import CamOptions
 from analysis.report import grids_run, write_report
 from suite.errors import UsageError
 from suite.grid.cells import Cell, Selection

@@ -10,11 +10,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-import analysis.scale_figure as module
-from analysis.results import ResultLine
-from analysis.scale_figure import scale_figure, series
-from analysis.tables import Table, accuracy_table
-from suite.grid.spec import load_grid, published_numbers
+import analysis.figures.sweep as module
+from analysis.cells.published import published_numbers
+from analysis.cells.results import ResultLine
+from analysis.figures.sweep import scale_figure, series
+from analysis.tables.accuracy import Table, accuracy_table
+from suite.grid.spec import load_grid
 
 GRID = load_grid("ss_scale")
 

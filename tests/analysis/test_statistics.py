@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.significance import Comparison, compare, out_of_reach
-from analysis.statistics import blocks_of, holm, paired_t_test, sign_flip_test, t_interval
+from analysis.statistics.comparisons import Comparison, compare, out_of_reach
+from analysis.statistics.tests import blocks_of, holm, paired_t_test, sign_flip_test, t_interval
 
 
 def test_t_interval_of_three_runs() -> None:

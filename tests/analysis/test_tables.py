@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.results import ResultLine, read_results
-from analysis.table_text import to_csv, to_text
-from analysis.tables import Cell, Table, accuracy_table
+from analysis.cells.results import ResultLine, read_results
+from analysis.tables.accuracy import Cell, Table, accuracy_table
+from analysis.tables.text import to_csv, to_text
 from suite.errors import UsageError
 
 from .table_fixtures import GRID, PUBLISHED, RESULTS, line
@@ -191,7 +191,7 @@ def test_text_shows_both_blocks_and_escapes_markup() -> None:
 
 def test_tables_need_neither_torch_nor_matplotlib_nor_pandas() -> None:
     program = (
-        "import sys, analysis.latex, analysis.table_text\n"
+        "import sys, analysis.tables.latex, analysis.tables.text\n"
         "sys.exit(' '.join({'torch', 'matplotlib', 'pandas'} & set(sys.modules)) or None)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

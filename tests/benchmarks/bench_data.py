@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 from suite.cores import cores
-from suite.data.find import load_dataset
-from suite.data.images import build_store
+from suite.data.datasets.load import load_dataset
+from suite.data.decoded.images import build_store
 from suite.data.record import Dataset
 from suite.data.verify import verify
 from suite.progress import preparation

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from suite.cli.select import Chosen
-from suite.forecast import Forecast
 from suite.grid.cells import CellJobs
-from suite.grid.costs import Machine
+from suite.planning.costs import Machine
+from suite.planning.forecast import Forecast
 
 GRIDS = ("paper_table1", "paper_table2", "paper_table3")
 

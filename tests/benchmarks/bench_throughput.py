@@ -21,9 +21,9 @@ from lightning_fabric import Fabric
 
 from methods.views.base import ViewMaker
 from suite.grid.cells import Selection, cells, jobs_of
-from suite.grid.jobs import PretrainSpec
-from suite.grid.recipe import load_profile
+from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
+from suite.kinds.pretrain import PretrainSpec
 from suite.training.pretrain import build_objective, build_views, pretrain
 from suite.training.schedule import generator
 from suite.training.session import Session

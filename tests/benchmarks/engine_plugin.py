@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from suite.execute import worker
-from suite.grid.jobs import Job
+from suite.jobs.identity import Job
 from suite.store.store import Result
 
 

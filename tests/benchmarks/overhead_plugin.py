@@ -41,6 +41,5 @@ def _job(run: Callable[..., Any]) -> Callable[..., Any]:
     return timed
 
 
-worker._dispatch = _training(worker._dispatch)
-worker.measure = _training(worker.measure)
+worker._run_loop = _training(worker._run_loop)
 worker._claim_and_run = _job(worker._claim_and_run)

@@ -12,7 +12,7 @@ import torch
 from methods.args import BackboneArgs
 from methods.backbone import Backbone
 from suite.cli import main
-from suite.grid.jobs import ImportSpec
+from suite.kinds.imported import ImportSpec
 from suite.store.store import Store
 
 GRID = ["--grid", "paper_table2", "--method", "byol", "--dataset", "cub"]

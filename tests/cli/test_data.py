@@ -39,8 +39,8 @@ def test_list_verify_pack(drawn: Path, tmp_path: Path) -> None:
     output = run("data", "verify", "--data", str(drawn), "--runs", str(runs))
     assert [line.split(":")[0] for line in output.splitlines()] == ["CUB synthetic", "Cars synthetic", "COCO synthetic"]
     run("data", "saliency", "cub", "--detector", "boxes", "--split", "train", "--data", str(drawn), "--runs", str(runs))
-    from suite.data.find import fingerprint, load_dataset
-    from suite.data.images import build_store
+    from suite.data.datasets.load import fingerprint, load_dataset
+    from suite.data.decoded.images import build_store
 
     dataset = load_dataset("cub", drawn)
     store = build_store(dataset, fingerprint(dataset, runs / "cache"), 32, runs / "cache")

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.data import aircraft, cub, nabirds
-from suite.data.find import fingerprint, load_dataset
-from suite.data.lists import Entry, assemble
+from suite.data.datasets import aircraft, cub, nabirds
+from suite.data.datasets.annotations import Entry, assemble
+from suite.data.datasets.load import fingerprint, load_dataset
 from suite.data.record import Box, Dataset
 from suite.errors import DataError, UsageError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.data.download import obtain_file
+from suite.data.download.checkpoint import obtain_file
 from suite.errors import DataError, UsageError
 
 CONTENT = bytes(range(256)) * 400

@@ -12,12 +12,12 @@ from typing import ClassVar
 
 import pytest
 
-from suite.data import fetch as module
 from suite.data.catalogue import DATASETS
-from suite.data.fetch import fetch
-from suite.data.find import load_dataset
-from suite.data.manifest import Archive, Sources, manifest
-from suite.data.transfer import download
+from suite.data.datasets.load import load_dataset
+from suite.data.download import fetch as module
+from suite.data.download.fetch import fetch
+from suite.data.download.http import download
+from suite.data.download.manifest import Archive, Sources, manifest
 from suite.errors import DataError, UsageError
 
 from .archives import pack_folder

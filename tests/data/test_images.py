@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from suite.data.catalogue import DATASETS
-from suite.data.detectors import DETECTORS, make_detector
-from suite.data.find import fingerprint, load_dataset
-from suite.data.images import build_store, parallel, resized_shape, store_folder
-from suite.data.maps import build_maps
+from suite.data.datasets.load import fingerprint, load_dataset
+from suite.data.decoded.images import build_store, parallel, resized_shape, store_folder
+from suite.data.decoded.saliency import build_maps
+from suite.data.decoded.split import SplitSource
 from suite.data.record import Box, Dataset, Record
-from suite.data.saliency import compute_saliency
-from suite.data.source import SplitSource
+from suite.data.saliency.detectors import DETECTORS, make_detector
+from suite.data.saliency.maps import compute_saliency
+from suite.data.spec import SaliencySpec
 from suite.errors import DataError
-from suite.grid.jobs import SaliencySpec
 
 MASKS = SaliencySpec(
     detector="masks", threshold=0.3, min_side=0.05, version=DETECTORS["masks"].version, weights_sha256=None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.data.find import load_dataset
+from suite.data.datasets.load import load_dataset
 from suite.data.pack import Choice, pack
 from suite.data.synthetic.spec import Counts, SyntheticSpec
 from suite.data.synthetic.write import write_synthetic

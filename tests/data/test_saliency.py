@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from suite.data import u2netp
-from suite.data.detectors import DETECTORS, Spectral, make_detector
-from suite.data.find import load_dataset
-from suite.data.geometry import overlap, salient_box
+from suite.data.datasets.load import load_dataset
 from suite.data.record import Box
-from suite.data.saliency import SaliencyMaps, box_quality, compute_saliency
+from suite.data.saliency import u2netp
+from suite.data.saliency.box import overlap, salient_box
+from suite.data.saliency.detectors import DETECTORS, Spectral, make_detector
+from suite.data.saliency.maps import SaliencyMaps, box_quality, compute_saliency
 from suite.errors import DataError, UsageError
 
 

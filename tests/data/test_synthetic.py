@@ -19,13 +19,14 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from methods.backbone import Backbone, Classifier
-from suite.data.find import load_dataset
+from suite.data.datasets.load import load_dataset
 from suite.data.record import Dataset, Record
 from suite.data.synthetic import MANIFEST, SET_NAMES, Counts, SyntheticSpec, write, write_synthetic
 from suite.data.synthetic.parts import classes
 from suite.data.synthetic.scene import KINDS, draw_single, tight_box
 from suite.errors import DataError
-from suite.grid.recipe import load_profile, resolve
+from suite.grid.profile import load_profile
+from suite.grid.recipe import resolve
 from suite.grid.spec import load_grid
 
 FEW = Counts(classes=3, train=4, test=2)

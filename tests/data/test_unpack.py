@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.data.unpack import Limits, unpack
+from suite.data.download.unpack import Limits, unpack
 from suite.errors import DataError
 
 from .archives import SYMLINK, lying_tar, lying_zip, tar_of, zip_of

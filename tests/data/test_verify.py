@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from suite.data import aircraft, cars, cub, nabirds
 from suite.data import verify as module
-from suite.data.find import fingerprint, load_dataset
-from suite.data.manifest import manifest
+from suite.data.datasets import aircraft, cars, cub, nabirds
+from suite.data.datasets.load import fingerprint, load_dataset
+from suite.data.download.manifest import manifest
 from suite.data.verify import verified, verify
 from suite.errors import DataError
 
@@ -40,7 +40,7 @@ def test_a_sound_dataset_is_read_once(name: str, layouts, tmp_path: Path, monkey
     assert not first.findings
     assert heard[-1] == (f"verify {name}", first.images, first.images)
     monkeypatch.setattr(module, "_look", None)  # from here on no image may be read
-    monkeypatch.setattr("suite.data.fingerprint.file_hash", None)
+    monkeypatch.setattr("suite.data.datasets.fingerprint.file_hash", None)
     assert fingerprint(dataset, tmp_path) == first.fingerprint
     second = verify(name, layouts.root, tmp_path, quiet)
     assert second.cached

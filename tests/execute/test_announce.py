@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from suite.execute.announce import LiveTable, PlainLines, Progress
-from suite.grid.jobs import Job, parse_spec
+from suite.execute.display import LiveTable, PlainLines, Progress
+from suite.jobs.identity import Job
+from suite.kinds.registry import parse_spec
 
 
 def job(kind: str = "finetune") -> Job:

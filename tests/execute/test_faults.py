@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 
 from suite.cli import app
 from suite.cli.select import Chosen
-from suite.data.prepare import prepare
 from suite.errors import StoreError, SuiteError
-from suite.execute.worker import Device, Places, run_job
-from suite.grid.jobs import Job
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
+from suite.execute.worker import run_job
+from suite.jobs.identity import Job
+from suite.planning.plan import Plan, data_facts
 from suite.store.ledger import read_cells, record_cells
 from suite.store.store import Failure, Store
-from suite.workspace import Plan, data_facts
 
 SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
 

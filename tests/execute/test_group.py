@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from suite.errors import UsageError
-from suite.execute.group import Group
-from suite.execute.local import LocalExecutor
-from suite.execute.machine import machine
-from suite.execute.worker import Device, Places
+from suite.execute.ddp.group import Group
+from suite.execute.local.executor import LocalExecutor
+from suite.execute.local.machine import machine
+from suite.execute.places import Device, Places
 
 TASK = {
     "SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "1234567",
@@ -56,7 +56,7 @@ def test_more_devices_than_gpus_is_an_error() -> None:
 
 def test_threads_are_those_of_the_machine_for_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("suite.execute.machine.cores", lambda: 16)
+    monkeypatch.setattr("suite.execute.local.machine.cores", lambda: 16)
     for workers, devices, expected, threads in ((None, 1, 4, 4), (None, 2, 2, 4), (2, 3, 2, 2), (None, 40, 1, 1)):
         run = executor(workers, devices)
         assert (run.workers, run.device.threads) == (expected, threads)

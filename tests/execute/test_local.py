@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from suite.cli.select import Chosen
-from suite.data.prepare import prepare
 from suite.execute.engine import Options, Summary
-from suite.execute.local import LocalExecutor
-from suite.execute.machine import gpu_count
-from suite.execute.worker import Device, Places
-from suite.grid.jobs import Job
+from suite.execute.local.executor import LocalExecutor
+from suite.execute.local.machine import gpu_count
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
+from suite.jobs.identity import Job
+from suite.planning.plan import Plan
 from suite.store.store import Store
-from suite.workspace import Plan
 
 
 class Watch:

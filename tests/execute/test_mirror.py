@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 
 from suite.store.ledger import read_cells
 from suite.store.store import Store
-from suite.tracking import Mirror
+from suite.tracking.mirror import Mirror
 
 SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from suite.grid.changes import changes
-from suite.grid.jobs import JobSpec, parse_spec
+from suite.jobs.changes import changes
+from suite.kinds.registry import JobSpec, parse_spec
 
 
 def spec(**updates: Any) -> JobSpec:

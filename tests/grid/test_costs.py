@@ -8,20 +8,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from methods.args import BackboneArgs
 from methods.backbone import Backbone, parameter_count
-from suite.grid.costs import (
+from methods.backbone_cost import resnet
+from suite.jobs.identity import Job
+from suite.jobs.order import Ready, longest_paths
+from suite.kinds.base import Size
+from suite.kinds.finetune import FinetuneSpec
+from suite.kinds.registry import kind_of, parse_spec
+from suite.planning.costs import (
     Costs,
     Machine,
-    Size,
     Speed,
-    images_of,
-    likeness,
-    multiply_adds_of,
     rates,
-    resnet,
+    throughput_key,
     wall_clock,
 )
-from suite.grid.jobs import FinetuneSpec, Job, parse_spec
-from suite.grid.order import Ready, longest_paths
 
 CPU = Machine("cpu", workers=2)
 SIZES = {"cub": Size(train=100, test=50, classes=3)}
@@ -56,20 +56,20 @@ def test_multiply_adds_and_parameters_are_torchs(arch: str, stem: str, width: in
 
 
 def test_images_are_those_of_the_training_loop() -> None:
-    assert images_of(finetune(), SIZES["cub"]) == 3 * 30 * 4  # the incomplete batch is left out
-    assert images_of(finetune(held_out=0.2), SIZES["cub"]) == 2 * 30 * 4
+    assert kind_of(finetune()).images(finetune(), SIZES["cub"]) == 3 * 30 * 4  # the incomplete batch is left out
+    assert kind_of(finetune()).images(finetune(held_out=0.2), SIZES["cub"]) == 2 * 30 * 4
 
 
 def test_the_best_known_speed_is_used() -> None:
     spec, other = finetune(), finetune().model_copy(update={"image_size": 96})
     assert Costs([], CPU, SIZES).estimate(spec).source == "assumed"
-    alike = Speed(likeness(spec), "cpu", 36.0, multiply_adds_of(spec))
+    alike = Speed(throughput_key(spec), "cpu", 36.0, kind_of(spec).macs(spec))
     estimate = Costs([alike], CPU, SIZES).estimate(spec)
     assert estimate.source == "measured"
     overhead = estimate.seconds - 360 / 36.0
     calibrated = Costs([alike], CPU, SIZES).estimate(other)
     assert calibrated.source == "calibrated"
-    factor = multiply_adds_of(other) / multiply_adds_of(spec)
+    factor = kind_of(other).macs(other) / kind_of(spec).macs(spec)
     assert calibrated.seconds == pytest.approx(overhead + 10 * factor)
     assert Costs([alike], Machine("cuda", 1), SIZES).estimate(spec).source == "assumed"  # another device
 
@@ -82,7 +82,7 @@ def test_several_devices_share_what_has_epochs() -> None:
     assert pair.devices_for(spec) == 2
     assert pair.devices_for(parse_spec({**PROBE, "data": spec.data.model_dump(), "backbone": spec.backbone})) == 1
     alone, together = (
-        Speed(likeness(spec), "cpu", speed, multiply_adds_of(spec), n) for n, speed in ((1, 40), (2, 72))
+        Speed(throughput_key(spec), "cpu", speed, kind_of(spec).macs(spec), n) for n, speed in ((1, 40), (2, 72))
     )
     measured = Costs([alone, together], pair, SIZES).estimate(spec)
     assert (measured.source, measured.seconds) == ("measured", pytest.approx(rates().overhead_seconds + 360 / 72))

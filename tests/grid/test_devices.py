@@ -8,8 +8,8 @@ import pytest
 
 from suite.cli.select import Chosen
 from suite.errors import UsageError
-from suite.grid.devices import refuse_uneven
-from suite.grid.jobs import Job
+from suite.jobs.identity import Job
+from suite.planning.devices import refuse_uneven
 
 
 def jobs(root: Path, methods: list[str]) -> list[Job]:

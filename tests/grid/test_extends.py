@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from suite.errors import UsageError
-from suite.grid.recipe import Profile, load_profile, resolve
+from suite.grid.profile import Profile, load_profile
+from suite.grid.recipe import resolve
 from suite.grid.spec import load_grid
 
 ROWS = load_grid("paper_table1")

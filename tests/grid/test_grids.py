@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis.cells.published import published_numbers
 from suite.errors import UsageError
 from suite.grid.cells import Selection, cells
-from suite.grid.recipe import load_profile
-from suite.grid.spec import EXPERIMENTS, load_grid, published_numbers
+from suite.grid.profile import load_profile
+from suite.grid.spec import EXPERIMENTS, load_grid
 
 GRIDS = sorted(path.stem for path in (EXPERIMENTS / "grids").glob("*.yaml"))
 PUBLISHED = [name for name in GRIDS if load_grid(name).published is not None]  # the small-scale study is ours

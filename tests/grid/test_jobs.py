@@ -11,19 +11,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.cells.published import published_numbers
 from suite.errors import UsageError
 from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of, parse_overrides
-from suite.grid.jobs import (
-    BackgroundSpec,
-    FinetuneSpec,
-    LocalisationSpec,
-    PretrainSpec,
-    ProbeSpec,
-    content_key,
-    parse_spec,
-)
-from suite.grid.recipe import Profile, Row, load_profile, resolve
-from suite.grid.spec import EXPERIMENTS, GridSpec, load_grid, published_numbers
+from suite.grid.profile import Profile, load_profile
+from suite.grid.recipe import Row, resolve
+from suite.grid.spec import EXPERIMENTS, GridSpec, load_grid
+from suite.jobs.identity import content_key
+from suite.kinds.background import BackgroundSpec
+from suite.kinds.finetune import FinetuneSpec
+from suite.kinds.localisation import LocalisationSpec
+from suite.kinds.pretrain import PretrainSpec
+from suite.kinds.probe import ProbeSpec
+from suite.kinds.registry import parse_spec
 
 GRID = load_grid("paper_table1")
 DEMO = load_profile("demo")

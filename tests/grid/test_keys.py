@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from suite.cli.select import Chosen
 from suite.errors import UsageError
 from suite.grid.cells import Selection, cells, jobs_of, parse_overrides
-from suite.grid.jobs import Job, content_key, key_of, parse_spec
-from suite.grid.recipe import Profile, field_paths, load_profile
+from suite.grid.profile import Profile, load_profile
+from suite.grid.recipe import field_paths
 from suite.grid.spec import EXPERIMENTS, load_grid
+from suite.jobs.identity import Job, content_key, key_of
+from suite.kinds.registry import parse_spec
 
 DETECTORS = {"masks": ("1", None), "u2netp": ("1", "w")}
 ROWS = ("random", "byol_cvsa", "moco_v2", "looc", "insloc", "rel_loc")

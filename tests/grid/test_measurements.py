@@ -6,12 +6,17 @@ import pytest
 
 from suite.errors import UsageError
 from suite.grid.cells import CellJobs, Selection, cells, jobs_of, parse_overrides
-from suite.grid.changes import changes
-from suite.grid.costs import Costs, Machine, Size, images_of, likeness
-from suite.grid.jobs import BackgroundSpec, Job, LocalisationSpec, PretrainSpec, parse_spec
-from suite.grid.recipe import Profile, load_profile
+from suite.grid.profile import Profile, load_profile
 from suite.grid.spec import load_grid
-from suite.store.ledger import _entry  # what a recorded cell says of itself
+from suite.jobs.changes import changes
+from suite.jobs.identity import Job
+from suite.kinds.background import BackgroundSpec
+from suite.kinds.base import Size
+from suite.kinds.localisation import LocalisationSpec
+from suite.kinds.pretrain import PretrainSpec
+from suite.kinds.registry import kind_of, parse_spec
+from suite.planning.costs import Costs, Machine, throughput_key
+from suite.store.cells import _entry
 
 GRID, DEMO = load_grid("paper_table1"), load_profile("demo")
 DETECTORS = {"masks": ("1", None), "spectral": ("1", None)}
@@ -21,6 +26,11 @@ def planned(row: str, *overrides: str, masked: bool = True, profile: Profile = D
     selection = Selection(datasets=("cub",), methods=(row,), overrides=parse_overrides(overrides))
     (cell,) = cells(GRID, profile, selection)
     return jobs_of(cell, {"cub": "f" * 64}, DETECTORS, masked={"cub"} if masked else ())
+
+
+def measuring(item: CellJobs) -> list[Job]:
+    """The measurements that read the fine-tuned network."""
+    return [job for job in item.protocols if job.spec.kind != "probe"]
 
 
 def by_kind(item: CellJobs) -> dict[str, Job]:
@@ -48,7 +58,7 @@ def test_maps_for_measuring_do_not_reach_training() -> None:
     assert spec.saliency is None
     assert [job.key for job in plain.stages] == [job.key for job in other.stages]
     assert plain.finetune.key == other.finetune.key
-    assert plain.tests[0].key != other.tests[0].key
+    assert measuring(plain)[0].key != measuring(other)[0].key
     data: dict[str, dict[str, object]] = {}
     assert _entry(plain, "demo", dict(data))["trained_with"] == []
     assert _entry(planned("byol_cvsa"), "demo", dict(data))["trained_with"] == ["masks"]
@@ -57,21 +67,21 @@ def test_maps_for_measuring_do_not_reach_training() -> None:
 def test_keys_follow_the_network_and_the_recipe_of_the_measurement_alone() -> None:
     plain = planned("byol")
     trained_longer = planned("byol", "finetune.epochs=16")
-    assert {job.spec.kind for job in plain.tests} == {"localisation", "background"}
-    assert not {job.key for job in plain.tests} & {job.key for job in trained_longer.tests}
-    assert changes(plain.tests[1].spec, trained_longer.tests[1].spec) == ["the fine-tuned network changed"]
+    assert {job.spec.kind for job in measuring(plain)} == {"localisation", "background"}
+    assert not {job.key for job in measuring(plain)} & {job.key for job in measuring(trained_longer)}
+    assert changes(measuring(plain)[1].spec, measuring(trained_longer)[1].spec) == ["the fine-tuned network changed"]
     finer = planned("byol", "localisation.thresholds=30")
     assert finer.finetune.key == plain.finetune.key
-    assert finer.tests[0].key != plain.tests[0].key
-    assert finer.tests[1].key == plain.tests[1].key
-    for job in plain.tests:
+    assert measuring(finer)[0].key != measuring(plain)[0].key
+    assert measuring(finer)[1].key == measuring(plain)[1].key
+    for job in measuring(plain):
         assert parse_spec(job.spec.model_dump(mode="json")) == job.spec
 
 
 def test_either_can_be_left_out() -> None:
-    assert [job.spec.kind for job in planned("byol", "localisation=null").tests] == ["background"]
+    assert [job.spec.kind for job in measuring(planned("byol", "localisation=null"))] == ["background"]
     without = planned("byol", "localisation=null", "background=null")
-    assert without.tests == ()
+    assert measuring(without) == []
     assert without.cell.recipe.saliency is None  # nothing reads it
     assert set(without.measured) == {"finetune", "probe"}
     assert set(planned("byol").measured) == {"finetune", "probe", "localisation", "background"}
@@ -87,10 +97,10 @@ def test_costs() -> None:
     jobs = by_kind(planned("byol"))
     looks, exchanges = jobs["localisation"].spec, jobs["background"].spec
     size = Size(train=560, test=210, classes=14)
-    assert images_of(looks, size) == 2 * (100 + 210)
-    assert images_of(looks, Size(60, 210, 14)) == 2 * (60 + 210)
-    assert images_of(exchanges, size) == 5 * 210
-    assert likeness(looks).startswith("localisation resnet10")
+    assert kind_of(looks).images(looks, size) == 2 * (100 + 210)
+    assert kind_of(looks).images(looks, Size(60, 210, 14)) == 2 * (60 + 210)
+    assert kind_of(exchanges).images(exchanges, size) == 5 * 210
+    assert throughput_key(looks).startswith("localisation resnet10")
     costs = Costs([], Machine("cpu", 1), {"cub": size})
     for spec in (looks, exchanges):
         assert costs.bytes_of(spec) == 0

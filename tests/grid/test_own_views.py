@@ -8,7 +8,8 @@ import pytest
 
 from methods.args import RandomResizedCropArgs, SaliencySwapArgs, SharedAugmentationArgs
 from suite.errors import UsageError
-from suite.grid.recipe import Profile, Recipe, load_profile, resolve
+from suite.grid.profile import Profile, load_profile
+from suite.grid.recipe import Recipe, resolve
 from suite.grid.spec import Row
 
 

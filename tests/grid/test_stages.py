@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from analysis.cells.published import published_numbers
 from suite.errors import UsageError
 from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
-from suite.grid.jobs import Job, PretrainSpec
-from suite.grid.recipe import load_profile
-from suite.grid.spec import load_grid, published_numbers
+from suite.grid.profile import load_profile
+from suite.grid.spec import load_grid
+from suite.jobs.identity import Job
+from suite.kinds.pretrain import PretrainSpec
 
 GRID = load_grid("paper_table2")
 DEMO = load_profile("demo")

@@ -24,9 +24,11 @@ from methods.args import (
     SimclrArgs,
 )
 from methods.backbone import Backbone
-from methods.distributed import gathered, rank, slice_views, synchronised, world
+from methods.distributed import gathered, rank, world
 from methods.objective import Objective
 from methods.registry import OBJECTIVES
+from methods.sync_batchnorm import synchronised
+from methods.views.base import slice_views
 from methods.views.batch import Views
 
 BATCH, SIDE, STEPS = 8, 16, 3

@@ -14,13 +14,14 @@ import signal
 import sys
 from pathlib import Path
 
-import suite.data.images
+import suite.data.decoded.images
 import suite.training.finetune
 import suite.training.pretrain  # noqa: F401  - loaded before the processes fork
 from suite.cli.select import Chosen
-from suite.data.prepare import prepare
-from suite.execute.worker import Device, Places, run_job
-from suite.workspace import Plan
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
+from suite.execute.worker import run_job
+from suite.planning.plan import Plan
 
 
 def leg(plan: Plan, key: str, die: int | None, stop: int | None) -> None:

@@ -20,10 +20,12 @@ from pathlib import Path
 import pytest
 
 from suite.cli.select import Chosen
-from suite.execute import members as members_module
-from suite.execute.members import Members
-from suite.execute.worker import Device, run_job
-from suite.grid.jobs import Job, ProbeSpec
+from suite.execute.ddp import spawned as members_module
+from suite.execute.ddp.spawned import Members
+from suite.execute.places import Device
+from suite.execute.worker import run_job
+from suite.jobs.identity import Job
+from suite.kinds.probe import ProbeSpec
 
 from .test_resume import Runs, assert_same
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from methods.args import BackboneArgs
 from methods.backbone import Backbone
 from suite.errors import DataError, TrainingError
-from suite.training.checkpoint import hand_over
-from suite.training.layouts import backbone_tensors, read_checkpoint
+from suite.training.foreign_checkpoints import backbone_tensors, read_checkpoint
+from suite.weights import hand_over
 
 RESNET18 = BackboneArgs(arch="resnet18", stem="imagenet")
 

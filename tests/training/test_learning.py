@@ -25,21 +25,21 @@ from PIL import Image
 
 from methods.backbone import Backbone
 from suite.cli.select import Chosen
-from suite.data.images import open_store, store_folder
-from suite.data.maps import open_maps
-from suite.data.prepare import prepare
-from suite.data.source import Part, SplitSource
+from suite.data.decoded.images import open_store, store_folder
+from suite.data.decoded.saliency import open_maps
+from suite.data.decoded.split import Part, SplitSource
 from suite.data.synthetic.spec import Counts, SyntheticSpec
 from suite.data.synthetic.write import write_synthetic
-from suite.grid.jobs import PretrainSpec
-from suite.grid.recipe import KnnArgs
+from suite.execute.prepare import prepare
 from suite.grid.spec import EXPERIMENTS
-from suite.training.checkpoint import hand_over, load_weights
+from suite.kinds.pretrain import PretrainSpec
+from suite.kinds.probe import KnnArgs
 from suite.training.evaluation import centre_crops, percent
 from suite.training.pretrain import pretrain
 from suite.training.probe import features, knn_predict
 from suite.training.schedule import derived_seed
 from suite.training.session import Session
+from suite.weights import hand_over, load_weights
 
 CPU = torch.device("cpu")
 SPECIES = 6  # every second class is far from all before it; those between are their siblings
@@ -121,7 +121,7 @@ def test_a_few_hundred_steps_lift_knn(row: str, birds: Path, tmp_path: Path) -> 
     print(f"{row}: {untrained:.1f} -> {trained:.1f}, {outcome['metrics']}")  # shown by pytest -rP
     assert trained > untrained + MARGIN
     assert trained > CHANCE + 2 * MARGIN
-    if "embedding_std" in outcome["metrics"]:
-        assert outcome["metrics"]["embedding_std"] > COLLAPSED
-    if "pretext_top1" in outcome["metrics"]:
-        assert outcome["metrics"]["pretext_top1"] > 2 * PRETEXT_CHANCE[row]
+    if "embedding_std" in outcome.metrics:
+        assert outcome.metrics["embedding_std"] > COLLAPSED
+    if "pretext_top1" in outcome.metrics:
+        assert outcome.metrics["pretext_top1"] > 2 * PRETEXT_CHANCE[row]

@@ -13,26 +13,30 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from analysis.counterfactuals import KINDS, Counterfactuals
-from analysis.localisation import OVERLAPS, energy, overlaps, pointing
 from methods.backbone import Backbone, Classifier
+from methods.measures.counterfactuals import KINDS, Counterfactuals
+from methods.measures.localisation import OVERLAPS, energy, overlaps, pointing
 from suite.cli.select import Chosen
-from suite.data.images import ImageStore, open_store, store_folder
-from suite.data.maps import map_folder, open_maps
-from suite.data.prepare import DETECTORS, masked, prepare
+from suite.data.decoded.images import ImageStore, open_store, store_folder
+from suite.data.decoded.saliency import map_folder, open_maps
+from suite.data.decoded.split import SplitSource
 from suite.data.record import Split
-from suite.data.saliency import SaliencyMaps, salient_box
-from suite.data.source import SplitSource
+from suite.data.saliency.detectors import DETECTORS, masked
+from suite.data.saliency.maps import SaliencyMaps, salient_box
 from suite.errors import DataError
-from suite.execute.worker import Device, Places, run_job
-from suite.grid.jobs import BackgroundSpec, LocalisationSpec
-from suite.store.ledger import record_cells, result_lines
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
+from suite.execute.worker import run_job
+from suite.kinds.background import BackgroundSpec
+from suite.kinds.localisation import LocalisationSpec
+from suite.planning.plan import Plan, data_facts
+from suite.store.cells import result_lines
+from suite.store.ledger import record_cells
 from suite.store.store import Store
-from suite.training.checkpoint import load_weights
 from suite.training.localisation import localisation
 from suite.training.schedule import derived_seed
 from suite.training.session import Interrupted, Session
-from suite.workspace import Plan, data_facts
+from suite.weights import load_weights
 
 CPU = Device(accelerator="cpu", threads=1)
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -68,7 +72,7 @@ def opened(plan: Plan, spec: LocalisationSpec | BackgroundSpec) -> ImageStore:
 
 def test_the_maps_of_each_split_are_those_of_its_images(measured: tuple[Plan, Store]) -> None:
     plan, _ = measured
-    spec = plan.cell_jobs[0].tests[0].spec
+    spec = plan.cell_jobs[0].protocols[1].spec
     assert isinstance(spec, LocalisationSpec)
     images, dataset = opened(plan, spec), plan.datasets["cub"]
     drawn_maps = SaliencyMaps.of(dataset, DETECTORS["masks"], plan.workspace.cache)
@@ -99,7 +103,7 @@ def slow_maps(model: Classifier, image: Tensor, label: int, side: int) -> tuple[
 def test_localisation_is_what_an_image_by_image_computation_gives(measured: tuple[Plan, Store], place: int) -> None:
     plan, store = measured
     item = plan.cell_jobs[place]
-    spec, result = item.tests[0].spec, store.result(item.tests[0].key)
+    spec, result = item.protocols[1].spec, store.result(item.protocols[1].key)
     assert isinstance(spec, LocalisationSpec)
     assert result is not None
     assert result.counts == {"n_test": 12, "n_thresholds": 24}  # there are no more training images
@@ -144,14 +148,14 @@ def test_baselines_and_thresholds_need_no_network(measured: tuple[Plan, Store]) 
     plan, store = measured
     metrics = []
     for item in plan.cell_jobs:
-        result = store.result(item.tests[0].key)
+        result = store.result(item.protocols[1].key)
         assert result is not None
         metrics.append(result.metrics)
     baselines = ("centre_", "whole_", "masks_")
     same = [{name: value for name, value in one.items() if name.startswith(baselines)} for one in metrics]
     assert same[0] == same[1]
     assert metrics[0] != metrics[1]
-    images = opened(plan, plan.cell_jobs[0].tests[0].spec)  # type: ignore[arg-type]
+    images = opened(plan, plan.cell_jobs[0].protocols[1].spec)  # type: ignore[arg-type]
     boxes = images.boxes[list(images.indices("test"))].astype(np.float64)
     area = images.shapes[list(images.indices("test"))].prod(axis=1)
     share = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / area
@@ -169,7 +173,7 @@ def test_thresholds_never_see_a_test_image(
 ) -> None:
     """With other boxes in the test split they stay the same, with other boxes in the training split they change."""
     plan, store = measured
-    spec = plan.cell_jobs[0].tests[0].spec
+    spec = plan.cell_jobs[0].protocols[1].spec
     assert isinstance(spec, LocalisationSpec)
     images = opened(plan, spec)
     few = spec.model_copy(update={"localisation": spec.localisation.model_copy(update={"threshold_images": 10})})
@@ -181,7 +185,7 @@ def test_thresholds_never_see_a_test_image(
         caplog.clear()
         weights = store.weights(spec.finetune, "model.safetensors")
         outcome = localisation(few, sources["train"], sources["test"], None, 3, None, weights, session(tmp_path))
-        assert outcome["counts"]["n_thresholds"] == 10
+        assert outcome.counts["n_thresholds"] == 10
         return [record.getMessage() for record in caplog.records if "thresholds by overlap" in record.getMessage()]
 
     assert len(chosen("test", [0, 0, 5, 5])) == 5
@@ -198,7 +202,11 @@ def session(folder: Path) -> Session:
 def test_background_is_top1_on_each_kind_of_image(measured: tuple[Plan, Store]) -> None:
     plan, store = measured
     for item in plan.cell_jobs:
-        spec, result, tuned = item.tests[1].spec, store.result(item.tests[1].key), store.result(item.finetune.key)
+        spec, result, tuned = (
+            item.protocols[-1].spec,
+            store.result(item.protocols[-1].key),
+            store.result(item.finetune.key),
+        )
         assert isinstance(spec, BackgroundSpec)
         assert result is not None
         assert tuned is not None
@@ -239,7 +247,7 @@ def test_results_go_by_their_own_names(measured: tuple[Plan, Store]) -> None:
 
 def test_nothing_to_measure_and_a_request_to_stop(measured: tuple[Plan, Store], tmp_path: Path) -> None:
     plan, store = measured
-    spec = plan.cell_jobs[0].tests[0].spec
+    spec = plan.cell_jobs[0].protocols[1].spec
     assert isinstance(spec, LocalisationSpec)
     images = opened(plan, spec)
     train, test = (SplitSource(images, s, open_maps(images, spec.saliency, s)) for s in SPLITS)
@@ -250,7 +258,7 @@ def test_nothing_to_measure_and_a_request_to_stop(measured: tuple[Plan, Store], 
         localisation(spec, train, test, None, 3, None, weights, stopping)
     test.official_boxes = torch.full((12, 4), torch.nan)
     outcome = localisation(spec, train, test, None, 3, None, weights, session(tmp_path))
-    assert (outcome["metrics"], outcome["counts"]["n_test"]) == ({}, 0)
+    assert (outcome.metrics, outcome.counts["n_test"]) == ({}, 0)
 
 
 def test_maps_that_cannot_be_made_stop_the_run_and_say_what_to_leave_out(
@@ -258,7 +266,7 @@ def test_maps_that_cannot_be_made_stop_the_run_and_say_what_to_leave_out(
 ) -> None:
     plan, _ = measured
     item = plan.cell_jobs[0]
-    spec = item.tests[1].spec
+    spec = item.protocols[-1].spec
     assert isinstance(spec, BackgroundSpec)
     nowhere = {"cub": replace(plan.datasets["cub"], root=tmp_path)}
     for record in nowhere["cub"].test:  # photographs without masks
@@ -266,6 +274,6 @@ def test_maps_that_cannot_be_made_stop_the_run_and_say_what_to_leave_out(
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(plan.datasets["cub"].root / record.path)
     with pytest.raises(DataError, match=r"no segmentation mask.*--set localisation=null --set background=null"):
-        prepare([item.tests[1]], nowhere, tmp_path, tmp_path / "cache", lambda *_: None)
+        prepare([item.protocols[-1]], nowhere, tmp_path, tmp_path / "cache", lambda *_: None)
     assert masked(nowhere.values()) == set()
     assert masked(plan.datasets.values()) == {"cub"}

@@ -16,14 +16,16 @@ from torch import Tensor
 from methods.args import BackboneArgs
 from methods.backbone import Backbone
 from suite.cli.select import Chosen
-from suite.data.prepare import prepare
-from suite.data.source import held_out
-from suite.execute.worker import Device, Places, run_job, with_best_lr
-from suite.grid.jobs import FinetuneSpec
-from suite.grid.recipe import KnnArgs, LinearArgs
+from suite.data.decoded.split import held_out
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
+from suite.execute.worker import run_job
+from suite.kinds.finetune import FinetuneSpec
+from suite.kinds.probe import KnnArgs, LinearArgs
+from suite.planning.plan import Plan
 from suite.store.store import Store
+from suite.training.finetune import with_best_lr
 from suite.training.probe import LinearProbe, features, knn_predict, linear_top1
-from suite.workspace import Plan
 
 CPU = Device(accelerator="cpu", threads=1)
 

@@ -20,14 +20,17 @@ from lightning_fabric.plugins.precision.amp import MixedPrecision
 from safetensors.torch import load_file
 
 from suite.cli.select import Chosen
-from suite.data.prepare import prepare
 from suite.errors import TrainingError
-from suite.execute.worker import Device, Places, run_job
-from suite.grid.jobs import Job, PretrainSpec
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
+from suite.execute.worker import run_job
+from suite.jobs.identity import Job
+from suite.kinds.pretrain import PretrainSpec
 from suite.store.store import Store
-from suite.training.checkpoint import hand_over, load_state, save_state
+from suite.training.checkpoint import load_state, save_state
 from suite.training.pretrain import build_objective
 from suite.training.session import Session
+from suite.weights import hand_over
 from suite.workspace import Workspace
 
 CPU = Device(accelerator="cpu", threads=1)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from suite.grid.recipe import OptimizerArgs
+from suite.jobs.sections import OptimizerArgs
 from suite.training.optimizers import build_optimizer
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
 

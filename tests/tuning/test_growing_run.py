@@ -7,12 +7,13 @@ from pathlib import Path
 
 from methods.args import BackboneArgs
 from suite.cli.select import Chosen
-from suite.data.prepare import prepare
 from suite.execute.engine import Options
-from suite.execute.local import LocalExecutor
-from suite.execute.worker import Device, Places
-from suite.grid.jobs import ImportSpec, Job
-from suite.grid.order import Ready
+from suite.execute.local.executor import LocalExecutor
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
+from suite.jobs.identity import Job
+from suite.jobs.order import Ready
+from suite.kinds.imported import ImportSpec
 from suite.store.store import Store
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from suite.data.prepare import DETECTOR_IDENTITIES
+from suite.data.saliency.detectors import DETECTOR_IDENTITIES
 from suite.grid.cells import Cell, Selection, cells, jobs_of
-from suite.grid.recipe import Profile, load_profile, profile_path
+from suite.grid.profile import Profile, load_profile, profile_path
 from suite.grid.spec import load_grid
 from suite.tuning.profile import edited, edits, renamed
 

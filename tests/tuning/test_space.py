@@ -7,7 +7,7 @@ import yaml
 
 from suite.errors import UsageError
 from suite.grid.cells import Cell, Selection, cells
-from suite.grid.recipe import load_profile
+from suite.grid.profile import load_profile
 from suite.grid.spec import EXPERIMENTS, load_grid
 from suite.tuning.space import Parameter, current_values, grid_points, parse_space
 

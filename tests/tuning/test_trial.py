@@ -11,16 +11,19 @@ import pytest
 from safetensors.torch import load_file
 
 from suite.cli.select import Chosen
-from suite.data import source
-from suite.data.prepare import prepare
-from suite.execute.worker import Device, Places, run_job
-from suite.grid.jobs import FinetuneSpec, Job, PretrainSpec, ProbeSpec
-from suite.grid.recipe import KnnArgs
+from suite.data.decoded import split as source
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
+from suite.execute.worker import run_job
 from suite.grid.spec import load_grid
+from suite.jobs.identity import Job
+from suite.kinds.finetune import FinetuneSpec
+from suite.kinds.pretrain import PretrainSpec
+from suite.kinds.probe import KnnArgs, ProbeSpec
+from suite.planning.plan import Plan
 from suite.store.store import Store
 from suite.training.online import METRIC, OnlineKnn
 from suite.tuning.trial import METRICS, Objective, PretrainOn, TrialJobs, trial_cells, trial_jobs
-from suite.workspace import Plan
 
 CPU = Device(accelerator="cpu")
 ONLINE = OnlineKnn(("cub",), 2, 0.2, 1.143, KnnArgs(k=5, temperature=0.07))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from methods.args import BackboneArgs
-from suite.grid.jobs import ImportSpec, Job
+from suite.jobs.identity import Job
+from suite.kinds.imported import ImportSpec
 from suite.store.store import Failure, Result, Store
 from suite.tuning.space import Parameter
 from suite.tuning.study import Pruner, Sampler, opened

@@ -12,8 +12,8 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from suite.grid.jobs import Job
-from suite.grid.order import children_of, longest_paths
+from suite.jobs.identity import Job
+from suite.jobs.order import children_of, longest_paths
 
 Request = TypeVar("Request", bound=Hashable)
 Place = tuple[int, int]  # of a job: which array, which task

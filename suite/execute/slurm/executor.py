@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from filelock import FileLock
 
 from suite.execute.engine import Listener, Options, Summary
+from suite.execute.places import Places
 from suite.execute.slurm.queue import require_slurm
 from suite.execute.slurm.records import folder, in_queue
 from suite.execute.slurm.site import Site
 from suite.execute.slurm.submit import Submission, absolute
 from suite.execute.slurm.watch import Watch
-from suite.execute.worker import Places
-from suite.grid.costs import Machine
-from suite.grid.jobs import Job
+from suite.jobs.identity import Job
+from suite.planning.costs import Machine
 from suite.store.store import Store
 
 

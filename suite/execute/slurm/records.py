@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from suite.atomic import write_json
 from suite.execute.slurm.queue import State, states
-from suite.grid.jobs import Job, parse_spec
-from suite.store.atomic import write_json
+from suite.jobs.identity import Job
+from suite.kinds.registry import parse_spec
 from suite.store.store import Failure, Store
 
 _HINTS = {  # where Slurm knows better than the job, which may not have had the time to say anything

@@ -12,9 +12,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from suite.errors import UsageError, unknown
-from suite.grid.costs import Machine
 from suite.grid.spec import EXPERIMENTS
 from suite.grid.validate import validated
+from suite.planning.costs import Machine
 
 Kind = Literal["pretrain", "finetune", "probe", "localisation", "background"]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import UsageError
+from suite.execute.places import Places
 from suite.execute.slurm.arrays import Array, into_arrays
 from suite.execute.slurm.queue import cancel
 from suite.execute.slurm.records import Record, folder, write_record
 from suite.execute.slurm.site import Resources, Site
 from suite.execute.slurm.task import Order, run_task
-from suite.execute.worker import Places
-from suite.grid.jobs import Job
+from suite.jobs.identity import Job
 from suite.store.store import Store
 
 

@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
 from suite.errors import TrainingError
 from suite.execute.slurm.queue import QueueSilent, requeue
-from suite.grid.jobs import Job, JobSpec, PretrainSpec, content_key, parse_spec
+from suite.jobs.identity import Job, JobSpec, content_key
+from suite.kinds.pretrain import PretrainSpec
+from suite.kinds.registry import parse_spec
 from suite.plugin import load_plugins
 from suite.store.store import Failure, Store
 
@@ -90,9 +92,9 @@ def run_task(order_json: str) -> str:
 
 
 def _run(job: Job, order: Order, stop: Stop) -> tuple[str, str]:
-    from suite.execute.group import Group
-    from suite.execute.started import run_started
-    from suite.execute.worker import Device, Places
+    from suite.execute.ddp.group import Group
+    from suite.execute.ddp.launched import run_started
+    from suite.execute.places import Device, Places
 
     group = Group.from_slurm(os.environ) if order.devices > 1 else Group()
     device = Device("cuda" if order.gpu else "cpu", threads=order.threads, checkpoint_minutes=order.checkpoint_minutes)

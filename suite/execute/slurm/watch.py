@@ -8,13 +8,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from suite.execute.announce import show_cursor
+from suite.execute.display import show_cursor
 from suite.execute.engine import Listener, Options, Summary
 from suite.execute.signals import handled_by
 from suite.execute.slurm.queue import QueueSilent, State, cancel, states
 from suite.execute.slurm.records import Record, forget, settle
-from suite.grid.jobs import Job
-from suite.grid.order import Ready
+from suite.jobs.identity import Job
+from suite.jobs.order import Ready
 from suite.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.execute.slurm.arrays import Array, into_arrays
-from suite.grid.jobs import Job, parse_spec
+from suite.jobs.identity import Job
+from suite.kinds.registry import parse_spec
 
 
 def job(number: int, *parents: Job) -> Job:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from suite.cli.select import Chosen
-from suite.data.prepare import prepare
 from suite.execute.engine import Options, Summary
-from suite.execute.local import LocalExecutor
+from suite.execute.local.executor import LocalExecutor
+from suite.execute.places import Device, Places
+from suite.execute.prepare import prepare
 from suite.execute.slurm.executor import Cluster, SlurmExecutor
 from suite.execute.slurm.records import read_records
 from suite.execute.slurm.site import Site
-from suite.execute.worker import Device, Places
-from suite.grid.jobs import Job
+from suite.jobs.identity import Job
+from suite.planning.plan import Plan
 from suite.store.store import Store
-from suite.workspace import Plan
 
 if TYPE_CHECKING:
     from tests.execute.slurm.conftest import Daemons

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from suite.errors import UsageError
+from suite.execute.places import Places
 from suite.execute.slurm.site import load_site
 from suite.execute.slurm.submit import Request, Submission
-from suite.execute.worker import Places
 
 
 def write(folder: Path, **values: Any) -> str:

@@ -16,9 +16,9 @@ from suite.execute.slurm.queue import QueueSilent, State, states
 from suite.execute.slurm.records import Record, in_queue, read_records, settle, write_record
 from suite.execute.slurm.task import Order, Stop, run_task
 from suite.grid.cells import Selection, cells, jobs_of
-from suite.grid.jobs import Job
-from suite.grid.recipe import load_profile
+from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
+from suite.jobs.identity import Job
 from suite.store.store import Failure, Store
 
 
@@ -82,7 +82,7 @@ def test_a_job_that_another_process_works_on_is_waited_for(
     monkeypatch.setattr(task, "_BUSY", 0.01)
     states_seen = iter(["running", "running", "done"])
     monkeypatch.setattr(task.Store, "status", lambda self, key: next(states_seen))
-    monkeypatch.setattr("suite.execute.started.run_started", lambda *_: ("elsewhere", ""))
+    monkeypatch.setattr("suite.execute.ddp.launched.run_started", lambda *_: ("elsewhere", ""))
     assert run_task(order(job, tmp_path)) == "elsewhere"
     assert next(states_seen, None) is None
 
@@ -96,7 +96,7 @@ def test_a_job_is_put_back_into_the_queue_only_so_often(
         signal.raise_signal(signal.SIGUSR1)
         return "interrupted", ""
 
-    monkeypatch.setattr("suite.execute.started.run_started", interrupted)
+    monkeypatch.setattr("suite.execute.ddp.launched.run_started", interrupted)
     monkeypatch.setattr(task, "requeue", asked.append)
     monkeypatch.setattr(task, "_REQUEUED", 0.01)
     for name, value in (("SLURM_ARRAY_JOB_ID", "4"), ("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_RESTART_COUNT", "2")):

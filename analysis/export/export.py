@@ -1,0 +1,154 @@
+"""`suite export`: a cell's network as a folder that others can load without the suite, and what is known of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import save
+from torch import Tensor
+
+from analysis.export.model_card import model_card
+from methods.args import BackboneArgs
+from methods.views.batch import MEAN, STD
+from suite.atomic import write_bytes, write_text
+from suite.data.catalogue import DATASETS
+from suite.data.decoded.images import store_folder
+from suite.errors import StoreError, UsageError, unknown
+from suite.grid.spec import load_grid
+from suite.kinds.finetune import FinetuneSpec
+from suite.kinds.imported import ImportSpec
+from suite.kinds.pretrain import PretrainSpec
+from suite.plugin import with_plugins
+from suite.store.cells import result_lines
+from suite.store.ledger import profile_of, read_cells
+from suite.store.store import Store, sha256
+from suite.weights import load_weights
+from suite.workspace import Workspace
+
+Stage = Literal["pretrained", "finetuned"]
+WEIGHTS = "model.safetensors"
+
+
+def export_cell(
+    workspace: Workspace, grid_name: str, cell: str, profile: str | None, stage: Stage, out: Path
+) -> list[Path]:
+    """Write model.safetensors (torchvision's key names), config.json and README.md into `out`; returns their paths.
+
+    `cell` is row/dataset/seed, or row/dataset where one seed was run. `pretrained`: the backbone after the last stage
+    of pretraining, without a head; `finetuned`: with the classifier `fc`.
+
+    Raises:
+        UsageError: no such cell; or a row that is not pretrained.
+        StoreError: not finished, or its weights are gone or damaged.
+    """
+    grid = with_plugins(load_grid(grid_name))
+    profile = profile_of(workspace.runs, grid.name, profile)
+    entry = find_cell(read_cells(workspace.runs, grid.name, profile), cell, grid.name)
+    store = workspace.store
+    key = entry["measured"]["finetune"] if stage == "finetuned" else _pretrained(entry)
+    source = "model.safetensors" if stage == "finetuned" else "backbone.safetensors"
+    tensors = torchvision_keys(load_weights(store.weights(key, source)))
+    write_bytes(out / WEIGHTS, save(tensors, metadata={"format": "pt", "suite_job": key}))
+    config = {"label": grid.row(entry["row"]).label, **describe(workspace, entry, key, stage)}
+    if stage == "finetuned":
+        config["head"] = {"classes": len(tensors["fc.bias"]), "names": class_names(workspace, key)}
+    config["weights"] = {"file": WEIGHTS, "sha256": sha256(out / WEIGHTS), "tensors": len(tensors)}
+    write_text(out / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / "README.md", model_card(config))
+    return [out / WEIGHTS, out / "config.json", out / "README.md"]
+
+
+def find_cell(entries: list[dict[str, Any]], cell: str, grid: str) -> dict[str, Any]:
+    """The recorded cell of that id. Raises UsageError, with the nearest one, where there is none or several."""
+    found = {f"{entry['row']}/{entry['dataset']}/{entry['seed']}": entry for entry in entries}
+    if cell in found:
+        return found[cell]
+    several = [name for name in found if name.rpartition("/")[0] == cell]
+    if len(several) == 1:
+        return found[several[0]]
+    if several:
+        raise UsageError(f"cell {cell} was run with several seeds; name one of {', '.join(sorted(several))}.")
+    raise unknown("cell", cell, found, f"(grid {grid})")
+
+
+def torchvision_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A backbone's tensors as they are, a classifier's without the prefix of its backbone: both torchvision's names."""
+    return {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
+
+
+def constructor(args: BackboneArgs) -> str | None:
+    """The function of `torchvision.models` that builds this network; None where none does."""
+    published = args.arch in {"resnet18", "resnet50"} and (args.width, args.stem) == (64, "imagenet")
+    return args.arch if published else None
+
+
+def describe(workspace: Workspace, entry: dict[str, Any], key: str, stage: Stage) -> dict[str, Any]:
+    """Everything known of a network, as config.json has it."""
+    store, recipe = workspace.store, entry["recipe"]
+    jobs = _lineage(store, entry, key)
+    return {
+        "cell": f"{entry['row']}/{entry['dataset']}/{entry['seed']}",
+        **{name: entry[name] for name in ("grid", "profile", "row", "method", "dataset", "seed", "stage1", "stage2")},
+        "stage": stage,
+        "key": key,
+        "architecture": {**recipe["backbone"], "torchvision": constructor(BackboneArgs(**recipe["backbone"]))},
+        "head": None,
+        "input": {
+            "image_size": recipe["image_size"],
+            "resize_short_side": round(recipe["image_size"] * recipe["finetune"]["eval_resize"]),
+            "mean": list(MEAN),
+            "std": list(STD),
+            "range": [0, 1],
+        },
+        "data": {name: facts | {"licence": DATASETS[name].licence} for name, facts in entry["data"].items()},
+        "metrics": [
+            {name: line[name] for name in ("protocol", "metric", "key")}
+            | {"value": float(line["value"]), "n": int(line["n"])}
+            for line in result_lines(store, [entry])
+            if stage == "pretrained" or line["protocol"] == "finetune"
+        ],
+        "suspicious": [reason for job in jobs if (done := store.result(job["key"])) for reason in done.suspicious],
+        "changed_with_set": entry["set"],
+        "first_stage_checkpoint": entry["stage1_checkpoint"],
+        "recipe": recipe,
+        "stage1_recipe": entry.get("stage1_recipe"),
+        "jobs": jobs,
+        "software": _software(store, key),
+    }
+
+
+def class_names(workspace: Workspace, key: str) -> list[str] | None:
+    """What a fine-tuned network's outputs stand for; None where the decoded images that say it are gone."""
+    spec = workspace.store.spec(key)
+    if not isinstance(spec, FinetuneSpec):
+        raise StoreError(f"job {key} is no fine-tuning, so it has no classifier.")
+    data = spec.data
+    facts = store_folder(workspace.cache, data.name, data.fingerprint, data.store_size) / "facts.json"
+    return list(json.loads(facts.read_text("utf-8"))["classes"]) if facts.is_file() else None
+
+
+def _pretrained(entry: dict[str, Any]) -> str:
+    """Key of the last stage before fine-tuning."""
+    stages = [key for role, key in entry["roles"].items() if role.startswith("stage ")]
+    if not stages:
+        raise UsageError(
+            f"row '{entry['row']}' is not pretrained, so it has no pretrained backbone; try --stage finetuned."
+        )
+    return str(stages[-1])
+
+
+def _lineage(store: Store, entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The jobs that led to `key`, itself included: key, name and full spec."""
+    keys = [job for role, job in entry["roles"].items() if role.startswith("stage ") or job == key]
+    specs = {job: store.spec(job) for job in keys}
+    kept = [job for job in keys if job == key or isinstance(specs[job], PretrainSpec | ImportSpec)]
+    return [{"key": job, "name": store.name(job), "spec": specs[job].model_dump(mode="json")} for job in kept]
+
+
+def _software(store: Store, key: str) -> dict[str, Any]:
+    path = store.folder(key) / "env.json"
+    environment = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return {name: environment[name] for name in ("python", "packages", "commit") if name in environment}

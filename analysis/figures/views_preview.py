@@ -1,0 +1,106 @@
+"""A look at what a view makes of a dataset's images."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from methods.registry import VIEWS
+from methods.views.batch import Crops, denormalised
+from suite.data.datasets.load import load_dataset
+from suite.data.decoded.images import build_store
+from suite.data.decoded.saliency import build_maps
+from suite.data.decoded.split import SplitSource
+from suite.data.saliency.detectors import DETECTOR_IDENTITIES
+from suite.data.saliency.maps import saliency_maps
+from suite.data.spec import SaliencySpec
+from suite.errors import UsageError, unknown
+from suite.grid.cells import parse_overrides
+from suite.grid.profile import Profile, load_profile
+from suite.grid.recipe import Recipe, resolve
+from suite.grid.spec import Row
+from suite.planning.plan import fingerprints
+from suite.workspace import Workspace
+
+if TYPE_CHECKING:
+    from methods.views.base import ViewMaker
+
+
+def preview_sheet(
+    workspace: Workspace, dataset: str, view: str, profile: str, overrides: list[str], images: int, seed: int, out: Path
+) -> Path:
+    """Write a contact sheet of `images` training images: the image, then each view before and after colour changes."""
+    from analysis.figures.style import contact_sheet
+
+    if view not in VIEWS:
+        raise unknown("view", view, VIEWS)
+    used = load_profile(profile)
+    recipe = _recipe(used, view, overrides)
+    maker = _views(workspace, used, dataset, view, recipe)
+    rng = torch.Generator().manual_seed(seed)
+    indices = torch.randperm(len(maker.source), generator=rng)[:images]
+    crops = maker.crops(indices, rng)
+    coloured = [denormalised(batch) for batch in maker.colours(crops, rng, torch.device("cpu")).images]
+    pictures, masks, titles = [], [], []
+    for row, index in enumerate(indices.tolist()):
+        pictures.append(maker.source.image(index).permute(1, 2, 0).numpy())
+        masks.append(maker.source.saliency(index)[0].numpy() if VIEWS[view].needs_saliency else None)
+        titles.append(f"image {index}")
+        for number, (plain, changed) in enumerate(zip(crops.images, coloured, strict=True)):
+            for label, batch in (("", plain), (" coloured", changed)):
+                each = len(batch) // len(indices)  # a view may have several pictures per image
+                pictures.append(_mosaic(batch[row * each : (row + 1) * each]))
+                masks.append(_outline(crops, number, row))
+                titles.append(f"view {number + 1}{label}")
+    columns = 1 + 2 * len(crops.images)
+    contact_sheet(pictures, masks=masks, titles=titles, columns=columns).save(out)
+    return out
+
+
+def _mosaic(pictures: Tensor) -> NDArray[np.uint8]:
+    """uint8 [n, 3, S, S] -> [H, W, 3]: the pictures row by row, as near to a square as they go, white between them."""
+    if len(pictures) == 1:
+        return pictures[0].permute(1, 2, 0).numpy()
+    grid = make_grid(pictures, nrow=math.ceil(math.sqrt(len(pictures))), padding=2, pad_value=255)
+    return cast("NDArray[np.uint8]", grid.permute(1, 2, 0).numpy())
+
+
+def _outline(crops: Crops, view: int, row: int) -> NDArray[np.uint8] | None:
+    """What to outline in a view: its mask or its box, uint8 [S, S]; None where it has neither."""
+    if crops.masks is not None:
+        return cast("NDArray[np.uint8]", crops.masks[view][row, 0].numpy())
+    if crops.boxes is None:
+        return None
+    left, top, right, bottom = (max(0, round(v)) for v in crops.boxes[view][row].tolist())
+    inside = np.zeros(crops.images[view].shape[-2:], np.uint8)
+    inside[top:bottom, left:right] = 255
+    return inside
+
+
+def _recipe(profile: Profile, view: str, overrides: list[str]) -> Recipe:
+    objective = next(name for part in profile.chain for name in part.objectives)  # any: views are what is looked at
+    row = Row(name="preview", label="preview", method="preview", objective=objective, views=view)
+    return resolve(profile, row, parse_overrides(overrides)).recipe
+
+
+def _views(workspace: Workspace, profile: Profile, dataset: str, view: str, recipe: Recipe) -> ViewMaker:
+    root = workspace.data_root(profile, draw=True)
+    found = load_dataset(dataset, root)
+    print_of = fingerprints({dataset: found}, workspace.cache)[dataset]
+    store = build_store(found, print_of, recipe.store_size, workspace.cache)
+    maps = None
+    if VIEWS[view].needs_saliency:
+        if recipe.saliency is None:
+            raise UsageError(f"view '{view}' needs saliency maps, but profile '{profile.name}' names no detector.")
+        version, weights = DETECTOR_IDENTITIES[recipe.saliency.detector]
+        spec = SaliencySpec(**recipe.saliency.model_dump(), version=version, weights_sha256=weights)
+        maps = build_maps(store, found, spec, saliency_maps(found, spec, root, workspace.cache))
+    maker: ViewMaker = VIEWS[view].load()(recipe.views, SplitSource(store, "train", maps), recipe.image_size)
+    return maker

@@ -1,0 +1,114 @@
+"""The report page of one or several grids, put together from their tables, their figures and the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from analysis.cells.results import ResultLine
+from analysis.page.cells import cell_details, problems
+from analysis.page.curves import curve_rows
+from analysis.page.jobs import job_details, training_seconds
+from analysis.page.model import Page, PageFigure, PageTable, Section
+from analysis.page.tables import page_table, place
+from analysis.tables.accuracy import Table
+from analysis.tables.notes import row_label
+from suite.data.catalogue import DATASETS
+from suite.grid.spec import GridSpec
+from suite.store.ledger import read_cells
+from suite.store.store import Store
+from suite.text import duration
+
+
+def grid_section(
+    store: Store,
+    grid: GridSpec,
+    profile: str,
+    table: Table,
+    entries: Sequence[dict[str, Any]],
+    lines: Iterable[ResultLine],
+    *,
+    tables: Sequence[PageTable] = (),
+    figures: Sequence[PageFigure] = (),
+) -> Section:
+    """The part of one grid: its table of accuracies, then `tables` and `figures`, curves, cells and problems.
+
+    entries: its cells as recorded in the store; none where the numbers come from elsewhere.
+    """
+    cells = cell_details(store, grid, table, entries, lines)
+    asked = {(entry["row"], entry["dataset"]) for entry in entries}
+    complete = [all(store.result(key) is not None for key in entry["jobs"]) for entry in entries]
+    left_out = [
+        f"{row_label(row)} ({'all datasets' if len(missing) == len(grid.datasets) else ', '.join(missing)})"
+        for row in grid.rows
+        if (missing := [DATASETS[name].label for name in grid.datasets if (row.name, name) not in asked])
+    ]
+    summary = [f"{sum(complete)} of {len(entries)} cells complete, counting every seed."] if entries else []
+    if left_out and entries:
+        summary.append(f"Never asked for in this store: {', '.join(left_out)}.")
+    others = sorted({entry["profile"] for entry in read_cells(store.root, grid.name)} - {profile})
+    if others:
+        summary.append(f"Also run with the profile {', '.join(others)}, which is not shown here.")
+    curves = curve_rows(store, table, entries)
+    legend = [*table.labels, *dict.fromkeys(_first_stage(entry) for entry in entries if entry["stage1"] != "none")]
+    return Section(
+        id=place("grid", grid.name),
+        title=grid.name,
+        profile=profile,
+        summary=" ".join(summary),
+        tables=[page_table(table, [cell.id for cell in cells]), *tables],
+        figures=figures,
+        curves=curves,
+        legend=legend if curves else (),
+        cells=cells,
+        problems=problems(store, grid, entries),
+    )
+
+
+def page_figures(files: Sequence[Path], title: str) -> list[PageFigure]:
+    """The PNGs among the files of one figure; its images' names, from the JSON beside, become the caption."""
+    record: dict[str, Any] = next((json.loads(path.read_text("utf-8")) for path in files if path.suffix == ".json"), {})
+    notes = (
+        [f"Images: {', '.join(PurePosixPath(name).name for name in record['images'])}."] if "images" in record else []
+    )
+    return [
+        PageFigure(place("figure", path.name.removesuffix(".png")), title, notes, path.read_bytes())
+        for path in files
+        if path.suffix == ".png"
+    ]
+
+
+def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str]) -> Page:
+    """The page of all sections of a report on `grids`. It holds no date and no path: the same store, the same bytes."""
+    seeds = [seed for section in sections for cell in section.cells for seed in cell.seeds]
+    keys = list(dict.fromkeys(key for seed in seeds for _, key, _ in seed.jobs))
+    jobs, environments = job_details(store, keys)
+    names = ", ".join(grids)
+    done = sum(job.state == "done" for job in jobs)
+    summary = [f"Profile {', '.join(dict.fromkeys(section.profile for section in sections))}"]
+    if keys:
+        summary += [
+            f"{done} of {len(keys)} jobs done",
+            f"{duration(training_seconds(store, keys))} of training",
+        ]
+    commits = sorted({job.commit for job in jobs if job.commit})
+    provenance = [
+        ("Grids", names),
+        ("Made by", "suite report " + " ".join(f"--grid {name}" for name in grids)),
+        ("Commits of the code", ", ".join(commits) or "not recorded"),
+        ("Seeds", ", ".join(map(str, sorted({seed.seed for seed in seeds}))) or "none"),
+    ]
+    return Page(
+        title=f"Report: {names}",
+        summary=summary,
+        sections=sections,
+        jobs=jobs,
+        environments=environments,
+        provenance=provenance,
+    )
+
+
+def _first_stage(entry: dict[str, Any]) -> str:
+    return f"{DATASETS[entry['stage1']].label}, the first stage"

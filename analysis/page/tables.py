@@ -1,0 +1,129 @@
+"""Tables of accuracies in the form of the report page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from analysis.page.model import PageCell, PageRow, PageTable
+from analysis.tables import metrics_text as metric_text
+from analysis.tables.accuracy import MINUS_PUBLISHED, PUBLISHED, Cell, Key, Table
+from analysis.tables.latex import to_latex
+from analysis.tables.metrics import MetricTable, Number
+from analysis.tables.notes import row_name
+from analysis.tables.text import to_csv
+from suite.data.catalogue import DATASETS
+from suite.grid.spec import Row
+
+HOLE = PageCell("\N{EN DASH}")
+
+
+def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
+    """The table with its two blocks and what its buttons copy. Numbers link to the details whose ids are `linked`."""
+    ids = set(linked)
+    blocks = [(f"Measured (profile {table.profile})" if table.profile else "Measured", _rows(table, ids))]
+    if table.published:
+        blocks.append((PUBLISHED, _published(table)))
+    if table.minus_published:
+        blocks.append((MINUS_PUBLISHED, _minus_published(table)))
+    return PageTable(
+        id=place("table", table.name, table.protocol),
+        title=table.title,
+        notes=table.notes,
+        columns=[
+            f"{label}*" if name in table.partial else label
+            for name, label in zip(table.datasets, table.labels, strict=True)
+        ],
+        blocks=blocks if len(blocks) > 1 else [("", blocks[0][1])],
+        latex=to_latex(table),
+        csv=to_csv(table),
+    )
+
+
+def metric_page_table(table: MetricTable) -> PageTable:
+    """A table of several metrics: a block per dataset, its baselines below in one of their own. A baseline's number
+    stands in every column of its group."""
+    blocks = []
+    for block in table.blocks:
+        rows = [PageRow(line.label, [_number(number) for number in line.numbers]) for line in block.lines]
+        blocks.append((DATASETS[block.dataset].label, rows))
+        baselines = []
+        for line in block.baselines:
+            groups = zip(line.numbers, table.groups, strict=True)
+            baselines.append(
+                PageRow(line.label, [_number(number) for number, (_, columns) in groups for _ in range(columns)])
+            )
+        if baselines:
+            blocks.append(("", baselines))
+    return PageTable(
+        id=place("table", table.name),
+        title=table.title,
+        notes=table.notes,
+        columns=[f"{column.group}\n{column.label}" if column.group else column.label for column in table.columns],
+        blocks=blocks,
+        latex=metric_text.to_latex(table),
+        csv=metric_text.to_csv(table),
+    )
+
+
+def _number(number: Number | None) -> PageCell:
+    if number is None:
+        return HOLE
+    spread = "" if number.std is None else f"{number.std:.1f}"
+    text = f"{number.mean:.1f}".replace("-", "\N{MINUS SIGN}")
+    return PageCell(text, sort=number.mean, spread=spread, is_best=number.is_best)
+
+
+def place(*parts: str) -> str:
+    """An id for a place on the page: letters, digits and hyphens whatever the names hold."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
+
+
+def page_cell(cell: Cell | None, link: str = "") -> PageCell:
+    """A number as the table prints it: two decimals, sorted by what was measured."""
+    if cell is None:
+        return PageCell(HOLE.text, link=link)
+    return PageCell(
+        text=f"{cell.mean:.2f}",
+        sort=cell.mean,
+        spread="" if cell.std is None else f"{cell.std:.2f}",
+        delta="" if cell.delta is None else f"{cell.delta:+.2f}",
+        delta_mark="\N{PILCROW SIGN}" if cell.misprinted else "",
+        is_best=cell.is_best,
+        is_second=cell.is_second,
+        mark=cell.marks,
+        link=link,
+    )
+
+
+def _rows(table: Table, linked: set[str]) -> list[PageRow]:
+    def link(row: Row, dataset: str) -> str:
+        wanted = place("cell", table.name, row.name, dataset)
+        return wanted if wanted in linked else ""
+
+    return [
+        PageRow(
+            row_name(table, row),
+            [page_cell(table.cells[row.name, dataset], link(row, dataset)) for dataset in table.datasets],
+        )
+        for row in table.rows
+    ]
+
+
+def _published(table: Table) -> list[PageRow]:
+    numbers: Mapping[Key, Cell] = table.published
+    return [
+        PageRow(row_name(table, row), [page_cell(numbers.get((row.name, dataset))) for dataset in table.datasets])
+        for row in table.published_rows
+    ]
+
+
+def _minus_published(table: Table) -> list[PageRow]:
+    def signed(value: float | None) -> PageCell:
+        return HOLE if value is None else PageCell(f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"), sort=value)
+
+    minus = table.minus_published
+    return [
+        PageRow(row_name(table, row), [signed(minus.get((row.name, dataset))) for dataset in table.datasets])
+        for row in table.published_rows
+    ]

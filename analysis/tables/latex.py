@@ -1,0 +1,183 @@
+"""A table as LaTeX: one file that compiles on its own and can be \\input into a paper, in the form of the poster's."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.tables.accuracy import MINUS_PUBLISHED, PUBLISHED, Cell, Key, Table
+from suite.grid.spec import Row
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "''",
+    "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"$\mathsection$", "¶": r"$\mathparagraph$",
+    "×": r"$\times$", "−": "$-$", "–": "--", "—": "---",
+    "‘": "`", "’": "'", "“": "``", "”": "''", "²": "$^2$", "³": "$^3$", "°": r"$^\circ$", "µ": r"$\mu$",
+    "≥": r"$\geq$", "≤": r"$\leq$", "…": r"\dots{}", "\N{NO-BREAK SPACE}": "~",
+}  # fmt: skip
+
+
+class Latex(str):
+    """Text that is LaTeX already. Whatever else the template prints is escaped."""
+
+    __slots__ = ()
+
+
+_Lines = tuple[tuple[Row, tuple[Latex, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows below a heading; without one where the columns' headings say it all."""
+
+    heading: str
+    lines: _Lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Groups of three columns (mean, spread, difference) and the blocks of rows below them."""
+
+    groups: tuple[Latex, ...]
+    blocks: tuple[_Block, ...]
+
+
+def escape(text: object) -> Latex:
+    """Plain text as LaTeX that prints it, on one line, with any font encoding.
+
+    Letters outside ASCII lose their accent or become "?": the default fonts lack many of them.
+
+    >>> escape("R&D_50 %")
+    'R\\\\&D\\\\_50 \\\\%'
+    """
+    if isinstance(text, Latex):
+        return text
+    line = " ".join(str(text).split())
+    return Latex("".join(_escaped(char, before) for char, before in zip(line, " " + line, strict=False)))
+
+
+def _escaped(char: str, before: str) -> str:
+    if char in "-'`" and before in "-'`?!":
+        return "{}" + char  # else TeX would join them, as -- becomes a dash
+    if char in _SPECIAL:
+        return _SPECIAL[char]
+    if char.isascii():
+        return char if char.isprintable() else " "
+    plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
+    return "".join(_SPECIAL.get(c, c) for c in plain) or "?"
+
+
+def to_latex(table: Table) -> str:
+    """The LaTeX source. The same table gives the same bytes.
+
+    The published numbers stand below the measured ones under a heading of their own, with their own deltas and their
+    own best, and below them the differences of the two; with one dataset, all three side by side. An \\input into a
+    two-column document spans both columns; the type shrinks until the table fits.
+    """
+    return render(
+        "table.tex.j2",
+        table=table,
+        title=table.title.rstrip(".") + ".",
+        label=Latex(re.sub(r"[^A-Za-z0-9:-]", "_", table.name)),
+        layout=_beside(table) if len(table.datasets) == 1 and table.published else _stacked(table),
+        whole=3 if any(cell.mean >= 99.995 for cell in _all_cells(table)) else 2,
+        stage2=_stage2,
+    )
+
+
+def render(template: str, **values: object) -> str:
+    """A template of analysis/tables/templates with `values`; all but `Latex` is escaped, empty lines are left out."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        trim_blocks=False,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        autoescape=False,  # that would be HTML's; `finalize` escapes for LaTeX
+        finalize=escape,
+    )
+    source = environment.get_template(template).render(**values)
+    return re.sub(r"\n(?:[ \t]*\n)+", "\n", source).lstrip("\n")  # an empty line would be a paragraph
+
+
+def _stacked(table: Table) -> _Layout:
+    """A group of columns per dataset; measured, published and their difference one below the other."""
+    profile = f" (profile {table.profile})" if table.profile else ""
+    blocks = [_Block(f"Measured{profile}", _lines(table, table.rows, table.cells))]
+    if table.published:
+        blocks.append(_Block(PUBLISHED, _lines(table, table.published_rows, table.published)))
+    if minus := table.minus_published:
+        rows = table.published_rows
+        lines = tuple((row, tuple(_signed(minus.get((row.name, name))) for name in table.datasets)) for row in rows)
+        blocks.append(_Block(MINUS_PUBLISHED, lines))
+    headings = zip(table.datasets, table.labels, strict=True)
+    return _Layout(tuple(Latex(escape(label) + _star(table, name)) for name, label in headings), tuple(blocks))
+
+
+def _beside(table: Table) -> _Layout:
+    """A group of columns each for measured, published and their difference, of the one dataset there is."""
+    (dataset,), minus = table.datasets, table.minus_published
+    lines = []
+    for row in table.rows:
+        key = row.name, dataset
+        both = _cell(table.cells[key]), _cell(table.published.get(key))
+        lines.append((row, (*both, _signed(minus.get(key))) if minus else both))
+    measured = Latex(escape(f"Measured, {table.labels[0]}") + _star(table, dataset))
+    groups = (measured, Latex("Published"), Latex("Difference"))[: 3 if minus else 2]
+    return _Layout(groups, (_Block("", tuple(lines)),))
+
+
+def _star(table: Table, dataset: str) -> str:
+    return r"\rlap{*}" if dataset in table.partial else ""
+
+
+def _all_cells(table: Table) -> Iterable[Cell]:
+    return (cell for cell in (*table.cells.values(), *table.published.values()) if cell is not None)
+
+
+def _lines(table: Table, rows: Iterable[Row], cells: Mapping[Key, Cell | None]) -> _Lines:
+    return tuple((row, tuple(_cell(cells.get((row.name, name))) for name in table.datasets)) for row in rows)
+
+
+def _cell(cell: Cell | None) -> Latex:
+    """Three columns: mean, spread, difference to the reference. For siunitx, what is no plain number is in braces."""
+    if cell is None:
+        return Latex(r"\multicolumn{3}{c}{--}")
+    mean = f"{cell.mean:.2f}"
+    if cell.is_best or cell.is_second:
+        mean = rf"\{'textbf' if cell.is_best else 'underline'}{{{mean}}}"
+    if cell.marks:  # left of the number, where it moves no digit of the column
+        mean = rf"\llap{{$^{{{''.join(escape(sign).strip('$') for sign in cell.marks)}}}$}}{mean}"
+    if not mean[0].isdigit():
+        mean = f"{{{mean}}}"
+    spread = "" if cell.std is None else rf"\spread{{{cell.std:.2f}}}"
+    delta = ""
+    if cell.delta is not None:  # sign and colour are those of the unrounded difference
+        delta = rf"\{'loss' if cell.delta < 0 else 'gain'}{{{cell.delta:+.2f}}}"
+    if cell.misprinted:
+        delta += r"\rlap{$^{\mathparagraph}$}"
+    return Latex(f"{mean} & {spread} & {delta}")
+
+
+def _signed(difference: float | None) -> Latex:
+    """Three columns, the difference under the means."""
+    if difference is None:
+        return Latex(r"\multicolumn{3}{c}{--}")
+    return Latex(rf"{{\signed{difference:+.2f}\relax}} &  & ")
+
+
+def _stage2(row: Row) -> Latex:
+    return Latex("--" if row.objective is None else "yes" if row.stage2 else "no")

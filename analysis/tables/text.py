@@ -1,0 +1,93 @@
+"""A table as CSV, in full precision, and as text for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from analysis.tables.accuracy import PUBLISHED, Cell, Table
+from analysis.tables.notes import row_name
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+COLUMNS = (
+    *("row", "label", "dataset", "mean", "std", "ci95_low", "ci95_high", "seeds", "n", "delta", "place", "marks"),
+    *("published", "published_delta", "printed_delta", "minus_published", "profile", "protocol", "data", "remark"),
+)
+TEST_COLUMNS = ("row", "label", "datasets", "test", "seeds", "blocks", "difference", "p", "p_holm")
+_MARKS = ("suspicious", "oracle", "outdated")
+
+
+def to_csv(table: Table) -> str:
+    """One line per cell, holes included, in full precision; an empty field is a number that does not exist."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    minus = table.minus_published
+    for row in table.rows:
+        for dataset in table.datasets:
+            key = row.name, dataset
+            paper = table.published.get(key)
+            published = (paper.mean, paper.delta, paper.printed_delta) if paper else ("", "", "")
+            origin = (table.profile or "", table.protocol, table.data.get(dataset, ""), table.remarks.get(key, ""))
+            numbers = _numbers(table.cells[key])
+            writer.writerow([row.name, row.label, dataset, *numbers, *published, minus.get(key, ""), *origin])
+    return text.getvalue()
+
+
+def tests_csv(table: Table) -> str:
+    """One line per comparison with the reference row; see `analysis.statistics.comparisons`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(TEST_COLUMNS)
+    labels = {row.name: row_name(table, row) for row in table.rows}
+    for one in table.comparisons:
+        where = " ".join(one.datasets)
+        numbers = (one.seeds, one.blocks, one.difference, one.p, one.p_holm)
+        writer.writerow([one.row, labels[one.row], where, one.test, *numbers])
+    return text.getvalue()
+
+
+def _numbers(cell: Cell | None) -> tuple[object, ...]:
+    if cell is None:
+        return "", "", "", "", 0, "", "", "", ""
+    low, high = cell.interval or ("", "")
+    place = "best" if cell.is_best else "second" if cell.is_second else ""
+    marks = " ".join(name for name in _MARKS if getattr(cell, name))
+    return cell.mean, cell.std, low, high, cell.seeds, cell.n, cell.delta, place, marks
+
+
+def to_text(table: Table) -> RichTable:
+    """For a terminal: the same two blocks as in LaTeX, the notes below."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    view = RichTable(title=escape(table.title), caption=escape(" ".join(table.notes)), caption_justify="left")
+    view.add_column("Method")
+    for name, label in zip(table.datasets, table.labels, strict=True):
+        view.add_column(f"{label}*" if name in table.partial else label, justify="right")
+    blank = [""] * len(table.datasets)
+    for row in table.rows:
+        cells = [_terminal(table.cells[row.name, dataset]) for dataset in table.datasets]
+        view.add_row(escape(row_name(table, row)), *cells)
+    if table.published:
+        view.add_section()
+        view.add_row(f"[italic]{PUBLISHED}[/]", *blank)
+        for row in table.published_rows:
+            cells = [_terminal(table.published.get((row.name, dataset))) for dataset in table.datasets]
+            view.add_row(escape(row_name(table, row)), *cells)
+    return view
+
+
+def _terminal(cell: Cell | None) -> str:
+    """A cell in rich's markup."""
+    if cell is None:
+        return "-"
+    style = "bold" if cell.is_best else "underline" if cell.is_second else ""
+    mean = f"[{style}]{cell.mean:.2f}[/]" if style else f"{cell.mean:.2f}"
+    spread = "" if cell.std is None else f" ±{cell.std:.2f}"
+    colour = "red" if cell.delta is not None and cell.delta < 0 else "green"
+    delta = "" if cell.delta is None else f" [{colour}]({cell.delta:+.2f})[/]{'¶' if cell.misprinted else ''}"
+    return f"{mean}{cell.marks}{spread}{delta}"

@@ -1,0 +1,91 @@
+"""Stanford Cars (Krause et al. 2013), in the layout torchvision reads: devkit/, cars_train/, cars_test/.
+
+Test labels come from `cars_test_annos_withlabels.mat`: the devkit's own test file has none. Train and test images
+have the same file names, so image ids carry the folder: `cars_train/00001`. Re-packed copies nest their folders
+(`cars_train/cars_train/`, `car_devkit/devkit/`), and one is known for a test file named `... (1).mat`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from suite.data.datasets.aircraft import parse_inclusive
+from suite.data.datasets.annotations import Entry, assemble, check_known_class, obtain, parse_path
+from suite.data.record import Dataset, Split
+from suite.errors import DataError
+
+DEVKITS = ("devkit/", "", "car_devkit/devkit/")
+MARKERS = tuple(f"{place}cars_train_annos.mat" for place in DEVKITS)
+TEST = "cars_test_annos_withlabels"
+FIELDS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname")
+
+
+def parse(root: Path) -> Dataset:
+    """The dataset from the .mat files in `root`; images are not looked at. DataError for lists that do not fit."""
+    meta, train, test = places(root)
+    names = {i: str(n) for i, n in enumerate(np.atleast_1d(load_mat(meta, "class_names")), 1)}
+    entries = read_split(train, "train", image_folder(root, "cars_train"), names)
+    entries += read_split(test, "test", image_folder(root, "cars_test"), names)
+    return assemble("cars", root, entries, names)
+
+
+def places(root: Path) -> tuple[Path, Path, Path]:
+    """The files with the class names, the training and the test annotations, wherever a copy has them."""
+    meta = first_existing(root, *(f"{place}cars_meta.mat" for place in DEVKITS))
+    test_folders = ("", "devkit/", "car_devkit/devkit/", "car_devkit/")
+    test = first_existing(root, *(f"{place}{TEST}{copy}.mat" for copy in ("", " (1)") for place in test_folders))
+    return meta, first_existing(root, *MARKERS), test
+
+
+def read_split(file: Path, split: Split, folder: str, names: Mapping[int, str]) -> list[Entry]:
+    """The annotations of one split; class ids are those of the devkit, from 1."""
+    annotations = np.atleast_1d(load_mat(file, "annotations"))
+    lacking = [f for f in FIELDS if f not in (annotations.dtype.names or ())]
+    if lacking:
+        raise DataError(
+            f"{file}: no field {lacking[0]}: expected {', '.join(FIELDS)}. The devkit's cars_test_annos.mat has no "
+            f"labels; what is needed is cars_test_annos_withlabels.mat. {obtain('cars')}"
+        )
+    columns = [annotations[f].tolist() for f in FIELDS]
+    entries = []
+    for number, (x0, y0, x1, y1, class_id, fname) in enumerate(zip(*columns, strict=True), 1):
+        where = f"{file} entry {number}"
+        try:
+            label, path = int(class_id), f"{folder}/{parse_path(str(fname))}"
+            box = parse_inclusive(f"{x0} {y0} {x1} {y1}")
+        except (ValueError, TypeError) as e:
+            got = (x0, y0, x1, y1, class_id, fname)
+            raise DataError(f"{where}: expected {', '.join(FIELDS)}, got {got} ({e})") from e
+        if label not in names:
+            check_known_class(label, names, where, file.parent / "cars_meta.mat")
+        entries.append(Entry(f"{folder.partition('/')[0]}/{Path(str(fname)).stem}", path, label, box, split, where))
+    return entries
+
+
+def load_mat(file: Path, variable: str) -> Any:
+    """A variable of a MATLAB file; DataError if the file is missing, is no .mat file, or lacks the variable."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    foreign = (MatReadError, ValueError, TypeError, NotImplementedError, OSError, KeyError, zlib.error)
+    try:
+        return loadmat(str(file), squeeze_me=True)[variable]
+    except FileNotFoundError as e:
+        raise DataError(f"missing list {file}. {obtain('cars')}") from e
+    except foreign as e:  # what scipy raises for files of another kind
+        raise DataError(f"{file}: expected a MATLAB file with '{variable}', got something else ({e!r})") from e
+
+
+def first_existing(root: Path, *places: str) -> Path:
+    """The first of the places that exists, else the first, so that the error names the official one."""
+    return next((root / p for p in places if (root / p).exists()), root / places[0])
+
+
+def image_folder(root: Path, name: str) -> str:
+    """`cars_train`, or `cars_train/cars_train` as in the common re-packed archives."""
+    return f"{name}/{name}" if (root / name / name).is_dir() else name

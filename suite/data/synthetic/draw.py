@@ -1,0 +1,27 @@
+"""Render the synthetic datasets of a profile into the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock
+
+from suite.data.synthetic.spec import SyntheticSpec
+from suite.data.synthetic.write import VERSION, write_synthetic
+from suite.jobs.identity import content_key
+
+
+def synthetic_root(spec: SyntheticSpec, cache: Path) -> Path:
+    """Where the drawn datasets of a spec are, whether or not they have been drawn."""
+
+    return cache / "synthetic" / f"{content_key(spec)[:12]}-v{VERSION}"
+
+
+def draw_synthetic(spec: SyntheticSpec, cache: Path) -> Path:
+    """Draw the datasets of a spec unless that has been done. Returns the data root."""
+
+    root = synthetic_root(spec, cache)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{root}.lock"):
+        write_synthetic(root, spec)
+    return root

@@ -1,0 +1,94 @@
+"""MLflow kept up to date while jobs run, by a process of its own: what MLflow costs in time and memory then slows
+nothing else down, and a tracker that hangs hangs alone."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from suite.execute.ddp.spawned import end_with_parent
+from suite.execute.local.pool import CONTEXT
+from suite.execute.signals import held_back, left_to_parent
+from suite.store.store import Store
+from suite.tracking.mirror import Mirror, without_password
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 60.0  # seconds a run waits at its end for MLflow to catch up
+_GRACE = 15.0  # seconds more for the one call to MLflow that is under way then
+
+
+class BackgroundMirror:
+    """A context manager around the jobs of a run. A tracker that is down is reported once and never stops anything; one
+    that is slow is waited for at the end, but not for long.
+
+    Args:
+        store: what is mirrored.
+        uri: of the server or database.
+        grid: name of the grid, or `tune/<study>`.
+        every: seconds between two looks at the store.
+        patience: seconds to wait at the end.
+    """
+
+    def __init__(self, store: Store, uri: str, grid: str, every: float = 10.0, patience: float = _PATIENCE) -> None:
+        self._uri, self._patience = uri, patience
+        self._connection, self._theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(
+            target=_serve, args=(self._theirs, store.root, uri, grid, every), name="suite-mlflow", daemon=True
+        )
+
+    def __enter__(self) -> BackgroundMirror:
+        with held_back():
+            self._process.start()
+        self._theirs.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # it has died: the same as a tracker that is down
+            self._connection.send(self._patience)
+        self._process.join(self._patience + _GRACE)
+        if self._process.exitcode != 0:
+            self._process.kill()
+            _say_behind(self._uri)
+
+
+def _serve(connection: Connection, root: Path, uri: str, grid: str, every: float) -> None:
+    """The process's life: look at the store now and then until told to end, or until the parent is gone."""
+    left_to_parent()
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    deadline = float("inf")
+    mirror = Mirror(Store(root), uri, lambda: time.monotonic() > deadline)
+    warned = False
+    with suppress(EOFError):
+        while True:  # at once for the first time: what takes long then, a new database, is not waited for at the end
+            warned = _sync(mirror, grid, holes=False, warned=warned)
+            if connection.poll(every):
+                break
+        deadline = time.monotonic() + connection.recv()
+        _sync(mirror, grid, holes=True, warned=warned)
+    if mirror.behind:
+        _say_behind(uri)
+
+
+def _sync(mirror: Mirror, grid: str, holes: bool, warned: bool) -> bool:
+    """Whether by now a failure has been reported."""
+    try:
+        mirror.sync(grid, holes)
+    except Exception as error:  # noqa: BLE001  - the tracker may fail in any way; training must not
+        if not warned:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            text = f"MLflow at {mirror.uri} cannot be reached ({reason})"
+            log.warning("%s. Training goes on; `suite sync` catches up.", without_password(text, mirror.uri))
+        return True
+    return warned
+
+
+def _say_behind(uri: str) -> None:
+    place = without_password(uri, uri)
+    log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", place)

@@ -1,0 +1,162 @@
+"""What the suite asks of every kind of job: its spec, what it reads, what it costs, its training loop, its results.
+
+A kind is one file with a class that derives from `Kind`, or from `Protocol` where the job measures a cell, and one line
+in `suite.kinds.registry`. A plugin brings one with `suite.plugin.register_protocol`. Nothing here loads torch: the loop
+is named as "module:function" and imported by the worker.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from methods.args import BackboneArgs
+from methods.backbone_cost import resnet
+from suite.data.record import Split
+from suite.data.spec import DataSpec, SaliencySpec
+from suite.jobs.identity import Job, JobSpec
+from suite.jobs.sections import Section
+
+TRAINING_STEP = 3  # multiply-adds of a forward and a backward pass together, in forward passes
+
+
+class DataJobSpec(JobSpec):
+    """A job that reads a dataset and passes its images through a backbone."""
+
+    data: DataSpec
+    image_size: int
+    backbone: BackboneArgs
+    seed: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """A dataset's numbers of images and classes."""
+
+    train: int
+    test: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class MapsRead:
+    """Saliency maps that a job reads: of which images, and how they are made."""
+
+    data: DataSpec
+    saliency: SaliencySpec
+    split: Split
+
+
+@dataclass(frozen=True)
+class Number:
+    """A metric as results.csv has it."""
+
+    protocol: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class MeasuredCell:
+    """The part of a cell that a protocol builds its job from."""
+
+    name: str  # for people: "byol cub s0"
+    data: DataSpec
+    image_size: int
+    backbone: BackboneArgs
+    seed: int
+    eval_resize: float  # of fine-tuning's test: short side before the central crop, over the crop's side
+    pretrained: Job | None  # the last stage of pretraining; None: the backbone is untrained
+    finetuned: Job
+    saliency: SaliencySpec | None  # the detector of the recipe
+    masks: SaliencySpec | None  # the official masks, where the dataset has them
+
+    @property
+    def init(self) -> str | None:
+        """Key of the job whose backbone is measured; None: the random initialisation that fine-tuning starts from."""
+        return None if self.pretrained is None else self.pretrained.key
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The fields of `DataJobSpec`, as keyword arguments of a spec."""
+        return {name: getattr(self, name) for name in ("data", "image_size", "backbone", "seed")}
+
+    def parents(self, pretrained: bool = True, finetuned: bool = False) -> tuple[Job, ...]:
+        """The jobs that a measurement of the frozen and of the fine-tuned network waits for."""
+        stages = (self.pretrained,) if pretrained and self.pretrained is not None else ()
+        return (*stages, self.finetuned) if finetuned else stages
+
+
+S = TypeVar("S", bound=JobSpec)
+
+
+class Kind(ABC, Generic[S]):
+    """A kind of job."""
+
+    name: ClassVar[str]  # of the spec's field `kind`
+    spec: type[S]
+    # "module:function", called with (spec, inputs, session): suite.training.inputs.Inputs and
+    # suite.training.session.Session; returns a suite.training.outcome.Outcome. Empty: the job has no loop.
+    loop: ClassVar[str]
+    trains: ClassVar[bool] = False  # has epochs, so several devices can share its batches
+
+    def maps(self, spec: S) -> Iterable[MapsRead]:
+        """The saliency maps that a job reads."""
+        return ()
+
+    @abstractmethod
+    def images(self, spec: S, size: Size) -> int:
+        """Images that a job passes through its network; each view of one counts as the same image."""
+
+    @abstractmethod
+    def macs(self, spec: S) -> float:
+        """Multiply-adds per image in the backbone. Heads, alignment and views are not counted."""
+
+    def throughput_key(self, spec: S) -> tuple[object, ...]:
+        """Jobs with equal keys run at the same speed on the same device: what is computed per image."""
+        return ()
+
+    def weights(self, spec: S, size: Size) -> int:
+        """Scalars of the weights that stay on disk once a job is finished."""
+        return 0
+
+    def numbers(self, metrics: Mapping[str, float]) -> Iterator[Number]:
+        """The rows of results.csv that a job's metrics become."""
+        return iter(())
+
+
+class Protocol(Kind[S]):
+    """A kind of job that measures a cell. Its settings are a section of the recipe with the protocol's name."""
+
+    args: type[Section]
+
+    @abstractmethod
+    def job(self, args: Any, cell: MeasuredCell) -> Job | None:
+        """The job that measures a cell; None where the cell lacks what the protocol needs.
+
+        Args:
+            args: the section of the cell's recipe, an instance of `args`.
+            cell: the cell.
+        """
+
+    def numbers(self, metrics: Mapping[str, float]) -> Iterator[Number]:
+        """All metrics, under the protocol's own name."""
+        for metric, value in metrics.items():
+            yield Number(self.name, metric, value)
+
+
+def macs(backbone: BackboneArgs, side: int) -> int:
+    """Multiply-adds of one forward pass of a backbone over a square image of `side` pixels."""
+    return resnet(backbone, side)[0]
+
+
+def parameters(backbone: BackboneArgs) -> int:
+    """Trainable scalars of a backbone."""
+    return resnet(backbone, 224)[1]
+
+
+def dim(backbone: BackboneArgs) -> int:
+    """Features per image of a backbone."""
+    return backbone.width * (32 if backbone.arch == "resnet50" else 8)

@@ -1,0 +1,74 @@
+"""Localisation: where the networks look, measured on the official boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from suite.data.spec import SaliencySpec
+from suite.jobs.identity import Job
+from suite.jobs.sections import Section
+from suite.kinds.base import DataJobSpec, MapsRead, MeasuredCell, Protocol, Size, macs
+
+LOCALISATION_VERSION = 1
+
+
+class LocalisationArgs(Section):
+    """Where the networks look, measured on the official boxes (Choe et al. 2020, arXiv:2007.04178)."""
+
+    threshold_images: int = Field(
+        ge=1, description="training images, at most, on whose boxes the thresholds of MaxBoxAcc are chosen"
+    )
+    thresholds: int = Field(ge=2, description="how many to try, evenly spaced over a map's range")
+
+
+class LocalisationSpec(DataJobSpec):
+    """Where the fine-tuned and the frozen network look in test images, against the official boxes."""
+
+    kind: Literal["localisation"] = "localisation"
+    version: int = LOCALISATION_VERSION
+    saliency: SaliencySpec  # of the detector that the networks are compared with
+    masks: SaliencySpec | None  # the official masks, where the dataset has them
+    localisation: LocalisationArgs
+    init: str | None  # key of the job whose backbone is looked into; None: the random initialisation
+    finetune: str  # key of the job whose classifier is
+
+
+class Localisation(Protocol[LocalisationSpec]):
+    """Where the frozen and the fine-tuned network look."""
+
+    name = "localisation"
+    spec = LocalisationSpec
+    loop = "suite.training.localisation:run"
+    args = LocalisationArgs
+
+    def job(self, args: LocalisationArgs, cell: MeasuredCell) -> Job | None:
+        """Both networks beside the recipe's saliency detector; None where the recipe names no detector."""
+        if cell.saliency is None:
+            return None
+        spec = LocalisationSpec(
+            saliency=cell.saliency,
+            masks=cell.masks,
+            localisation=args,
+            init=cell.init,
+            finetune=cell.finetuned.key,
+            **cell.shared,
+        )
+        return Job(spec, f"localisation {cell.name}", cell.parents(finetuned=True))
+
+    def maps(self, spec: LocalisationSpec) -> Iterator[MapsRead]:
+        """Training images for the thresholds, test images for the comparison, and the official masks."""
+        yield MapsRead(spec.data, spec.saliency, "train")
+        yield MapsRead(spec.data, spec.saliency, "test")
+        if spec.masks is not None:
+            yield MapsRead(spec.data, spec.masks, "test")
+
+    def images(self, spec: LocalisationSpec, size: Size) -> int:
+        """Every image through two networks."""
+        return 2 * (min(spec.localisation.threshold_images, size.train) + size.test)
+
+    def macs(self, spec: LocalisationSpec) -> float:
+        """A forward pass."""
+        return macs(spec.backbone, spec.image_size)

@@ -1,0 +1,70 @@
+"""Self-supervised pretraining: its settings and what identifies a job of this kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from methods.registry import OBJECTIVES
+from suite.data.spec import SaliencySpec
+from suite.jobs.identity import Block, HeldOut
+from suite.jobs.sections import StageArgs
+from suite.kinds.base import TRAINING_STEP, DataJobSpec, Kind, MapsRead, Size, macs, parameters
+
+# Raise a number when a change of the training code would change results; it enters every key of that kind.
+PRETRAIN_VERSION = 1
+
+
+class PretrainArgs(StageArgs):
+    """Self-supervised pretraining."""
+
+    collapse_std: float = Field(ge=0, description="final embedding_std below which the result is marked suspicious")
+
+
+class PretrainSpec(HeldOut, DataJobSpec):
+    """Self-supervised pretraining on a training split, or on what `held_out` leaves of it."""
+
+    kind: Literal["pretrain"] = "pretrain"
+    version: int = PRETRAIN_VERSION
+    objective: Block
+    views: Block
+    alignment: Block | None
+    saliency: SaliencySpec | None
+    train: PretrainArgs
+    init: str | None  # key of the job whose backbone this one starts from
+
+
+class Pretrain(Kind[PretrainSpec]):
+    """Self-supervised pretraining of a backbone."""
+
+    name = "pretrain"
+    spec = PretrainSpec
+    loop = "suite.training.pretrain:run"
+    trains = True
+
+    def maps(self, spec: PretrainSpec) -> Iterator[MapsRead]:
+        """Those of the training images, where the views read any."""
+        if spec.saliency is not None:
+            yield MapsRead(spec.data, spec.saliency, "train")
+
+    def images(self, spec: PretrainSpec, size: Size) -> int:
+        """Whole batches of every epoch."""
+        return size.train // spec.train.batch_size * spec.train.batch_size * spec.train.epochs
+
+    def macs(self, spec: PretrainSpec) -> float:
+        """As many forward passes as the registry gives for the objective; of an unknown one two views are assumed."""
+        side = int(spec.views.args.get("patch_side", spec.image_size))
+        entry = OBJECTIVES.get(spec.objective.name)
+        passes = 2 * TRAINING_STEP if entry is None or entry.passes is None else entry.passes
+        return passes * macs(spec.backbone, side)
+
+    def throughput_key(self, spec: PretrainSpec) -> tuple[object, ...]:
+        """Batch size, precision, objective, views, alignment."""
+        train = spec.train
+        return train.batch_size, train.precision, spec.objective.name, spec.views.name, spec.alignment is not None
+
+    def weights(self, spec: PretrainSpec, size: Size) -> int:
+        """The backbone."""
+        return parameters(spec.backbone)

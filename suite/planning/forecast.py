@@ -1,0 +1,135 @@
+"""What a plan will cost: hours, GPU-hours, disk, and what sharing stages saves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from suite.data.catalogue import DATASETS
+from suite.grid.cells import CellJobs
+from suite.grid.profile import Profile
+from suite.jobs.identity import Job
+from suite.kinds.base import DataJobSpec, Size
+from suite.kinds.registry import TrainingSpec
+from suite.planning.costs import Costs, Estimate, Machine, wall_clock
+from suite.planning.plan import Plan
+from suite.planning.throughput import read_speeds
+from suite.store.store import Store
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Estimates for the jobs of a plan on a machine; those of cells whose data are missing are counted as well."""
+
+    plan: Plan
+    machine: Machine
+
+    @cached_property
+    def cells(self) -> list[CellJobs]:
+        """Every cell's jobs, also where data are missing."""
+        return [*self.plan.cell_jobs, *self.plan.unready]
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """Every distinct job, parents before children."""
+        return list({job.key: job for cell in self.cells for job in cell.jobs}.values())
+
+    @cached_property
+    def estimates(self) -> dict[str, Estimate]:
+        """Per key, for the whole job."""
+        return {job.key: self._costs.estimate(job.spec) for job in self.jobs}
+
+    @cached_property
+    def remaining(self) -> dict[str, float]:
+        """Seconds still to do per job that is not done; of an interrupted one, the epochs it has left."""
+        store = self.plan.store
+        started = store.started()
+        return {
+            job.key: self.estimates[job.key].seconds * (1 - (progress(store, job) if job.key in started else 0))
+            for job in self.jobs
+            if job.key not in started or not store.done(job.key)
+        }
+
+    @property
+    def seconds(self) -> float:
+        """All workers' time together."""
+        return sum(self.remaining.values())
+
+    @property
+    def wall_seconds(self) -> float:
+        """From start to end, with the machine's workers."""
+        pending = [job for job in self.jobs if job.key in self.remaining]
+        return wall_clock(pending, self.remaining, self.machine.workers)
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPUs' time together; 0 on a CPU."""
+        return self.seconds * self.machine.devices if self.machine.device == "cuda" else 0.0
+
+    @property
+    def disk_bytes(self) -> int:
+        """Weights still to be written, and decoded images."""
+        weights = sum(self._costs.bytes_of(job.spec) for job in self.jobs if job.key in self.remaining)
+        return weights + sum(self._store_bytes())
+
+    @property
+    def sources(self) -> Counter[str]:
+        """How many of the pending jobs' estimates are measured, calibrated and assumed."""
+        return Counter(self.estimates[key].source for key in self.remaining)
+
+    @property
+    def alone(self) -> tuple[int, float]:
+        """Jobs and seconds if every cell were run by itself."""
+        return sum(len(cell.jobs) for cell in self.cells), self._sum(job for cell in self.cells for job in cell.jobs)
+
+    @property
+    def shared(self) -> tuple[int, float]:
+        """Jobs and seconds as the suite runs them, each once."""
+        return len(self.jobs), self._sum(self.jobs)
+
+    def _sum(self, jobs: Iterable[Job]) -> float:
+        return sum(self.estimates[job.key].seconds for job in jobs)
+
+    @cached_property
+    def _costs(self) -> Costs:
+        return Costs(read_speeds(self.plan.workspace.runs), self.machine, sizes(self.plan))
+
+    def _store_bytes(self) -> Iterable[int]:
+        """Decoded images of datasets that are not decoded yet: uint8, short side as in the recipe, 4 : 3."""
+        from suite.data.decoded.images import store_folder
+
+        known = sizes(self.plan)
+        pending = [job.spec for job in self.jobs if job.key in self.remaining]
+        for data in {spec.data: None for spec in pending if isinstance(spec, DataJobSpec)}:
+            if not store_folder(self.plan.workspace.cache, data.name, data.fingerprint, data.store_size).is_dir():
+                yield (known[data.name].train + known[data.name].test) * data.store_size**2 * 4
+
+
+def progress(store: Store, job: Job) -> float:
+    """Share of a job's epochs that are done and can be resumed from, 0 to 1."""
+    if not isinstance(job.spec, TrainingSpec) or not (store.checkpoint(job.key) / "state.pt").is_file():
+        return 0.0
+    lines = store.metrics(job.key)
+    return lines[-1]["epoch"] / job.spec.train.epochs if lines else 0.0
+
+
+def sizes(plan: Plan) -> dict[str, Size]:
+    """Numbers of every dataset of the plan: as found, else as it would be drawn, else the official ones."""
+    found = {name: _drawn(plan.profile, name) or _official(name) for cell in plan.cells for name in cell.data}
+    for name, data in plan.datasets.items():
+        found[name] = Size(len(data.train), len(data.test), len(data.classes))
+    return found
+
+
+def _drawn(profile: Profile, name: str) -> Size | None:
+    counts = None if profile.synthetic is None else getattr(profile.synthetic, name, None)
+    if counts is None or isinstance(counts, int):
+        return None if counts is None else Size(counts, 0, 0)
+    return Size(counts.classes * counts.train, counts.classes * counts.test, counts.classes)
+
+
+def _official(name: str) -> Size:
+    info = DATASETS[name]
+    return Size(info.train, info.test, info.classes)

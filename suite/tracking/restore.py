@@ -1,0 +1,115 @@
+"""The way back from MLflow: what the mirror holds of some grids becomes a store that a report reads as any other.
+
+Left out are weights and decoded images, so figures that need a network cannot be drawn from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.atomic import write_json
+from suite.errors import StoreError, unknown
+from suite.store.ledger import choose_profile, write_cells
+from suite.store.store import Failure, Store
+from suite.tracking.mirror import find_runs, without_password
+from suite.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_NEEDED = ("job.yaml", "result.json")  # of a finished job; of another only the first
+_WELCOME = ("env.json", "metrics.jsonl")  # curves and versions, for those who show them
+_AT_ONCE = 8  # downloads; each waits for the server most of its time
+
+
+@contextlib.contextmanager
+def mirrored(uri: str, grids: Sequence[str], profile: str | None) -> Iterator[Workspace]:
+    """A workspace with a temporary store that holds the cells of `grids` (names) and their results as MLflow has them.
+
+    Raises:
+        UsageError: a grid is not there, or with several profiles and none is chosen.
+        StoreError: the tracker or an artifact cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="suite-mlflow-") as folder:
+        fetch(uri, grids, profile, Store(Path(folder)))
+        yield Workspace(Path(folder) / "data", Path(folder))
+
+
+def fetch(uri: str, grids: Sequence[str], profile: str | None, store: Store) -> None:
+    """Write cells and finished jobs of `grids` into an empty `store`; raises as `mirrored` does."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=uri)
+    shown = without_password(uri, uri)
+    try:
+        known = {experiment.name: str(experiment.experiment_id) for experiment in client.search_experiments()}
+        for grid in grids:
+            if grid not in known:
+                raise unknown(f"grid in MLflow at {shown}:", grid, known, "`suite sync` mirrors a store.")
+            _fetch_grid(client, known[grid], grid, profile, store, shown)
+    except (MlflowException, OSError) as error:
+        reason = (without_password(str(error), uri).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise StoreError(
+            f"MLflow at {shown} cannot be read ({reason}). Is it the address `suite run` wrote to? Artifacts beside a "
+            "local database stay on that machine; a server (mlflow server) hands them out."
+        ) from None
+
+
+def _fetch_grid(
+    client: MlflowClient, experiment: str, grid: str, profile: str | None, store: Store, shown: str
+) -> None:
+    runs = dict(find_runs(client, experiment))
+    cells = [run for run in runs.values() if "suite.cell" in run.data.tags]
+    chosen = choose_profile({run.data.tags["suite.profile"] for run in cells}, grid, profile, f"MLflow at {shown}")
+    cells = [run for run in cells if run.data.tags["suite.profile"] == chosen]
+    old = sorted(str(run.data.tags["suite.cell"]) for run in cells if "suite.entry" not in run.data.tags)
+    if old:
+        raise StoreError(
+            f"MLflow at {shown} has cells that an earlier version of the suite mirrored, without all they need: "
+            f"{', '.join(old[:5])}. `suite sync` where they were run completes them."
+        )
+    by_id: dict[str, Run] = {run.info.run_id: run for run in runs.values()}
+    wanted = {name: by_id.get(name) for run in cells for name in run.data.tags["suite.jobs"].split(",") if name}
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        entries = list(pool.map(lambda run: _cell(client, run), cells))
+        # A job that two grids share may have its run in the experiment of the other.
+        list(pool.map(lambda item: _fetch_job(client, item[1] or client.get_run(item[0]), store), wanted.items()))
+    write_cells(store.root, grid, chosen, sorted(entries, key=lambda e: (e["row"], e["dataset"], e["seed"])))
+
+
+def _cell(client: MlflowClient, run: Run) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = client.download_artifacts(run.info.run_id, "cell.json", folder)
+        entry: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+        return entry
+
+
+def _fetch_job(client: MlflowClient, run: Run, store: Store) -> None:
+    key = run.data.tags["suite.key"]
+    folder = store.folder(key)
+    if folder.exists():
+        return  # of a grid before
+    folder.mkdir(parents=True)
+    finished = run.info.status == "FINISHED"
+    for name in _NEEDED if finished else _NEEDED[:1]:
+        client.download_artifacts(run.info.run_id, name, str(folder))
+    if finished:
+        there = {item.path for item in client.list_artifacts(run.info.run_id)}
+        for name in _WELCOME:
+            if name in there:
+                client.download_artifacts(run.info.run_id, name, str(folder))
+    elif run.info.status == "FAILED":
+        failure = Failure(error=run.data.tags.get("suite.error", "failed"), kind="failed", traceback="")
+        write_json(folder / "failure.json", failure.model_dump(mode="json"))
