@@ -21,7 +21,7 @@ from methods.args import Args
 from methods.registry import OBJECTIVES, VIEWS, Entry
 from suite.data.catalogue import DATASETS, DatasetInfo
 from suite.data.datasets.folder import parse_folder
-from suite.data.datasets.load import LOADERS
+from suite.data.datasets.names import composed, dataset_name
 from suite.data.record import Dataset
 from suite.errors import UsageError
 from suite.grid.spec import GridSpec, Row
@@ -127,12 +127,15 @@ def register_dataset(
     name: str, folder: Path, parse: Callable[[Path], Dataset], *, label: str | None = None, licence: str = "not stated"
 ) -> None:
     """Add a labelled dataset to every grid. `parse` reads `folder`; it is called here once, for the counts."""
+    name = composed(name)
     if name in DATASETS:
         raise UsageError(f"{_where()} registers the dataset '{name}', which exists already. Choose another name.")
-    found = parse(folder)
-    counts = len(found.train), len(found.test), len(found.classes)  # those found, so the set counts as complete
-    DATASETS[name] = DatasetInfo(name, label or name, (str(folder),), *counts, licence, str(folder))
-    LOADERS[name] = (parse, (".",))
+    dataset = parse(folder)
+    DATASETS[name] = DatasetInfo(
+        name=name, label=label or name, folders=(str(folder),), markers=(".",), parse=parse,
+        train=len(dataset.train), test=len(dataset.test), classes=len(dataset.classes),  # so it counts as complete
+        licence=licence, source=str(folder),
+    )  # fmt: skip
     _OWN_DATASETS.append(name)
 
 
@@ -174,8 +177,18 @@ def _execute(path: Path) -> str:
 
 
 def _register_folder(path: Path) -> None:
-    name = re.sub(r"[^0-9a-z]+", "_", path.name.lower()).strip("_")
-    register_dataset(name, path, lambda root: parse_folder(name, root), label=path.name)
+    name = dataset_name(path.name)
+    if not name:
+        raise UsageError(
+            f"--plugin {path}: the dataset is named after its folder, and '{path.name}' has no letter and no digit. "
+            "Rename the folder."
+        )
+    if name in DATASETS:
+        raise UsageError(
+            f"--plugin {path}: the folder '{path.name}' gives the dataset name '{name}', which exists already "
+            f"({DATASETS[name].source}). Rename the folder."
+        )
+    register_dataset(name, path, lambda root: parse_folder(name, root), label=composed(path.name))
 
 
 def _add(known: dict[str, Entry], what: str, name: str, code: type, entry: Entry) -> None:

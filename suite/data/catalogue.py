@@ -1,27 +1,33 @@
-"""What the suite knows of each dataset before looking at the disk: official counts, folders, licence, source.
+"""The datasets by name. Each describes itself in its own module, in a `DatasetInfo`; here it is one line.
 
-Counts: CUB (Wah et al. 2011), NABirds (Van Horn et al. 2015), FGVC-Aircraft 2013b (Maji et al. 2013,
-arXiv:1306.5151; train = train + val), Stanford Cars (Krause et al. 2013), COCO train2017 (arXiv:1405.0312),
-ImageNet-1k (Russakovsky et al. 2015).
+To add a dataset: write its module with a `parse` function and a `DatasetInfo`, and add the line. A plugin adds one at
+run time (`suite.plugin.register_dataset`).
 """
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """Facts about one dataset; counts are those of the official release."""
+    """What the suite knows of a dataset before it looks at the disk. Counts are those of the official release."""
 
     name: str
     label: str  # as printed in the paper's tables
     folders: tuple[str, ...]  # looked for under the data root, in this order
+    markers: tuple[str, ...]  # files or folders of which one at least is in the dataset's folder
+    parse: Callable[[Path], Any]  # folder -> suite.data.record.Dataset, lists checked and no image opened
     train: int
     test: int
     classes: int
     licence: str
     source: str  # where a user gets it
+    subset_lists: Callable[[Any, Path], None] | None = None  # (Dataset, folder): write the lists of a subset
 
     @property
     def labelled(self) -> bool:
@@ -29,38 +35,45 @@ class DatasetInfo:
         return self.classes > 0
 
 
-DATASETS: dict[str, DatasetInfo] = {
-    info.name: info
-    for info in (
-        DatasetInfo(
-            "cub", "CUB", ("CUB_200_2011",), 5994, 5794, 200,
-            "non-commercial research and education; photographers keep the copyright",
-            "https://data.caltech.edu/records/65de6-vp158 (CUB_200_2011.tgz)",
-        ),
-        DatasetInfo(
-            "nabirds", "NABirds", ("nabirds",), 23929, 24633, 555,
-            "non-commercial research; credit the photographers; do not redistribute",
-            "https://dl.allaboutbirds.org/nabirds (ask with the form, then unpack nabirds.tar.gz)",
-        ),
-        DatasetInfo(
-            "aircraft", "Aircraft", ("fgvc_aircraft", "fgvc-aircraft-2013b"), 6667, 3333, 100,
-            "non-commercial research only; photographers keep the copyright",
-            "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/ (fgvc-aircraft-2013b.tar.gz)",
-        ),
-        DatasetInfo(
-            "cars", "Cars", ("stanford_cars",), 8144, 8041, 196,
-            "research use, as ImageNet's terms; images belong to their owners",
-            "the original host is gone since 2023; torchvision.datasets.StanfordCars says where copies are",
-        ),
-        DatasetInfo(
-            "coco", "COCO", ("coco",), 118287, 0, 0,
-            "annotations CC BY 4.0; every image has its own Flickr licence",
-            "http://images.cocodataset.org/zips/train2017.zip",
-        ),
-        DatasetInfo(
-            "imagenet", "ImageNet-1K", ("imagenet", "ILSVRC2012", "imagenet_sample"), 1281167, 0, 0,
-            "non-commercial research and education, ImageNet terms of access",
-            "https://image-net.org (ILSVRC2012 training images)",
-        ),
-    )
-}  # fmt: skip
+class Registry(MutableMapping[str, DatasetInfo]):
+    """Dataset name -> description. A module, given as `module:variable`, is imported when it is first asked for."""
+
+    def __init__(self, places: dict[str, str]) -> None:
+        self._entries: dict[str, DatasetInfo | str] = {**places}
+
+    def __getitem__(self, name: str) -> DatasetInfo:
+        entry = self._entries[name]
+        if isinstance(entry, str):
+            module, _, variable = entry.partition(":")
+            entry = self._entries[name] = getattr(importlib.import_module(module), variable)
+        return entry
+
+    def __setitem__(self, name: str, info: DatasetInfo) -> None:
+        self._entries[name] = info
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+DATASETS = Registry(
+    {
+        "cub": "suite.data.datasets.cub:INFO",
+        "nabirds": "suite.data.datasets.nabirds:INFO",
+        "aircraft": "suite.data.datasets.aircraft:INFO",
+        "cars": "suite.data.datasets.cars:INFO",
+        "coco": "suite.data.datasets.unlabelled:COCO",
+        "imagenet": "suite.data.datasets.unlabelled:IMAGENET",
+    }
+)
+
+
+def names_of_datasets() -> str:
+    """`cub, nabirds, ... or imagenet`, for help texts."""
+    *names, last = DATASETS
+    return f"{', '.join(names)} or {last}"

@@ -17,7 +17,6 @@ from pathlib import Path
 from suite.atomic import atomic_folder
 from suite.data.catalogue import DATASETS
 from suite.data.datasets.load import load_dataset
-from suite.data.pack_annotations import write_lists
 from suite.data.record import Dataset, Record, Split
 from suite.data.saliency.detectors import mask_places
 from suite.errors import DataError, UsageError
@@ -70,7 +69,8 @@ def pack(name: str, data_root: Path, out: Path, choice: Choice, progress: Progre
     _keep_apart(source, data_root, out)
     records = (*chosen.train, *chosen.test)
     with atomic_folder(folder) as temporary:
-        write_lists(chosen, temporary)
+        if source.info.subset_lists is not None:
+            source.info.subset_lists(chosen, temporary)
         for done, record in enumerate(records, 1):
             masks = [place for place in mask_places(record, source) if place.is_file()] if source.info.labelled else []
             for file in (source.root / record.path, *masks):

@@ -1,14 +1,15 @@
-"""What every dataset loader returns: a list of images with labels and boxes, and where it came from."""
+"""What every dataset loader returns: the images with their labels and boxes, and what was noticed while loading."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from suite.data.catalogue import DATASETS, DatasetInfo
 
 Split = Literal["train", "test"]
+Level = Literal["error", "warning", "note"]
 
 
 class Box(NamedTuple):
@@ -31,6 +32,14 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """An observation about a dataset: an error spoils results, a warning may, a note does not."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """A dataset as found on disk, checked and in a fixed order (the official list's, else sorted by path)."""
 
@@ -41,6 +50,8 @@ class Dataset:
     classes: tuple[str, ...]  # names, position = label; empty where unlabelled
     banner: int = 0  # rows at the bottom of every image that are not picture (FGVC-Aircraft: 20)
     synthetic: bool = False  # drawn by `suite data synth`, not photographed
+    findings: tuple[Finding, ...] = field(default=(), compare=False)  # what was left out, or read in another way
+    listed_from_disk: bool = False  # the paths are those of files that were just seen, not those of a list
 
     @property
     def info(self) -> DatasetInfo:

@@ -14,30 +14,21 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from suite.atomic import write_json
 from suite.data.datasets.annotations import some
-from suite.data.datasets.files import decode_image, unlisted
+from suite.data.datasets.files import decode_image
 from suite.data.datasets.fingerprint import combine, known_hashes, read_store, remember, states, store_file, unreadable
 from suite.data.datasets.load import load_dataset
 from suite.data.decoded.images import parallel
 from suite.data.download.manifest import manifest
-from suite.data.record import Dataset, Record
+from suite.data.record import Dataset, Finding, Level, Record
 from suite.errors import DataError
 from suite.progress import Progress
 
 FORMAT = 1  # raised when a check is added
-Level = Literal["error", "warning", "note"]
 STRAY_BOXES = 0.01  # NABirds as published has .4 % of its boxes outside their images; lists of another size have most
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it should be: an error spoils results, a warning may, a note does not."""
-
-    level: Level
-    text: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +89,6 @@ def verify(name: str, data_root: Path, cache: Path, progress: Progress, again: b
         *_boxes(dataset, looks),
         *_repeated(dataset, hashes),
         *_lists(dataset),
-        *_unlisted(dataset),
     ]
     found = Verification(
         name, dataset.describe(), combine(dataset, hashes), len(records), tuple(findings),
@@ -107,7 +97,12 @@ def verify(name: str, data_root: Path, cache: Path, progress: Progress, again: b
     remember(dataset, cache, {keys[path]: digest for path, digest in hashes.items()})
     if found.sound:
         write_json(_file(cache, name, found.fingerprint), {"format": FORMAT, **asdict(found)})
-    return found
+    return _with_those_of_loading(found, dataset)
+
+
+def _with_those_of_loading(verification: Verification, dataset: Dataset) -> Verification:
+    """What loading found is not kept by content: a file that is left out changes no fingerprint."""
+    return replace(verification, findings=tuple(dict.fromkeys((*verification.findings, *dataset.findings))))
 
 
 def verified(dataset: Dataset, cache: Path) -> Verification | None:
@@ -121,7 +116,7 @@ def verified(dataset: Dataset, cache: Path) -> Verification | None:
         if content.pop("format") != FORMAT:
             return None
         content["findings"] = tuple(Finding(**finding) for finding in content["findings"])
-        return replace(Verification(**content), cached=True)
+        return _with_those_of_loading(replace(Verification(**content), cached=True), dataset)
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it can be found out again
         return None
 
@@ -228,9 +223,3 @@ def _lists(dataset: Dataset) -> Iterator[Finding]:
             other.append(path)
     if other:
         yield Finding("warning", f"these lists differ from the official ones: {some(other)}. Their counts are right.")
-
-
-def _unlisted(dataset: Dataset) -> Iterator[Finding]:
-    stray = unlisted(dataset)
-    if stray:
-        yield Finding("note", f"{len(stray)} image files are in no list and are not used: {some(stray)}.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from suite.data.catalogue import DatasetInfo
 from suite.data.datasets.annotations import (
     Entry,
     assemble,
@@ -14,19 +15,21 @@ from suite.data.datasets.annotations import (
     check_no_empty_class,
     check_same_ids,
     checked_box,
+    filter_list,
     parse_path,
     read_lines,
     read_table,
+    starts_with,
 )
+from suite.data.datasets.names import normal
 from suite.data.record import Box, Dataset, Split
 from suite.errors import DataError
 
-MARKER = "data/variants.txt"
 BANNER = 20  # rows
 
 
 def parse(root: Path) -> Dataset:
-    """The dataset from the lists in `root`/data; images are not looked at. DataError for lists that do not fit."""
+    """Read the lists in `root`/data; no image is opened. DataError for lists that do not fit each other."""
     data = root / "data"
     names = read_variants(data / "variants.txt")
     trainval = data / "images_variant_trainval.txt"
@@ -88,3 +91,31 @@ def parse_inclusive(text: str) -> Box:
     """`xmin ymin xmax ymax`, counted from 1 and inclusive, as a half-open Box counted from 0."""
     x0, y0, x1, y1 = (float(part) for part in text.split())
     return checked_box(x0 - 1, y0 - 1, x1, y1)
+
+
+def write_subset_lists(subset: Dataset, out: Path) -> None:
+    """Write the lists of the images of `subset`, cut from those in `subset.root`, into `out`."""
+    ids = {record.id for record in (*subset.train, *subset.test)}
+    used = {subset.classes[record.label] for record in subset.train if record.label is not None}
+    data = subset.root / "data"
+    filter_list(data / "variants.txt", out / "data/variants.txt", lambda line: normal(line) in used)
+    for split in ("train", "val", "trainval", "test"):
+        name = f"images_variant_{split}.txt"
+        filter_list(data / name, out / "data" / name, starts_with(ids))
+    if read_boxes(data / "images_box.txt"):
+        filter_list(data / "images_box.txt", out / "data/images_box.txt", starts_with(ids))
+
+
+INFO = DatasetInfo(
+    name="aircraft",
+    label="Aircraft",
+    folders=("fgvc_aircraft", "fgvc-aircraft-2013b"),
+    markers=("data/variants.txt",),
+    parse=parse,
+    train=6667,  # the official train + val
+    test=3333,
+    classes=100,
+    licence="non-commercial research only; photographers keep the copyright",
+    source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/ (fgvc-aircraft-2013b.tar.gz)",
+    subset_lists=write_subset_lists,
+)

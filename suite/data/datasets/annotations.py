@@ -5,12 +5,15 @@ Nothing here looks at an image file. Every error is a DataError that names the f
 
 from __future__ import annotations
 
+import codecs
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from suite.data.catalogue import DATASETS
+from suite.data.datasets.names import composed
 from suite.data.record import Box, Dataset, Record, Split
 from suite.errors import DataError
 
@@ -40,25 +43,36 @@ def obtain(name: str) -> str:
 def read_lines(file: Path, name: str) -> list[str]:
     """The lines of a list of dataset `name`; DataError if it is missing or is not text."""
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return decoded_lines(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as e:
         raise DataError(
             f"missing list {file}: {DATASETS[name].label} has it, so unpack it again. {obtain(name)}"
         ) from e
     except UnicodeDecodeError as e:
-        raise DataError(f"{file} is not text (byte {e.start} is not UTF-8): expected a list. {obtain(name)}") from e
+        raise DataError(
+            f"{file} is not text (byte {e.start} is not {e.encoding.upper()}): expected a list in UTF-8. {obtain(name)}"
+        ) from e
     except OSError as e:
         raise DataError(f"cannot read {file}: {e.strerror}") from e
+
+
+def decoded_lines(content: bytes) -> list[str]:
+    """The lines of a text file, in Unicode NFC: UTF-8 or UTF-16 with or without a mark, any kind of line end."""
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if utf16 else "utf-8-sig")
+    return composed(text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
 
 
 def read_table(file: Path, name: str, expected: str, parse: Callable[[str], V]) -> dict[str, V]:
     """A list of lines `<id> <rest>`, as {id: parse(rest)} in the file's order; blank lines are skipped.
 
+    Blanks or tabs separate the two; those at the ends of a line do not count.
+
     `parse` raises ValueError for a rest that is not `expected`. DataError: a malformed line, an id given twice.
     """
     table: dict[str, V] = {}
     for number, line in enumerate(read_lines(file, name), 1):
-        key, _, rest = line.strip().partition(" ")
+        key, rest = parts(line)
         if not key:
             continue
         try:
@@ -77,16 +91,31 @@ def read_table(file: Path, name: str, expected: str, parse: Callable[[str], V]) 
     return table
 
 
+def parts(line: str) -> tuple[str, str]:
+    """The first word of a line and the rest, both without blanks around them."""
+    words = line.split(None, 1)
+    return (words[0], words[1].rstrip()) if len(words) == 2 else ("".join(words), "")
+
+
 def line_of(file: Path, key: str) -> str:
-    """`line N` of the first line of `file` that starts with `key`; read anew, so that good lists cost nothing."""
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
-        if line.strip().partition(" ")[0] == key:
+    """`line N` of the first line of `file` that starts with `key`. For errors: it reads the file again."""
+    for number, line in enumerate(decoded_lines(file.read_bytes()), 1):
+        if parts(line)[0] == key:
             return f"line {number}"
     return "no line"
 
 
+def listed_path(text: str) -> str:
+    """An image path of a list in its one spelling: `/` between folders, no `./`. ValueError as `parse_path`."""
+    path = text.replace("\\", "/")
+    if re.match("[A-Za-z]:/", path):
+        raise ValueError("image paths must lie inside the dataset's folder: no drive letter")
+    kept = [part for part in path.lstrip("/").split("/") if part not in {"", "."}]
+    return parse_path("/" * path.startswith("/") + "/".join(kept))
+
+
 def parse_path(text: str) -> str:
-    """An image path of a list; ValueError if it could leave the dataset's folder or has two spellings."""
+    """A path inside a folder; ValueError if it could leave the dataset's folder or has two spellings."""
     if text.startswith("/") or "\\" in text or "\0" in text or not {"", ".", ".."}.isdisjoint(text.split("/")):
         raise ValueError("image paths must lie inside the dataset's folder: no leading /, no .., no backslash")
     return text
@@ -185,6 +214,20 @@ def assemble(name: str, root: Path, entries: Sequence[Entry], names: Mapping[int
         records[e.split].append(Record(e.id, e.path, label[e.class_id], e.box))
     classes = tuple(names[c] for c in used)
     return Dataset(name, root, tuple(records["train"]), tuple(records["test"]), classes, banner=banner)
+
+
+def filter_list(source: Path, target: Path, keep: Callable[[str], bool]) -> None:
+    """Copy the lines of a list that are kept; nothing where there is no such list."""
+    if not source.is_file():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lines = decoded_lines(source.read_bytes())
+    target.write_text("".join(f"{line}\n" for line in lines if line and keep(line)), "utf-8", newline="\n")
+
+
+def starts_with(ids: Collection[str]) -> Callable[[str], bool]:
+    """Whether a line of a list belongs to one of the ids."""
+    return lambda line: parts(line)[0] in ids
 
 
 def some(names: Sequence[str], at_most: int = 3) -> str:

@@ -7,15 +7,16 @@ have the same file names, so image ids carry the folder: `cars_train/00001`. Re-
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from suite.data.catalogue import DatasetInfo
 from suite.data.datasets.aircraft import parse_inclusive
-from suite.data.datasets.annotations import Entry, assemble, check_known_class, obtain, parse_path
+from suite.data.datasets.annotations import Entry, assemble, check_known_class, listed_path, obtain
+from suite.data.datasets.names import normal
 from suite.data.record import Dataset, Split
 from suite.errors import DataError
 
@@ -26,9 +27,11 @@ FIELDS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname")
 
 
 def parse(root: Path) -> Dataset:
-    """The dataset from the .mat files in `root`; images are not looked at. DataError for lists that do not fit."""
+    """Read the .mat files in `root`; no image is opened. DataError for lists that do not fit each other."""
+    import numpy as np
+
     meta, train, test = places(root)
-    names = {i: str(n) for i, n in enumerate(np.atleast_1d(load_mat(meta, "class_names")), 1)}
+    names = {i: normal(str(n)) for i, n in enumerate(np.atleast_1d(load_mat(meta, "class_names")), 1)}
     entries = read_split(train, "train", image_folder(root, "cars_train"), names)
     entries += read_split(test, "test", image_folder(root, "cars_test"), names)
     return assemble("cars", root, entries, names)
@@ -44,6 +47,8 @@ def places(root: Path) -> tuple[Path, Path, Path]:
 
 def read_split(file: Path, split: Split, folder: str, names: Mapping[int, str]) -> list[Entry]:
     """The annotations of one split; class ids are those of the devkit, from 1."""
+    import numpy as np
+
     annotations = np.atleast_1d(load_mat(file, "annotations"))
     lacking = [f for f in FIELDS if f not in (annotations.dtype.names or ())]
     if lacking:
@@ -56,14 +61,15 @@ def read_split(file: Path, split: Split, folder: str, names: Mapping[int, str]) 
     for number, (x0, y0, x1, y1, class_id, fname) in enumerate(zip(*columns, strict=True), 1):
         where = f"{file} entry {number}"
         try:
-            label, path = int(class_id), f"{folder}/{parse_path(str(fname))}"
+            label, file_name = int(class_id), listed_path(normal(str(fname)))
             box = parse_inclusive(f"{x0} {y0} {x1} {y1}")
         except (ValueError, TypeError) as e:
             got = (x0, y0, x1, y1, class_id, fname)
             raise DataError(f"{where}: expected {', '.join(FIELDS)}, got {got} ({e})") from e
         if label not in names:
             check_known_class(label, names, where, file.parent / "cars_meta.mat")
-        entries.append(Entry(f"{folder.partition('/')[0]}/{Path(str(fname)).stem}", path, label, box, split, where))
+        image = f"{folder.partition('/')[0]}/{Path(file_name).stem}"
+        entries.append(Entry(image, f"{folder}/{file_name}", label, box, split, where))
     return entries
 
 
@@ -89,3 +95,37 @@ def first_existing(root: Path, *places: str) -> Path:
 def image_folder(root: Path, name: str) -> str:
     """`cars_train`, or `cars_train/cars_train` as in the common re-packed archives."""
     return f"{name}/{name}" if (root / name / name).is_dir() else name
+
+
+def write_subset_lists(subset: Dataset, out: Path) -> None:
+    """Write the MATLAB annotations of the images of `subset`, cut from those in `subset.root`, into `out`."""
+    import numpy as np
+
+    from suite.data.synthetic.layouts import write_mat
+
+    meta, train, test = places(subset.root)
+    (out / "devkit").mkdir(parents=True)
+    shutil.copyfile(meta, out / "devkit/cars_meta.mat")
+    for file, records, target in (
+        (train, subset.train, "devkit/cars_train_annos.mat"),
+        (test, subset.test, f"{TEST}.mat"),
+    ):
+        ids = {record.id.rpartition("/")[2] for record in records}
+        table = np.atleast_1d(load_mat(file, "annotations"))
+        kept = table[[Path(listed_path(normal(str(name)))).stem in ids for name in table["fname"]]]
+        write_mat(out / target, {"annotations": kept[None]}, "a subset of the official annotations")
+
+
+INFO = DatasetInfo(
+    name="cars",
+    label="Cars",
+    folders=("stanford_cars",),
+    markers=MARKERS,
+    parse=parse,
+    train=8144,
+    test=8041,
+    classes=196,
+    licence="research use, as ImageNet's terms; images belong to their owners",
+    source="the original host is gone since 2023; torchvision.datasets.StanfordCars says where copies are",
+    subset_lists=write_subset_lists,
+)

@@ -10,26 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from suite.data.catalogue import DatasetInfo
 from suite.data.datasets.annotations import (
     Entry,
     assemble,
     check_known_class,
     check_no_empty_class,
     check_same_ids,
+    filter_list,
     line_of,
-    parse_path,
+    listed_path,
     parse_split,
     parse_xywh,
     read_table,
+    starts_with,
 )
+from suite.data.datasets.names import normal
 from suite.data.record import Dataset
 from suite.errors import DataError
 
-MARKER = "images.txt"
-
 
 def parse(root: Path) -> Dataset:
-    """The dataset from the lists in `root`; images are not looked at. DataError for lists that do not fit."""
+    """Read the lists in `root`; no image is opened. DataError for lists that do not fit each other."""
     names = read_classes(root, "cub")
     entries = read_entries(root, "cub", names)
     check_no_empty_class({e.class_id for e in entries}, names, root / "classes.txt")
@@ -50,7 +52,7 @@ def read_entries(root: Path, name: str, names: Mapping[int, str]) -> list[Entry]
     """The images of the four lists in the order of `images.txt`, checked against each other."""
     images_file, labels_file = root / "images.txt", root / "image_class_labels.txt"
     split_file, box_file = root / "train_test_split.txt", root / "bounding_boxes.txt"
-    images = read_table(images_file, name, "<path below images/>", parse_path)
+    images = read_table(images_file, name, "<path below images/>", listed_path)
     labels = read_table(labels_file, name, "<class id>", int)
     splits = read_table(split_file, name, "<1 for train, 0 for test>", parse_split)
     boxes = read_table(box_file, name, "<x> <y> <width> <height>", parse_xywh)
@@ -63,3 +65,35 @@ def read_entries(root: Path, name: str, names: Mapping[int, str]) -> list[Entry]
         )
     where = f"{images_file}, id "
     return [Entry(i, f"images/{p}", labels[i], boxes[i], splits[i], where + i) for i, p in images.items()]
+
+
+def write_subset_lists(subset: Dataset, out: Path) -> None:
+    """Write the lists of the images of `subset`, cut from those in `subset.root`, into `out`."""
+    write_image_lists(subset, out)
+    used = {subset.classes[record.label] for record in subset.train if record.label is not None}
+    filter_list(subset.root / "classes.txt", out / "classes.txt", lambda line: normal(line.partition(" ")[2]) in used)
+
+
+def write_image_lists(subset: Dataset, out: Path) -> None:
+    """The lists by image id, which CUB and NABirds share."""
+    ids = {record.id for record in (*subset.train, *subset.test)}
+    for name in (
+        "images.txt", "image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt", "sizes.txt",
+        "photographers.txt",
+    ):  # fmt: skip
+        filter_list(subset.root / name, out / name, starts_with(ids))
+
+
+INFO = DatasetInfo(
+    name="cub",
+    label="CUB",
+    folders=("CUB_200_2011",),
+    markers=("images.txt",),
+    parse=parse,
+    train=5994,
+    test=5794,
+    classes=200,
+    licence="non-commercial research and education; photographers keep the copyright",
+    source="https://data.caltech.edu/records/65de6-vp158 (CUB_200_2011.tgz)",
+    subset_lists=write_subset_lists,
+)

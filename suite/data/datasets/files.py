@@ -1,9 +1,8 @@
-"""Image files: whether all of a dataset's are there and inside its folder, and decoding one to RGB pixels."""
+"""Decoding an image file to RGB pixels, and saying what is wrong with one that cannot be decoded."""
 
 from __future__ import annotations
 
 import io
-import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from suite.data.datasets.annotations import obtain, some
-from suite.data.record import Dataset
+from suite.data.datasets.formats import readable_formats
+from suite.data.datasets.integrity import check_whole, without_text
 from suite.errors import DataError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit for suspicion (a quarter GiB of RGB); it only warns, we refuse
-SUFFIXES = (".jpg", ".jpeg", ".png")
 UPRIGHT = {  # EXIF orientation -> what turns the picture upright (CIPA DC-008)
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,59 +40,6 @@ DAMAGED = (
 )
 
 
-def check_images(dataset: Dataset) -> None:
-    """DataError unless every image is a file inside the dataset's folder. One directory scan per folder, no opening."""
-    by_folder: dict[str, list[str]] = {}
-    paths = [r.path for r in (*dataset.train, *dataset.test)]
-    for path in paths:
-        folder, _, file = path.rpartition("/")
-        by_folder.setdefault(folder, []).append(file)
-    inside = dataset.root.resolve()
-    missing: list[str] = []
-    for folder, files in by_folder.items():
-        present = scan(dataset.root / folder, inside)
-        missing += [f"{folder}/{f}" for f in files if f not in present]
-    if missing:
-        raise DataError(
-            f"{dataset.root}: {len(missing):,} of {len(paths):,} listed images are missing, such as {some(missing)}. "
-            f"The lists are there, so unpack or copy the images too. {obtain(dataset.name)}"
-        )
-
-
-def unlisted(dataset: Dataset) -> list[str]:
-    """Image files beside the listed ones that no list names, relative to the dataset's folder."""
-    listed = {record.path for record in (*dataset.train, *dataset.test)}
-    folders = dict.fromkeys(path.rpartition("/")[0] for path in listed)
-    inside = dataset.root.resolve()
-    present = (f"{folder}/{name}".lstrip("/") for folder in folders for name in scan(dataset.root / folder, inside))
-    return sorted(path for path in present if path not in listed and path.lower().endswith(SUFFIXES))
-
-
-def scan(folder: Path, inside: Path) -> set[str]:
-    """The names of the files in `folder`; DataError if it, or a link in it, leads out of the dataset's folder."""
-    if not folder.is_dir():
-        return set()
-    check_inside(folder, inside)
-    names = set()
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                check_inside(Path(entry.path), inside)
-            if entry.is_file():
-                names.add(entry.name)
-    return names
-
-
-def check_inside(path: Path, inside: Path) -> None:
-    """DataError if `path`, with links followed, is not below the resolved dataset folder `inside`."""
-    target = path.resolve()
-    if not target.is_relative_to(inside):
-        raise DataError(
-            f"{path} is a link to {target}, outside the dataset's folder {inside}. Copy the file there, or link the "
-            f"dataset's whole folder instead of a part of it."
-        )
-
-
 def decode(path: Path) -> npt.NDArray[np.uint8]:
     """The picture as RGB, uint8 [H, W, 3]; see `decode_image`."""
     return np.array(decode_image(path))
@@ -103,23 +48,36 @@ def decode(path: Path) -> npt.NDArray[np.uint8]:
 def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
     """The picture as RGB, upright by its EXIF orientation. `data`: the file's content, if it has been read already.
 
-    Grey is repeated, 16 bits become 8 (v / 257, rounded), CMYK is converted (Pillow handles Adobe's inverted values),
-    and transparency is laid over white. Raises DataError for anything that is not a whole image.
+    Grey is repeated, 16 bits become 8 (v / 257, rounded), CMYK and CIELAB are converted (Pillow handles Adobe's
+    inverted values), and transparency is laid over white. Of several pictures in one file (animations, motion photos,
+    pages of a TIFF) it is the first. The content tells the format, not the file's name.
+
+    Raises:
+        DataError: it is not a whole image.
     """
     try:
         data = path.read_bytes() if data is None else data
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(
-                    f"{path} has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: it does not belong "
-                    f"to a dataset of photographs. Replace it by a smaller copy."
-                )
-            image.load()
-            if image.format == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-                raise OSError("JPEG without an end")  # a tail of zeros, which the decoder can take for grey
-            return to_rgb(image, path)
+        check_whole(data)
+        try:
+            return _decoded(data, path)
+        except ValueError:  # among others Pillow's limits on texts and colour profiles, which are not used here
+            bare = without_text(data)
+            if bare == data:
+                raise
+            return _decoded(bare, path)
     except DAMAGED as e:
         raise DataError(f"cannot decode {path}: {cause(data or b'', e)}. Fetch the file again, then retry.") from e
+
+
+def _decoded(data: bytes, path: Path) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(
+                f"{path} has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: it does not belong "
+                f"to a dataset of photographs. Replace it by a smaller copy."
+            )
+        image.load()
+        return to_rgb(image, path)
 
 
 def to_rgb(image: Image.Image, path: Path) -> Image.Image:
@@ -131,10 +89,22 @@ def to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode.startswith("I"):  # "I;16", "I;16B", and "I" from formats that only have 16 bits
         grey = (np.asarray(upright, dtype=np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
+    if image.mode == "LAB":
+        return _from_lab(upright)
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         rgba = upright.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return upright if upright.mode == "RGB" else upright.convert("RGB")
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
+    if converted is None:
+        raise OSError("its CIELAB colours cannot be converted")
+    return converted
 
 
 def orientation(image: Image.Image) -> int:
