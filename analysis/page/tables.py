@@ -75,8 +75,8 @@ def _number(number: Number | None) -> PageCell:
 
 
 def place(*parts: str) -> str:
-    """An id for a place on the page: letters, digits and hyphens whatever the names hold."""
-    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
+    """An id for a place on the page: letters and digits of any script, hyphens, no blank."""
+    return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)
 
 
 def page_cell(cell: Cell | None, link: str = "") -> PageCell:

@@ -10,6 +10,7 @@ import typer
 
 from suite.cli import datasets, options
 from suite.cores import cores
+from suite.data.catalogue import names_of_datasets
 
 app = typer.Typer(no_args_is_help=True, help="Get, check and draw datasets, compute saliency, look at views.")
 app.command("list")(datasets.list_)
@@ -17,7 +18,7 @@ app.command("fetch")(datasets.fetch)
 app.command("verify")(datasets.verify)
 app.command("pack")(datasets.pack)
 
-Dataset = Annotated[str, typer.Argument(help="cub, nabirds, aircraft, cars, coco or imagenet")]
+Dataset = Annotated[str, typer.Argument(help=names_of_datasets())]
 
 
 @app.command("synth")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suite.cli import options
+from suite.data.catalogue import names_of_datasets
 
 if TYPE_CHECKING:
     from suite.data.overview import Overview
     from suite.data.verify import Verification
 
-Name = Annotated[str, typer.Argument(help="cub, nabirds, aircraft, cars, coco or imagenet")]
+Name = Annotated[str, typer.Argument(help=names_of_datasets())]
 Json = Annotated[bool, typer.Option("--json", help="print as JSON")]
 
 
@@ -142,6 +143,7 @@ def _cells(one: Overview) -> list[str]:
         counts = ", ".join(f"{have:,}/{of:,} {what}" for what, (have, of) in parts.items() if of)
         check = "not verified" if one.verified is None else f"verified {one.verified[:10]}"
         lines.append(f"{counts}; {check}")
+    lines += (f"{finding.level}: {finding.text}" for finding in one.findings)
     lines.append(one.folder if one.folder is not None else f"suite data fetch {one.name}")
     if one.state == "broken":
         lines.append(one.problem or "")

@@ -65,7 +65,11 @@ def plan(
             "disk_bytes": forecast.disk_bytes, "sources": forecast.sources, "alone": forecast.alone,
             "shared": forecast.shared,
         }  # fmt: skip
-        content = {"cells": len(planned.cells), "jobs": listing, "missing": planned.missing, "forecast": totals}
+        findings = {name: [finding.text for finding in used.findings] for name, used in planned.datasets.items()}
+        content = {
+            "cells": len(planned.cells), "jobs": listing, "missing": planned.missing, "forecast": totals,
+            "findings": findings,
+        }  # fmt: skip
         print(json.dumps(content, indent=2))
     else:
         for p in jobs:
@@ -73,6 +77,9 @@ def plan(
             print(f"{p.status:12}{p.job.key}  {p.job.name:40}{left:>9}  {p.reason}".rstrip())
         for line in _summary(forecast, sum(p.status == "done" for p in jobs)):
             print(line)
+        for name, used in planned.datasets.items():
+            for finding in used.findings:
+                print(f"{finding.level} {name}: {finding.text}")
         for name, reason in planned.missing.items():
             print(f"missing {name}: {reason}")
         if planned.missing and planned.profile.synthetic is not None:

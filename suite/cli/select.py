@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from suite.data.datasets.names import composed
 from suite.errors import UsageError
 from suite.grid.cells import Selection, parse_overrides
 from suite.grid.profile import load_profile
@@ -35,9 +36,9 @@ class Chosen:
     def selection(self) -> Selection:
         """Parsed selectors."""
         return Selection(
-            tuple(self.datasets or ()),
+            tuple(composed(name) for name in self.datasets or ()),
             tuple(self.methods or ()),
-            self.only,
+            None if self.only is None else composed(self.only),
             _seeds(self.seeds),
             parse_overrides(self.overrides or ()),
             _checkpoints(self.stage1 or ()),

@@ -11,7 +11,7 @@ from typing import Literal
 from suite.data.catalogue import DATASETS
 from suite.data.datasets.fingerprint import combine, known_hashes
 from suite.data.datasets.load import find_folder, load_dataset
-from suite.data.record import Dataset
+from suite.data.record import Dataset, Finding
 from suite.data.saliency.detectors import DETECTORS
 from suite.data.saliency.maps import SaliencyMaps
 from suite.data.verify import verified
@@ -65,6 +65,7 @@ class Overview:
     decoded: tuple[Decoded, ...]
     licence: str
     source: str
+    findings: tuple[Finding, ...] = ()  # what loading noticed, such as files that are left out
 
 
 def overview(name: str, data_root: Path, cache: Path) -> Overview:
@@ -92,7 +93,8 @@ def overview(name: str, data_root: Path, cache: Path) -> Overview:
     decoded = tuple(_decoded(name, cache, print_))
     where = None if folder is None else str(folder)
     return Overview(
-        name, info.label, state, where, problem, counts, when, maps, decoded, info.licence, info.source
+        name, info.label, state, where, problem, counts, when, maps, decoded, info.licence, info.source,
+        () if dataset is None else dataset.findings,
     )  # fmt: skip
 
 

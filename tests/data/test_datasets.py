@@ -291,7 +291,7 @@ def test_fingerprint_follows_content_not_place(layouts, tmp_path):
 
 def test_loading_needs_no_torch(layouts):
     layouts.cars()
-    code = "import sys; from pathlib import Path; from suite.data.find import load_dataset as f"
+    code = "import sys; from pathlib import Path; from suite.data.datasets.load import load_dataset as f"
     code += f"; f('cars', Path({str(layouts.root)!r})); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
