@@ -113,7 +113,7 @@ def write_report(
         drawn = scale_figure(grid, table, out / f"{grid.name}_figure")
         figures += page_figures(drawn, f"Sweep of {grid.sweep}")
         files += drawn
-    drawn = localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data)
+    drawn = localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data, table.drawn)
     figures += page_figures(drawn, "Accuracy over localisation")
     files += drawn
     if cams is not None:
@@ -175,6 +175,7 @@ def _cam_figures(
         chosen = _with_weights(workspace.store, [entry for entry in finished if entry["seed"] == first])
         for kind in cams.kinds if chosen else ():
             name = KINDS[kind][1].partition(" (")[0]
-            title = f"{name} of the fine-tuned networks on {DATASETS[dataset].label}, seed {first}"
+            label = DATASETS[dataset].heading(chosen[0]["data"][dataset]["synthetic"])
+            title = f"{name} of the fine-tuned networks on {label}, seed {first}"
             stem = out / f"{grid.name}_{file_name(kind)}_{dataset}"
             yield title, gradcam_figure(workspace, grid, chosen, stem, cams, kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +28,17 @@ _MARKERS = "osD^vPX<>p*"
 
 
 def localisation_figure(
-    grid: GridSpec, lines: Sequence[ResultLine], stem: Path, data: Mapping[str, str] | None = None
+    grid: GridSpec,
+    lines: Sequence[ResultLine],
+    stem: Path,
+    data: Mapping[str, str] | None = None,
+    drawn: Collection[str] = (),
 ) -> list[Path]:
     """Write stem.pdf and stem.png; returns their paths, none where no cell has both numbers.
 
     One panel per dataset and kind of map, one marker per row; the rows of a sweep's series look alike. Bars are the
     sample standard deviation over seeds. The x axis is the pointing game, of which a map needs no threshold and no
-    scale. data: what was used of each dataset.
+    scale. data: what was used of each dataset. drawn: those drawn by a program.
     """
     looks = blocks(grid, lines, "localisation", [Column(metric, metric) for metric in _MAPS])
     right = blocks(grid, lines, "finetune", [Column("top1", "top1")])
@@ -45,7 +49,7 @@ def localisation_figure(
     used = "; ".join((data or {}).get(name, DATASETS[name].label) for name in datasets)
     swept = "" if grid.sweep is None else f" A series has a marker per {grid.sweep}."
     note = textwrap.fill(f"Profile {profiles}. {used}. {seeds_note(looks)}{swept}", 26 * max(2, len(datasets)))
-    return save(_figure(grid, datasets, _by_dataset(looks), _by_dataset(right), note), stem)
+    return save(_figure(grid, datasets, _by_dataset(looks), _by_dataset(right), note, drawn), stem)
 
 
 def _by_dataset(found: Sequence[Block]) -> dict[str, dict[str, tuple[Number | None, ...]]]:
@@ -58,6 +62,7 @@ def _figure(
     looks: dict[str, dict[str, tuple[Number | None, ...]]],
     right: dict[str, dict[str, tuple[Number | None, ...]]],
     note: str,
+    drawn: Collection[str],
 ) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -78,7 +83,7 @@ def _figure(
                     y = right[dataset].get(row, (None,))[0]
                     if x is not None and y is not None:
                         _point(axes, x, y, styles[label], label)
-                axes.set_title(f"{DATASETS[dataset].label}: {name}", size=7)
+                axes.set_title(f"{DATASETS[dataset].heading(dataset in drawn)}: {name}", size=7)
                 axes.grid(visible=True, linewidth=0.3, alpha=0.6)
                 axes.spines[["top", "right"]].set_visible(False)
                 axes.margins(0.12)

@@ -96,7 +96,7 @@ def _figure(grid: GridSpec, table: Table, dataset: str, measured: Lines, publish
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.grid(visible=True, axis="y", linewidth=0.3, alpha=0.6)
         axes.set_xlabel("scale s of Saliency Swap" if grid.sweep == "views.scale" else str(grid.sweep))
-        axes.set_ylabel(f"top-1 on {DATASETS[dataset].label} (%)")
+        axes.set_ylabel(f"top-1 on {table.labels[table.datasets.index(dataset)]} (%)")
         handles, labels = axes.get_legend_handles_labels()
         if published:
             handles.append(Line2D([], [], color="0.3", marker="o", markersize=3.5, linewidth=1.0, alpha=PALE))

@@ -46,7 +46,7 @@ def cell_details(
                 CellDetail(
                     id=place("cell", grid.name, row.name, dataset),
                     row=row_label(row),
-                    dataset=DATASETS[dataset].label,
+                    dataset=DATASETS[dataset].heading(dataset in table.drawn),
                     headline=_state(seeds) if cell is None else f"{cell.mean:.2f}",
                     protocols=sorted(measured, key=lambda name: (name not in _PROTOCOLS, name)),
                     seeds=seeds,

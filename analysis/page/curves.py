@@ -121,7 +121,8 @@ def _curves(
             continue
         dataset = entry["stage1"] if colours is None else entry["dataset"]
         colour = SHARED if colours is None else colours[dataset]
-        line = curve(f"{DATASETS[dataset].label}, seed {entry['seed']}", colour, store.metrics(key), metric)
+        label = DATASETS[dataset].heading(entry["data"][dataset]["synthetic"])
+        line = curve(f"{label}, seed {entry['seed']}", colour, store.metrics(key), metric)
         if line is not None:
             found[key] = line
     return list(found.values())

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 
 from analysis.page.model import PageCell, PageRow, PageTable
 from analysis.tables import metrics_text as metric_text
-from analysis.tables.accuracy import MINUS_PUBLISHED, PUBLISHED, Cell, Key, Table
+from analysis.tables.accuracy import MINUS_PUBLISHED, Cell, Key, Table
 from analysis.tables.latex import to_latex
 from analysis.tables.metrics import MetricTable, Number
 from analysis.tables.notes import row_name
 from analysis.tables.text import to_csv
-from suite.data.catalogue import DATASETS
 from suite.grid.spec import Row
 
 HOLE = PageCell("\N{EN DASH}")
@@ -23,7 +22,7 @@ def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
     ids = set(linked)
     blocks = [(f"Measured (profile {table.profile})" if table.profile else "Measured", _rows(table, ids))]
     if table.published:
-        blocks.append((PUBLISHED, _published(table)))
+        blocks.append((table.published_heading, _published(table)))
     if table.minus_published:
         blocks.append((MINUS_PUBLISHED, _minus_published(table)))
     return PageTable(
@@ -46,7 +45,7 @@ def metric_page_table(table: MetricTable) -> PageTable:
     blocks = []
     for block in table.blocks:
         rows = [PageRow(line.label, [_number(number) for number in line.numbers]) for line in block.lines]
-        blocks.append((DATASETS[block.dataset].label, rows))
+        blocks.append((table.heading(block.dataset), rows))
         baselines = []
         for line in block.baselines:
             groups = zip(line.numbers, table.groups, strict=True)

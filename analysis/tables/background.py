@@ -48,7 +48,9 @@ def background_table(
         seeds_note(found) + " Backgrounds are drawn once per seed, alike for all rows.",
     ]
     name, heading, data = f"{grid.name}_{PROTOCOL}", title("What the background does", grid), say.data_used(entries)
-    return MetricTable(name, heading, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data)
+    return MetricTable(
+        name, heading, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data, say.datasets_with("synthetic", entries)
+    )
 
 
 def _left_out(results: Mapping[str, Result], entries: Sequence[say.Entry]) -> str:

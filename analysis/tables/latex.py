@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.tables.accuracy import MINUS_PUBLISHED, PUBLISHED, Cell, Key, Table
+from analysis.tables.accuracy import MINUS_PUBLISHED, Cell, Key, Table
 from suite.grid.spec import Row
 
 _SPECIAL = {
@@ -118,7 +118,7 @@ def _stacked(table: Table) -> _Layout:
     profile = f" (profile {table.profile})" if table.profile else ""
     blocks = [_Block(f"Measured{profile}", _lines(table, table.rows, table.cells))]
     if table.published:
-        blocks.append(_Block(PUBLISHED, _lines(table, table.published_rows, table.published)))
+        blocks.append(_Block(table.published_heading, _lines(table, table.published_rows, table.published)))
     if minus := table.minus_published:
         rows = table.published_rows
         lines = tuple((row, tuple(_signed(minus.get((row.name, name))) for name in table.datasets)) for row in rows)

@@ -43,7 +43,9 @@ def localisation_table(
         seeds_note(found) + " Best of the rows in bold.",
     ]
     name, heading, data = f"{grid.name}_{PROTOCOL}", title("Where the networks look", grid), say.data_used(entries)
-    return MetricTable(name, heading, profile, PROTOCOL, columns, found, tuple(notes), data)
+    return MetricTable(
+        name, heading, profile, PROTOCOL, columns, found, tuple(notes), data, say.datasets_with("synthetic", entries)
+    )
 
 
 def _detector(name: str) -> str:

@@ -65,6 +65,11 @@ class MetricTable:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]  # sentences for the caption
     data: Mapping[str, str]  # dataset -> what was used of it
+    drawn: Collection[str] = ()  # datasets drawn by a program
+
+    def heading(self, dataset: str) -> str:
+        """The dataset as printed."""
+        return DATASETS[dataset].heading(dataset in self.drawn)
 
     @property
     def groups(self) -> tuple[tuple[str, int], ...]:

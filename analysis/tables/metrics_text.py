@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from analysis.tables.latex import Latex, render
 from analysis.tables.metrics import MetricTable, Number
 from suite.atomic import write_text
-from suite.data.catalogue import DATASETS
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -34,7 +33,7 @@ def to_latex(table: MetricTable) -> str:
         table=table,
         title=table.title.rstrip(".") + ".",
         label=Latex(re.sub(r"[^A-Za-z0-9:-]", "_", table.name)),
-        datasets={name: info.label for name, info in DATASETS.items()},
+        datasets={block.dataset: table.heading(block.dataset) for block in table.blocks},
         cell=_cell,
         baseline=_baseline,
     )
@@ -88,7 +87,7 @@ def to_text(table: MetricTable) -> RichTable:
         view.add_column(f"{heading}\n{below}" if columns > 1 else heading, justify="right")
     for block in table.blocks:
         view.add_section()
-        view.add_row(f"[italic]{DATASETS[block.dataset].label}[/]")
+        view.add_row(f"[italic]{escape(table.heading(block.dataset))}[/]")
         for line in block.lines:
             numbers = map(_terminal, line.numbers)
             joined = ["/".join(next(numbers) for _ in range(columns)) for _, columns in table.groups]

@@ -39,7 +39,9 @@ def probe_table(
         seeds_note(found) + " Best of the rows in bold.",
     ]
     name, heading, data = f"{grid.name}_{PROTOCOL}", title("Frozen backbones", grid), say.data_used(entries)
-    return MetricTable(name, heading, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data)
+    return MetricTable(
+        name, heading, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data, say.datasets_with("synthetic", entries)
+    )
 
 
 def _protocols(probes: Sequence[dict[str, Any]]) -> list[str]:

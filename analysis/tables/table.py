@@ -90,4 +90,9 @@ class Table:
     @property
     def labels(self) -> tuple[str, ...]:
         """The datasets as printed."""
-        return tuple(DATASETS[name].label for name in self.datasets)
+        return tuple(DATASETS[name].heading(name in self.drawn) for name in self.datasets)
+
+    @property
+    def published_heading(self) -> str:
+        """Above the published block; its numbers are of photographs whatever the columns' headings say."""
+        return PUBLISHED if not self.drawn else PUBLISHED.replace(")", ", photographs)")

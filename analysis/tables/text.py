@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from analysis.tables.accuracy import PUBLISHED, Cell, Table
+from analysis.tables.accuracy import Cell, Table
 from analysis.tables.notes import row_name
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def to_text(table: Table) -> RichTable:
         view.add_row(escape(row_name(table, row)), *cells)
     if table.published:
         view.add_section()
-        view.add_row(f"[italic]{PUBLISHED}[/]", *blank)
+        view.add_row(f"[italic]{table.published_heading}[/]", *blank)
         for row in table.published_rows:
             cells = [_terminal(table.published.get((row.name, dataset))) for dataset in table.datasets]
             view.add_row(escape(row_name(table, row)), *cells)

@@ -196,3 +196,21 @@ def test_tables_need_neither_torch_nor_matplotlib_nor_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_heading_of_drawn_data_cannot_be_taken_for_photographs() -> None:
+    from rich.console import Console
+
+    from analysis.page.tables import page_table
+    from analysis.tables.latex import to_latex
+
+    table = accuracy_table(GRID, RESULTS, published=PUBLISHED, drawn=["cub"], partial=["cub"])
+    heading, above = "Drawn birds (CUB's layout)", "Published (paper, ResNet-50, photographs)"
+    assert table.labels == (heading, "Cars")
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(to_text(table))
+    for text in (console.export_text(), to_latex(table)):
+        assert heading in text
+        assert above in text
+    assert page_table(table).columns == [f"{heading}*", "Cars"]
+    assert accuracy_table(GRID, RESULTS).labels == ("CUB", "Cars")

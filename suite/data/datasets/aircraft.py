@@ -118,4 +118,5 @@ INFO = DatasetInfo(
     licence="non-commercial research only; photographers keep the copyright",
     source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/ (fgvc-aircraft-2013b.tar.gz)",
     subset_lists=write_subset_lists,
+    depicts="aircraft",
 )

@@ -128,4 +128,5 @@ INFO = DatasetInfo(
     licence="research use, as ImageNet's terms; images belong to their owners",
     source="the original host is gone since 2023; torchvision.datasets.StanfordCars says where copies are",
     subset_lists=write_subset_lists,
+    depicts="cars",
 )

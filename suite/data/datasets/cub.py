@@ -96,4 +96,5 @@ INFO = DatasetInfo(
     licence="non-commercial research and education; photographers keep the copyright",
     source="https://data.caltech.edu/records/65de6-vp158 (CUB_200_2011.tgz)",
     subset_lists=write_subset_lists,
+    depicts="birds",
 )

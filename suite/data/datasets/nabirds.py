@@ -41,4 +41,5 @@ INFO = DatasetInfo(
     licence="non-commercial research; credit the photographers; do not redistribute",
     source="https://dl.allaboutbirds.org/nabirds (ask with the form, then unpack nabirds.tar.gz)",
     subset_lists=write_subset_lists,
+    depicts="birds",
 )

@@ -64,6 +64,7 @@ COCO = DatasetInfo(
     classes=0,
     licence="annotations CC BY 4.0; every image has its own Flickr licence",
     source="http://images.cocodataset.org/zips/train2017.zip",
+    depicts="scenes",
 )
 IMAGENET = DatasetInfo(
     name="imagenet",
@@ -76,4 +77,5 @@ IMAGENET = DatasetInfo(
     classes=0,
     licence="non-commercial research and education, ImageNet terms of access",
     source="https://image-net.org (ILSVRC2012 training images)",
+    depicts="scenes",
 )
