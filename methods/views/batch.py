@@ -1,8 +1,9 @@
-"""What goes into a view (images on disk, decoded) and what comes out (a batch for the objective)."""
+"""Data types of the views: decoded images in, crops between geometry and colour, and batches out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -14,7 +15,10 @@ STD = (0.229, 0.224, 0.225)
 
 
 class ImageSource(Protocol):
-    """Decoded training images by position. Views depend on this alone, not on any file format."""
+    """Decoded training images by position. Views depend on this protocol only, not on a file format.
+
+    Background loaders call it from several threads at once.
+    """
 
     def __len__(self) -> int:
         """Number of images."""
@@ -31,17 +35,39 @@ class ImageSource(Protocol):
 
 @dataclass(slots=True)
 class Crops:
-    """Views after geometry and before colour: what a loader process hands over."""
+    """Views after the geometric changes and before the colour changes."""
 
-    images: list[Tensor]  # per view, uint8 [B, 3, S, S]
+    images: list[Tensor]  # per view, uint8 [B, 3, S, S], in any memory format
     masks: list[Tensor] | None = None  # per view, uint8 [B, 1, S, S]
     boxes: list[Tensor] | None = None  # per view, float32 [B, 4], left, top, right, bottom in pixels of the view
     labels: Tensor | None = None  # int64 [B'], where the pretext task has labels
 
+    def pin_memory(self) -> Crops:
+        """A copy in page-locked memory, from which `to(device, non_blocking=True)` does not block. Needs CUDA."""
+        return Crops(
+            [images.pin_memory() for images in self.images],
+            None if self.masks is None else [masks.pin_memory() for masks in self.masks],
+            None if self.boxes is None else [boxes.pin_memory() for boxes in self.boxes],
+            None if self.labels is None else self.labels.pin_memory(),
+        )
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Crops:
+        """The same crops on `device`, one copy per tensor. Tensors that are there already are not copied."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return Crops(
+            [move(images) for images in self.images],
+            None if self.masks is None else [move(masks) for masks in self.masks],
+            None if self.boxes is None else [move(boxes) for boxes in self.boxes],
+            None if self.labels is None else move(self.labels),
+        )
+
 
 @dataclass(slots=True)
 class Views:
-    """What an objective sees."""
+    """One batch as an objective receives it."""
 
     images: list[Tensor]  # per view, float32 [B, 3, S, S], normalised
     masks: list[Tensor] | None = None  # per view, float32 [B, 1, S, S] in [0, 1]
@@ -49,17 +75,23 @@ class Views:
     labels: Tensor | None = None  # as in Crops
 
 
+@cache
+def _statistics(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, [1, 3, 1, 1] each: copied to a device once, since every such copy blocks."""
+    with torch.inference_mode(False):  # a tensor made in inference mode could not be used outside of it
+        mean, std = (torch.tensor(values, dtype=dtype).view(1, 3, 1, 1).to(device) for values in (MEAN, STD))
+    return mean, std
+
+
 def normalise(images: Tensor) -> Tensor:
-    """[B, 3, H, W] in [0, 1] -> the same, with ImageNet's mean and standard deviation removed."""
-    mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
-    std = images.new_tensor(STD).view(1, 3, 1, 1)
+    """[B, 3, H, W] in [0, 1] -> the same shape, standardised with ImageNet's mean and standard deviation."""
+    mean, std = _statistics(images.device, images.dtype)
     return (images - mean) / std
 
 
 def denormalised(images: Tensor) -> Tensor:
-    """The inverse of `normalise`, for looking at: uint8."""
-    mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
-    std = images.new_tensor(STD).view(1, 3, 1, 1)
+    """The inverse of `normalise`, for display: uint8."""
+    mean, std = _statistics(images.device, images.dtype)
     return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -1,4 +1,9 @@
-"""Random numbers, crop boxes and resampling shared by the views. Boxes are drawn for a whole batch at once."""
+"""Random numbers, crop boxes and resampling shared by the views. Boxes are drawn for a whole batch at once.
+
+Images are resampled by torch's uint8 kernel. It releases the interpreter's lock, so that several threads can make
+batches, and is fastest with the channels of a pixel side by side, as images are stored: 140 us for a box of
+300 x 300 px to 224 px, 215 us with one plane per channel, 490 us in Pillow, whose pixels differ by 1 of 255.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +17,9 @@ _TRIES = 10  # as torchvision's RandomResizedCrop
 
 
 class SharedGenerator(Generator):
-    """What one of several processes draws from: `uniform` draws for the whole batch and gives it its own rows.
+    """Generator of one of W processes: `uniform` draws for the whole batch and returns the rows of this process.
 
-    So W processes that each make the views of their rows make together, bit for bit, what one makes of the batch.
+    So the views of W processes are together, bit for bit, those that one process makes of the whole batch.
     """
 
     rank: int
@@ -22,7 +27,7 @@ class SharedGenerator(Generator):
 
     @classmethod
     def of(cls, rng: Generator, rank: int, world: int) -> SharedGenerator:
-        """One that goes on where `rng` stands, for process `rank` of `world`."""
+        """Generator in the state of `rng`, for process `rank` of `world`."""
         shared = cls()
         shared.set_state(rng.get_state())
         shared.rank, shared.world = rank, world
@@ -36,7 +41,7 @@ def uniform(
     high: float = 1.0,
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """Values in [low, high), a row for each image first. All randomness of the views comes from here."""
+    """Values in [low, high); the first axis is the image's. All random numbers of the views come from here."""
     if isinstance(rng, SharedGenerator):
         whole = torch.rand((rng.world * shape[0], *shape[1:]), generator=rng, dtype=dtype)
         return low + (high - low) * share(whole, rng.rank, rng.world)
@@ -74,24 +79,36 @@ def random_boxes(regions: Tensor, scale: float, ratio: tuple[float, float], rng:
     narrow = width.double() / height < ratio[0]
     fallback_w = torch.where(wide, torch.round(height * ratio[1]).long(), width)
     fallback_h = torch.where(narrow, torch.round(width / ratio[0]).long(), height)
-    found = fits.any(dim=1)
-    w = torch.where(found, w, fallback_w).clamp(min=1)
-    h = torch.where(found, h, fallback_h).clamp(min=1)
+    any_fits = fits.any(dim=1)
+    w = torch.where(any_fits, w, fallback_w).clamp(min=1)
+    h = torch.where(any_fits, h, fallback_h).clamp(min=1)
 
     free_x, free_y = width - w, height - h
-    offset_x = torch.where(found, (place[:, 0] * (free_x + 1)).long(), free_x // 2)
-    offset_y = torch.where(found, (place[:, 1] * (free_y + 1)).long(), free_y // 2)
+    offset_x = torch.where(any_fits, (place[:, 0] * (free_x + 1)).long(), free_x // 2)
+    offset_y = torch.where(any_fits, (place[:, 1] * (free_y + 1)).long(), free_y // 2)
     left, top = regions[:, 0] + offset_x, regions[:, 1] + offset_y
     return torch.stack([left, top, left + w, top + h], dim=1)
 
 
 def resample(image: Tensor, box: tuple[int, int, int, int], size: tuple[int, int], mode: str) -> Tensor:
     """Cut `box` out of a uint8 [C, H, W] image and resize it, antialiased, to uint8 [C, size[0], size[1]]."""
+    return resample_row(image, box, size, mode)[0].contiguous()
+
+
+def resample_row(image: Tensor, box: tuple[int, int, int, int], size: tuple[int, int], mode: str) -> Tensor:
+    """As `resample`, but as a batch of one, [1, C, size[0], size[1]], in the memory format of `image`.
+
+    For images stored as rows of pixels (strides of [C, H, W]: 1, C W, C) the result is channels_last.
+    """
     left, top, right, bottom = box
-    crop = image[None, :, top:bottom, left:right]
-    return interpolate(crop, size=size, mode=mode, antialias=True, align_corners=False)[0]
+    # The axis of the batch is added to [H, W, C], not to [C, H, W]: only so do its strides tell torch the format.
+    crop = image[:, top:bottom, left:right].permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+    return interpolate(crop, size=size, mode=mode, antialias=True, align_corners=False)
 
 
-def flipped(batch: Tensor, which: Tensor) -> Tensor:
-    """Mirror left-right the images of a [B, ...] batch where `which` [B] is true."""
-    return torch.where(which.view(-1, 1, 1, 1), batch.flip(-1), batch)
+def stacked(rows: list[Tensor], mirrored: Tensor) -> Tensor:
+    """Images [1, C, S, S] -> one batch [B, C, S, S] in their memory format, mirrored where `mirrored`, bool [B], says.
+
+    Several times faster than mirroring the whole batch and selecting by `torch.where`.
+    """
+    return torch.cat([row.flip(-1) if turn else row for row, turn in zip(rows, mirrored.tolist(), strict=True)])

@@ -1,4 +1,4 @@
-"""InsLoc's views: the image, cropped, pasted at random into two other images (Yang et al. 2021, arXiv:2102.08318).
+"""InsLoc's views: crops of the image, pasted into two random other images (Yang et al. 2021, arXiv:2102.08318).
 
 For each view a crop of the image is scaled down, keeping its proportions, until it fits a random size, and pasted as a
 plain rectangle at a random place of a background: an image drawn from the whole training set, perhaps the same one,
@@ -20,11 +20,11 @@ from torchvision.ops import box_iou, nms
 from methods.args import BoxAugmentationArgs, InstanceCompositionArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import flipped, random_boxes, resample, uniform
+from methods.views.geometry import random_boxes, resample_row, stacked, uniform
 
 
 class InstanceComposition(ViewMaker):
-    """Views with the boxes to pool from; see the module's text."""
+    """Views with the boxes to pool from; see the module's docstring."""
 
     def __init__(self, args: InstanceCompositionArgs, source: ImageSource, size: int) -> None:
         super().__init__(args, source, size)
@@ -42,10 +42,10 @@ class InstanceComposition(ViewMaker):
             cuts = random_boxes(whole, self.args.scale, self.args.ratio, rng)
             boxes = self._places(cuts, rng)
             places = zip(images, cuts.tolist(), boxes.tolist(), backgrounds, strict=True)
-            view = torch.stack([self._paste(image, tuple(cut), tuple(box), at) for image, cut, box, at in places])
+            rows = [self._paste(image, tuple(cut), tuple(box), at) for image, cut, box, at in places]
             which = uniform(rng, (count,)) < self.args.flip_p
             boxes = torch.where(which[:, None], mirrored(boxes, self.size), boxes).float()
-            views.append(flipped(view, which))
+            views.append(stacked(rows, which))
             all_boxes.append(augment(boxes, self._anchors, self.args.anchors, rng) if augmented else boxes)
         return Crops(views, boxes=all_boxes)
 
@@ -62,12 +62,14 @@ class InstanceComposition(ViewMaker):
     def _paste(
         self, image: Tensor, cut: tuple[int, int, int, int], place: tuple[int, int, int, int], background: int
     ) -> Tensor:
-        """One view, uint8 [3, S, S]."""
+        """One view, uint8 [1, 3, S, S]."""
         behind = self.source.image(background)
         whole = (0, 0, behind.shape[2], behind.shape[1])
-        view = resample(behind, whole, (self.size, self.size), self.args.interpolation)
+        view = resample_row(behind, whole, (self.size, self.size), self.args.interpolation)
         left, top, right, bottom = place
-        view[:, top:bottom, left:right] = resample(image, cut, (bottom - top, right - left), self.args.interpolation)
+        view[:, :, top:bottom, left:right] = resample_row(
+            image, cut, (bottom - top, right - left), self.args.interpolation
+        )
         return view
 
 
@@ -98,11 +100,11 @@ def augment(boxes: Tensor, candidates: Tensor, args: BoxAugmentationArgs, rng: G
     overlap = box_iou(boxes, candidates)  # [B, anchors]
     scores = uniform(rng, tuple(overlap.shape), dtype=torch.float32)
     pick = uniform(rng, (len(boxes),)).tolist()
-    chosen = []
+    picked = []
     for row in range(len(boxes)):
         near = (overlap[row] > args.iou).nonzero()[:, 0]
         if len(near) == 0:
             near = overlap[row].topk(min(args.fallback, len(candidates))).indices
         left = near[nms(candidates[near], scores[row, near], args.nms)]
-        chosen.append(left[int(pick[row] * len(left))])
-    return candidates[torch.stack(chosen)]
+        picked.append(left[int(pick[row] * len(left))])
+    return candidates[torch.stack(picked)]

@@ -1,10 +1,9 @@
 """Patches on a 3 x 3 grid, the view of Rel-Loc (arXiv:1505.05192, in the form of openmixup and mmselfsup).
 
-The image is resized, a square cut from it at random, and made grey with some probability; the square has 3 x 3 cells,
-and a patch smaller than a cell is taken at a random place in each. Patches of neighbouring cells so never overlap,
-and where lines and textures meet them changes from draw to draw; without that jitter the network would match edges
-across the gap. Grey images are there against chromatic aberration, which otherwise shows where in a photograph a
-patch was.
+The image is resized, a random square is cut from it, and made grey with some probability. The square has 3 x 3 cells,
+and a patch smaller than a cell is taken at a random place in each. So patches of neighbouring cells never overlap, and
+the gap between them varies; without this jitter the network would match lines across the gap. Grey images prevent the
+network from using chromatic aberration, which depends on the position in the photograph.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ import torch
 from torch import Generator, Tensor
 
 from methods.args import PatchesArgs
-from methods.views.base import ViewMaker
-from methods.views.batch import Crops, ImageSource, Views, normalise, to_unit
-from methods.views.geometry import resample, uniform
-from methods.views.photometry import photometry
+from methods.views import color_jitter
+from methods.views.base import ViewMaker, planar_unit
+from methods.views.batch import Crops, ImageSource, Views, normalise
+from methods.views.color_jitter import ColourParameters
+from methods.views.geometry import resample_row, stacked, uniform
 
 _CELLS = 3  # per side
 _CENTRE = 4  # in raster order
@@ -37,14 +37,14 @@ class Patches(ViewMaker):
         count, cell, side = len(indices), self.args.grid_side // _CELLS, self.args.patch_side
         place = uniform(rng, (count, 2)).tolist()
         shifts = (uniform(rng, (count, _CELLS**2, 2)) * (cell - side + 1)).long().tolist()
-        squares = torch.stack([self._square(i, x, y) for i, (x, y) in zip(indices.tolist(), place, strict=True)])
-        (squares,) = self._flip(rng, squares)
+        squares = [self._square(i, x, y) for i, (x, y) in zip(indices.tolist(), place, strict=True)]
+        batch = stacked(squares, uniform(rng, (count,)) < self.args.flip_p)
 
-        patches = squares.new_empty(count, _CELLS**2, 3, side, side)
+        patches = torch.empty(count, _CELLS**2, 3, side, side, dtype=torch.uint8)
         for row in range(count):
             for number, (dx, dy) in enumerate(shifts[row]):
                 top, left = number // _CELLS * cell + dy, number % _CELLS * cell + dx
-                patches[row, number] = squares[row, :, top : top + side, left : left + side]
+                patches[row, number] = batch[row, :, top : top + side, left : left + side]
         around = [number for number in range(_CELLS**2) if number != _CENTRE]
         return Crops(
             [patches[:, around].flatten(0, 1), patches[:, _CENTRE].contiguous()],
@@ -52,27 +52,33 @@ class Patches(ViewMaker):
         )
 
     def _square(self, index: int, x: float, y: float) -> Tensor:
-        """The grid, uint8 [3, g, g]. Cutting from the stored image and resizing is resizing first, but cheaper."""
+        """The square with the grid, uint8 [1, 3, g, g]: cut, then resized, which is cheaper than resizing first."""
         image = self.source.image(index)
         height, width = image.shape[1:]
         side = max(1, round(min(height, width) / self.args.resize))
         left, top = int(x * (width - side + 1)), int(y * (height - side + 1))
         square = (self.args.grid_side, self.args.grid_side)
-        return resample(image, (left, top, left + side, top + side), square, self.args.interpolation)
+        return resample_row(image, (left, top, left + side, top + side), square, self.args.interpolation)
 
-    def colours(self, crops: Crops, rng: Generator, device: torch.device) -> Views:
-        """One draw of colour changes per image: its nine patches are changed as one tall picture.
+    def draw_colours(self, crops: Crops, rng: Generator) -> ColourParameters:
+        """One draw of colour changes per image, for all of its patches."""
+        changes = self.args.photometry
+        return color_jitter.parameters([color_jitter.draw(len(crops.images[1]), changes[0], rng)], changes)
 
-        Were each patch grey on its own, colour would tell which pairs to compare.
+    def apply_colours(self, crops: Crops, parameters: ColourParameters, device: torch.device) -> Views:
+        """The nine patches of an image are changed as one tall picture.
+
+        If each patch turned grey on its own, a network could compare colours to tell pairs apart.
         """
-        neighbours, centres = (images.to(device) for images in crops.images)
+        crops, (changes,) = crops.to(device), parameters.to(device).of_views()
+        neighbours, centres = crops.images
         count, side = len(centres), self.args.patch_side
         nine = torch.cat([neighbours.view(count, -1, 3, side, side), centres[:, None]], dim=1)  # [B, 9, 3, p, p]
-        tall = nine.transpose(1, 2).flatten(2, 3)  # [B, 3, 9p, p]
-        tall = normalise(photometry(to_unit(tall), self.args.photometry[0], rng))
+        tall = planar_unit(nine.transpose(1, 2).flatten(2, 3))  # [B, 3, 9p, p]
+        tall = normalise(color_jitter.apply(tall, changes, self.args.photometry[0].blur_kernel))
         nine = tall.view(count, 3, -1, side, side).transpose(1, 2)
         images = [nine[:, :-1].flatten(0, 1), nine[:, -1]]
         return Views(
             [image.contiguous(memory_format=torch.channels_last) for image in images],
-            labels=None if crops.labels is None else crops.labels.to(device),
+            labels=crops.labels,
         )

@@ -8,7 +8,9 @@ from torch import Generator, Tensor
 from methods.args import RandomResizedCropArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import random_boxes, resample
+from methods.views.geometry import random_boxes, resample_row, stacked, uniform
+
+Box = tuple[int, int, int, int]
 
 
 class RandomResizedCrop(ViewMaker):
@@ -21,15 +23,19 @@ class RandomResizedCrop(ViewMaker):
     def crops(self, indices: Tensor, rng: Generator) -> Crops:
         """int64 [B] -> uint8 [B, 3, S, S] per view."""
         images = [self.source.image(i) for i in indices.tolist()]
-        views = []
-        for _ in self.args.photometry:
-            views += self._flip(rng, random_crops(images, self.args, self.size, rng))
-        return Crops(views)
+        return Crops([random_crops(images, self.args, self.size, rng) for _ in self.args.photometry])
 
 
 def random_crops(images: list[Tensor], args: RandomResizedCropArgs, size: int, rng: Generator) -> Tensor:
-    """One box of each uint8 [3, H, W] image, resized: uint8 [B, 3, size, size]."""
+    """One box of each uint8 [3, H, W] image, resized and maybe flipped: uint8 [B, 3, size, size]."""
+    boxes = image_boxes(images, args, rng)
+    which = uniform(rng, (len(images),)) < args.flip_p
+    square = (size, size)
+    rows = [resample_row(image, box, square, args.interpolation) for image, box in zip(images, boxes, strict=True)]
+    return stacked(rows, which)
+
+
+def image_boxes(images: list[Tensor], args: RandomResizedCropArgs, rng: Generator) -> list[Box]:
+    """One box inside each [C, H, W] image: left, top, right, bottom (exclusive)."""
     whole = torch.tensor([[0, 0, image.shape[2], image.shape[1]] for image in images])
-    boxes = random_boxes(whole, args.scale, args.ratio, rng).tolist()
-    pairs = zip(images, boxes, strict=True)
-    return torch.stack([resample(image, tuple(box), (size, size), args.interpolation) for image, box in pairs])
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in random_boxes(whole, args.scale, args.ratio, rng).tolist()]

@@ -11,11 +11,10 @@ from methods.views.random_resized_crop import RandomResizedCrop
 
 
 class Rotations(RandomResizedCrop):
-    """Cut and flipped as RandomResizedCrop does, then turned by 0, 90, 180 and 270 degrees, counter-clockwise.
+    """Cropped and flipped as in RandomResizedCrop, then rotated by 0, 90, 180 and 270 degrees, counter-clockwise.
 
-    Turning moves pixels and interpolates nothing: interpolation would tell 0 degrees from the others. No other
-    rotation is applied anywhere. The published recipe has no colour changes; where a recipe sets some, each of the
-    four images draws its own.
+    The rotations move pixels without interpolation, which would give 0 degrees away. No other rotation is applied.
+    The published recipe has no colour changes; where a recipe sets some, each of the four images draws its own.
     """
 
     def __init__(self, args: RotationsArgs, source: ImageSource, size: int) -> None:

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from methods.args import SaliencySwapArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import random_boxes, resample, uniform
+from methods.views.geometry import random_boxes, resample_row, stacked, uniform
 
 
 def other_indices(indices: Tensor, total: int, how_many: int, rng: Generator) -> Tensor:
@@ -35,7 +35,7 @@ def other_indices(indices: Tensor, total: int, how_many: int, rng: Generator) ->
 
 
 class SaliencySwap(ViewMaker):
-    """Views with masks; see the module's text."""
+    """Views with masks; see the module's docstring."""
 
     def __init__(self, args: SaliencySwapArgs, source: ImageSource, size: int) -> None:
         super().__init__(args, source, size)
@@ -57,38 +57,37 @@ class SaliencySwap(ViewMaker):
                 self._paste(picture, tuple(box), background, shift)
                 for picture, box, background, shift in zip(pictures, boxes, backgrounds.tolist(), shifts, strict=True)
             ]
-            image, mask = (torch.stack(part) for part in zip(*pasted, strict=True))
-            image, mask = self._flip(rng, image, mask)
-            images.append(image)
-            masks.append(mask)
+            mirrored = uniform(rng, (len(references),)) < self.args.flip_p
+            images.append(stacked([image for image, _ in pasted], mirrored))
+            masks.append(stacked([mask for _, mask in pasted], mirrored))
         return Crops(images, masks)
 
     def _paste(
         self, picture: tuple[Tensor, Tensor], box: tuple[int, int, int, int], background: int, shift: float
     ) -> tuple[Tensor, Tensor]:
-        """One view: uint8 [3, S, S] and its mask [1, S, S].
+        """One view: uint8 [1, 3, S, S] and its mask [1, 1, S, S].
 
         The crop is resampled once, from the reference at full resolution straight to its final size.
         """
         image, saliency = picture
         behind = self.source.image(background)
         canvas, target = self._canvas(tuple(behind.shape[1:]), self.source.salient_box(background), shift)
-        view = resample(behind, canvas, (self.size, self.size), self.args.interpolation)
+        view = resample_row(behind, canvas, (self.size, self.size), self.args.interpolation)
         left, top, right, bottom = target
         patch = (bottom - top, right - left)
-        view[:, top:bottom, left:right] = resample(image, box, patch, self.args.interpolation)
-        mask = torch.zeros(1, self.size, self.size, dtype=torch.uint8)
+        view[:, :, top:bottom, left:right] = resample_row(image, box, patch, self.args.interpolation)
+        mask = torch.zeros(1, 1, self.size, self.size, dtype=torch.uint8)
         if self.args.mask == "rectangle":
-            mask[:, top:bottom, left:right] = 255
+            mask[:, :, top:bottom, left:right] = 255
         else:
             # Bilinear, whatever the image uses: bicubic would overshoot the map.
-            mask[:, top:bottom, left:right] = resample(saliency, box, patch, "bilinear")
+            mask[:, :, top:bottom, left:right] = resample_row(saliency, box, patch, "bilinear")
         return view, mask
 
     def _canvas(
         self, shape: tuple[int, ...], salient: tuple[int, int, int, int], shift: float
     ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-        """Which part of the background [H, W] becomes the view, and where its salient box lies in the view.
+        """The part of the background [H, W] that becomes the view, and the place of its salient box in the view.
 
         `shift` in [0, 1) places the square. The box is clipped to it and is at least one pixel wide and high.
         """

@@ -18,7 +18,7 @@ from methods.looc import Looc, leave_one_out_loss
 from methods.objective import embedding_std
 from methods.queue import KeyQueue
 from methods.solo_learn import moco_loss
-from methods.views import photometry as colour
+from methods.views import color_jitter as colour
 from methods.views.batch import Views
 from methods.views.shared_augmentation import SharedAugmentation
 
@@ -314,7 +314,8 @@ def test_blur_and_solarisation_are_no_part_of_colour() -> None:
     assert torch.equal(mixed.chance[:, 2:], own.chance[:, 2:])
     assert torch.equal(mixed.sigma, own.sigma)
     images = torch.rand(50, 3, 8, 8, generator=rng(2))
-    assert torch.equal(colour.apply(images, args, query), colour.photometry(images, args, rng(0)))
+    first, second = (colour.parameters([draws], [args]).of_views()[0] for draws in (query, mixed))
+    assert not torch.equal(colour.apply(images, first, 0.3), colour.apply(images, second, 0.3))
 
 
 def test_order_of_the_shared_list_is_the_order_of_the_views() -> None:

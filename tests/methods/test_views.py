@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import RandomResizedCrop as TorchvisionCrop
 from torchvision.transforms.v2 import functional as F
 
 from methods.args import PhotometryArgs, RandomResizedCropArgs, SaliencySwapArgs
-from methods.views import photometry as colour
+from methods.views import color_jitter as colour
 from methods.views.geometry import random_boxes
 from methods.views.random_resized_crop import RandomResizedCrop
 from methods.views.saliency_swap import SaliencySwap, other_indices
@@ -44,6 +44,12 @@ class Photos:
 
     def salient_box(self, index: int) -> tuple[int, int, int, int]:
         return self.boxes[index]
+
+
+def jittered(images: Tensor, args: PhotometryArgs, generator: torch.Generator) -> Tensor:
+    """All colour changes of one view."""
+    drawn = colour.parameters([colour.draw(len(images), args, generator)], [args])
+    return colour.apply(images, drawn.of_views()[0], args.blur_kernel)
 
 
 def test_boxes_are_distributed_as_torchvisions() -> None:
@@ -106,22 +112,22 @@ def test_solarize_inverts_the_bright_half() -> None:
     assert torch.allclose(got, torch.tensor([0.2, 0.5, 0.1]))
 
 
-def test_photometry_draws_per_image_and_leaves_its_input() -> None:
+def test_jitter_draws_per_image_and_leaves_its_input() -> None:
     args = PhotometryArgs(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, jitter_p=0.8, gray_p=0.2, blur_p=0.5)
     one = torch.rand(1, 3, 16, 16, generator=rng())
     images = one.repeat(64, 1, 1, 1)
-    got = colour.photometry(images, args, rng())
+    got = jittered(images, args, rng())
     assert torch.equal(images, one.repeat(64, 1, 1, 1))
     assert len({tuple(row.tolist()) for row in got.flatten(1)[:, :4]}) > 32
     assert got.min() >= 0
     assert got.max() <= 1
-    assert torch.equal(got, colour.photometry(images, args, rng()))
+    assert torch.equal(got, jittered(images, args, rng()))
 
 
 def test_share_of_changed_images_is_the_stated_probability() -> None:
     args = PLAIN.model_copy(update={"solarize_p": 0.2})
     images = torch.full((4000, 3, 2, 2), 0.9)
-    changed = (colour.photometry(images, args, rng())[:, 0, 0, 0] < 0.5).float().mean()
+    changed = (jittered(images, args, rng())[:, 0, 0, 0] < 0.5).float().mean()
     assert changed.item() == pytest.approx(0.2, abs=0.02)
 
 
