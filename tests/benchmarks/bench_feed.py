@@ -17,9 +17,9 @@ from torch import Tensor
 
 from methods.views.base import ViewMaker
 from suite.grid.cells import Selection, cells, jobs_of
-from suite.grid.jobs import PretrainSpec
-from suite.grid.recipe import load_profile
+from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
+from suite.kinds.pretrain import PretrainSpec
 from suite.training.pretrain import build_views
 from suite.training.schedule import generator
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods import distributed, shuffle_bn
+from methods import shuffle_bn, sync_batchnorm
 from methods.args import PatchesArgs, PhotometryArgs, RotationsArgs
-from methods.views.base import ViewMaker
+from methods.views.base import ViewMaker, slice_views
 from methods.views.batch import Views
 from methods.views.patches import Patches
 from methods.views.rotations import Rotations
@@ -117,7 +117,7 @@ def test_views_of_an_image_stay_in_one_process(maker: ViewMaker) -> None:
     whole = Views(crops.images, labels=crops.labels)
     assert crops.labels is not None
     for rank in range(3):
-        part = distributed.slice_views(whole, rank, 3)
+        part = slice_views(whole, rank, 3)
         for images, all_images in zip(part.images, whole.images, strict=True):
             assert len(images) == len(all_images) / 3
             assert images.unique().tolist() == [2 * rank, 2 * rank + 1]
@@ -127,7 +127,7 @@ def test_views_of_an_image_stay_in_one_process(maker: ViewMaker) -> None:
 
 def test_views_without_labels_are_sliced_alike() -> None:
     rows = torch.arange(6.0)[:, None]
-    part = distributed.slice_views(Views([rows, rows + 10], [rows + 20, rows + 30], [rows + 40, rows + 50]), 1, 2)
+    part = slice_views(Views([rows, rows + 10], [rows + 20, rows + 30], [rows + 40, rows + 50]), 1, 2)
     assert [t.flatten().tolist() for t in part.images] == [[3, 4, 5], [13, 14, 15]]
     assert part.masks is not None
     assert part.boxes is not None
@@ -135,7 +135,7 @@ def test_views_without_labels_are_sliced_alike() -> None:
     assert [t.flatten().tolist() for t in part.boxes] == [[43, 44, 45], [53, 54, 55]]
     assert part.labels is None
     with pytest.raises(ValueError, match="6 rows cannot be shared evenly by 4 processes"):
-        distributed.slice_views(Views([rows]), 0, 4)
+        slice_views(Views([rows]), 0, 4)
 
 
 def test_synchronising_keeps_parameters_and_state(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +145,9 @@ def test_synchronising_keeps_parameters_and_state(monkeypatch: pytest.MonkeyPatc
     norm.bias.requires_grad_(False)
     norm(torch.randn(5, 4, dtype=torch.float64))
     before, parameters = {k: v.clone() for k, v in net.state_dict().items()}, dict(net.named_parameters())
-    assert distributed.synchronised(net)[1][0] is norm  # one process: nothing to do
-    monkeypatch.setattr(distributed, "world", lambda: 2)
-    assert distributed.synchronised(net.eval())[1][0] is not norm
+    assert sync_batchnorm.synchronised(net)[1][0] is norm  # one process: nothing to do
+    monkeypatch.setattr(sync_batchnorm, "world", lambda: 2)
+    assert sync_batchnorm.synchronised(net.eval())[1][0] is not norm
     assert list(net.state_dict()) == list(before)
     assert largest(net.state_dict(), before) == 0
     assert all(parameter is parameters[name] for name, parameter in net.named_parameters())

@@ -62,7 +62,7 @@ def shares(maker: ViewMaker, monkeypatch: pytest.MonkeyPatch, world: int, by_row
     for rank in range(world):
         monkeypatch.setattr(base, "world", lambda: world)
         monkeypatch.setattr(base, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(base, "share", lambda tensor, rank=rank: base_share(tensor, rank, world))
+        monkeypatch.setattr(base, "share", lambda tensor, of=rank, among=world: base_share(tensor, of, among))
         found.append(maker.mine(torch.arange(1, 1 + BATCH), rng(), torch.device("cpu"), by_row))
     monkeypatch.undo()
     return found
