@@ -1,4 +1,4 @@
-"""First stages that others trained: a checkpoint becomes a finished job of the store, before anything is trained."""
+"""Import foreign checkpoints as finished first-stage jobs, before any training starts."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _WAIT = 600.0  # seconds for another run that imports the same file
 
 
 def import_checkpoints(jobs: Iterable[Job], files: Mapping[str, Path], store: Store) -> None:
-    """Import every checkpoint that is not in the store yet.
+    """Import every checkpoint that is not in the store yet, and say which of its tensors were taken.
 
     Args:
-        jobs: pending jobs; those of other kinds are left alone.
+        jobs: pending jobs; other kinds than imports are ignored.
         files: file per SHA-256.
-        store: where the backbones go.
+        store: receives the backbones.
 
     Raises:
-        DataError: the file is no checkpoint, or its tensors do not fit the backbone; says which.
+        DataError: the file is no checkpoint, has weights that are not finite, or does not fit the backbone.
     """
     for job in jobs:
         if isinstance(job.spec, ImportSpec):
@@ -39,21 +39,21 @@ def import_checkpoints(jobs: Iterable[Job], files: Mapping[str, Path], store: St
 
 def _import(job: Job, spec: ImportSpec, file: Path, store: Store) -> None:
     from methods.backbone import Backbone
-    from suite.training.foreign_checkpoints import backbone_tensors, read_checkpoint
+    from suite.training.layouts import import_backbone
     from suite.weights import hand_over, save_weights
 
     began = time.monotonic()
     store.begin(job, environment(Device()))
     try:
-        layout, tensors = backbone_tensors(read_checkpoint(file))
         backbone = Backbone(spec.backbone)
-        hand_over(backbone, tensors, f"{file.name} ({layout})")
+        description, tensors = import_backbone(file, backbone.state_dict())
+        hand_over(backbone, tensors, file.name)
     except SuiteError as error:
         store.fail(job.key, Failure(error=str(error), kind="failed", traceback=""))
-        raise DataError(f"{job.name}: {error}") from error
+        raise DataError(f"{job.name}, {file.name}: {error}") from error
     path = store.checkpoint(job.key) / "backbone.safetensors"
     save_weights(path, backbone)
-    log.info("%s: %d tensors of %s, layout %s", job.name, len(tensors), file.name, layout)
+    log.warning("%s, %s: %s", job.name, file.name, description)
     store.finish(
         Result(
             key=job.key, name=job.name, metrics={}, counts={"tensors": len(tensors)}, files={path.name: sha256(path)},
