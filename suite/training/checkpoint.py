@@ -12,6 +12,9 @@ from typing import Any
 import torch
 
 from suite.atomic import atomic_file
+from suite.weights import hand_over
+
+__all__ = ["hand_over", "load_state", "save_state"]  # scripts outside the project import hand_over from here
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Read the tensors of a checkpoint that another project wrote. Nothing in the file is executed or imported.
 
-The content tells what a file is, not its name: torch's zip and legacy formats, safetensors, .npz, and pickles with NumPy
-arrays. Tensors stay in the file (memory-mapped) until one is asked for. Objects of unknown classes are skipped; those of
-a whole pickled `nn.Module` are walked like containers, as their tensors are plain attributes.
+The format is recognised by the content, not by the name: torch's zip and legacy formats, safetensors, .npz, and pickles
+with NumPy arrays. Tensors stay in the file (memory-mapped) until one is asked for. An object of an unknown class is
+data: its attributes and items are searched for tensors too, so that a whole pickled `nn.Module` can be read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import mmap
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def _content(path: Path) -> Any:
 
 
 def _safetensors(path: Path) -> dict[str, StoredTensor]:
-    file = safe_open(path, framework="pt")
+    file: Any = safe_open(path, framework="pt")
 
     def stored(name: str) -> StoredTensor:
         return StoredTensor(tuple(file.get_slice(name).get_shape()), lambda: file.get_tensor(name))
@@ -136,7 +136,7 @@ def _npz(path: Path, members: Mapping[str, zipfile.ZipInfo]) -> dict[str, Stored
 
         def read(name: str = name) -> Tensor:
             with np.load(path, allow_pickle=False) as archive:
-                return torch.from_numpy(np.ascontiguousarray(archive[name.removesuffix(".npy")]))
+                return torch.from_numpy(np.array(archive[name.removesuffix(".npy")], order="C"))
 
         arrays[name.removesuffix(".npy")] = StoredTensor(shape, read)
     return arrays
@@ -159,7 +159,8 @@ def _pickle(path: Path) -> Any:
         )
         return Storage(data, dtype, 0 if view is None else int(view[1]) * dtype.itemsize)
 
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        stream = cast(IO[bytes], mapped)  # it reads and seeks as a file does
         content = load(stream, BUILDERS)
         if content != _MAGIC:
             return content

@@ -1,14 +1,14 @@
 """Find a backbone among the tensors of a foreign checkpoint, by the backbone's own keys.
 
-A candidate is a prefix: every part of a name before one of the backbone's keys, whatever containers, wrappers and
-branches it consists of (``state_dict.module.encoder_q.``). A torch.nn.Sequential of the backbone's children
-counts too: its numbers stand for the children that have tensors, in their order (lightly, PyTorch-BYOL). Other spellings
-of a ResNet are in `RENAMED`, and nowhere else. A candidate is complete if it has every tensor of the backbone, in its
-shape, and no further one inside the backbone's children.
+A candidate is a prefix: the part of a name before one of the backbone's keys, with all its containers, wrappers and
+branches (``state_dict.module.encoder_q.``). A torch.nn.Sequential of the backbone's children is a candidate too: its
+numbers stand for the children that have tensors, in their order (lightly, PyTorch-BYOL). Other spellings of a ResNet's
+keys are in `RENAMED`, and nowhere else. A candidate is complete if it has every tensor of the backbone, in its shape,
+and no further one inside the backbone's children.
 
-Among complete candidates the trained network goes before its moving average, as in each project's own script for
-transfer; then the one with the fewest parts in its prefix; then the first in the file. An average is recognised by a word
-of its prefix (ema, momentum, target, teacher, encoder_k, ...).
+Among complete candidates a trained network is preferred to its moving average, as in each project's own script for
+transfer; then the fewest parts in the prefix decide; then the order in the file. A moving average is recognised by a
+word of its prefix (ema, momentum, target, teacher, encoder_k, ...).
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def _transformers(key: str) -> str:
     return re.sub(r"\.bn(\d)\.", lambda m: f".layer.{int(m[1]) - 1}.normalization.", block)
 
 
-RENAMED: dict[str, Callable[[str], str]] = {"transformers' ResNet": _transformers}  # a ResNet's key -> the key there
+# Per layout, the backbone's key -> the key in the file. The first is the backbone's own.
+RENAMED: dict[str, Callable[[str], str]] = {"": str, "transformers' ResNet": _transformers}
 
 
 class ForeignBackbone(NamedTuple):
@@ -124,9 +125,10 @@ def backbone_tensors(stored: _Stored, reference: Mapping[str, Tensor] | None = N
 
 def _candidates(stored: _Stored, shapes: _Shapes) -> Iterator[Candidate]:
     """Every prefix that has at least one of the backbone's keys, in the file's order."""
-    short = {_WRAPPERS.sub("", name).lstrip("."): name for name in reversed(stored)}
-    short = dict(reversed(short.items()))
-    for layout, rename in {"": str, **RENAMED}.items():
+    short: dict[str, str] = {}
+    for name in stored:
+        short.setdefault(_WRAPPERS.sub("", name).lstrip("."), name)
+    for layout, rename in RENAMED.items():
         spelt = {rename(key): key for key in shapes}
         found: dict[str, dict[str, str]] = defaultdict(dict)
         for name in short:
@@ -231,9 +233,7 @@ def _refusal(stored: _Stored, shapes: _Shapes, candidates: list[Candidate]) -> s
             f"no tensor of the backbone among {len(stored)} tensors: expected keys that end in "
             f"{', '.join(list(shapes)[:3])}; the file's begin with {', '.join(list(stored)[:5])}."
         )
-    nearest = max(
-        candidates, key=lambda c: (len(c.names) - len(c.other_shape) - len(c.unexpected), -len(c.missing), -len(c.prefix))
-    )
+    nearest = max(candidates, key=lambda c: (len(c.names) - len(c.other_shape) - len(c.unexpected), -len(c.prefix)))
     shapes_there = [
         f"{key} is {tuple(stored[nearest.names[key]].shape)}, expected {shapes.get(key)}"
         for key in sorted(nearest.other_shape)

@@ -1,10 +1,10 @@
 """Read a pickle as data: no class of the file is imported, nothing in it is called.
 
 The opcodes are interpreted here, on top of `pickletools.genops`, instead of by `pickle.Unpickler`: that one calls what
-the file names and sets attributes on the result. Plain containers and scalars become Python's own. A class or function
-that is named becomes a `Reference`; a call of one becomes whatever the caller's `builders` make of its arguments, or else a
-`Placeholder`, which keeps arguments, state and items as data. Opcodes are those of pickle protocols 0 to 5
-(cpython, Lib/pickletools.py).
+the file names and sets attributes on the result. Plain containers and scalars become Python's own; a set becomes a
+list, as its elements may not be hashable here. The name of a class or function becomes a `Reference`. A call becomes
+the value that one of the caller's `builders` gives for its arguments, or else a `Placeholder`, which keeps arguments,
+state and items as data. The opcodes are those of pickle protocols 0 to 5 (cpython, Lib/pickletools.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any
 
 MAX_OPCODES = 20_000_000  # about half a minute; a ResNet-50 with its optimiser state has 100,000
 
@@ -29,14 +29,6 @@ class UnsafePickle(ValueError):
 
 class BrokenPickle(ValueError):
     """The bytes are no pickle, or end early."""
-
-
-class Readable(Protocol):
-    """A binary file or a memory map."""
-
-    def read(self, size: int = ..., /) -> bytes: ...
-
-    def readline(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +57,7 @@ Builder = Callable[..., Any]
 _UNKNOWN = Reference("unknown", "object")
 
 
-def load(
-    file: BinaryIO | Readable, builders: Mapping[str, Builder], persistent: Callable[[Any], Any] = lambda _: None
-) -> Any:
+def load(file: IO[bytes], builders: Mapping[str, Builder], persistent: Callable[[Any], Any] = lambda _: None) -> Any:
     """The first pickle of `file`, which stands behind it afterwards.
 
     Args:

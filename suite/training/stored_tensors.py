@@ -77,6 +77,8 @@ def strided(storage: Storage, offset: int, shape: Sequence[int], stride: Sequenc
         there = storage.data.size() - storage.start - offset * item
         if span * item > there or math.prod(shape) > span:  # no tensor that repeats elements: it may be of any size
             raise ValueError(f"a tensor of the shape {tuple(shape)} needs more than the {max(there, 0):,} bytes there")
+        if span == 0:
+            return torch.empty(tuple(shape), dtype=dtype)
         begin = storage.start + offset * item
         flat = torch.from_numpy(storage.data.at(begin, begin + span * item)).view(dtype)
         return flat.as_strided(tuple(shape), tuple(stride)).contiguous()
