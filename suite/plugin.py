@@ -134,7 +134,7 @@ def register_dataset(
     DATASETS[name] = DatasetInfo(
         name=name, label=label or name, folders=(str(folder),), markers=(".",), parse=parse,
         train=len(dataset.train), test=len(dataset.test), classes=len(dataset.classes),  # so it counts as complete
-        licence=licence, source=str(folder),
+        licence=licence, source=str(folder), added=True,
     )  # fmt: skip
     _OWN_DATASETS.append(name)
 

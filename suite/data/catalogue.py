@@ -28,6 +28,7 @@ class DatasetInfo:
     licence: str
     source: str  # where a user gets it
     subset_lists: Callable[[Any, Path], None] | None = None  # (Dataset, folder): write the lists of a subset
+    added: bool = False  # by a plugin, whose `parse` may change
     depicts: str = "images"  # what `suite data synth` draws in its layout
 
     @property

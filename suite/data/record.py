@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -45,13 +46,16 @@ class Dataset:
 
     name: str
     root: Path
-    train: tuple[Record, ...]
-    test: tuple[Record, ...]
+    train: Sequence[Record]
+    test: Sequence[Record]
     classes: tuple[str, ...]  # names, position = label; empty where unlabelled
     banner: int = 0  # rows at the bottom of every image that are not picture (FGVC-Aircraft: 20)
     synthetic: bool = False  # drawn by `suite data synth`, not photographed
     findings: tuple[Finding, ...] = field(default=(), compare=False)  # what was left out, or read in another way
     listed_from_disk: bool = False  # the paths are those of files that were just seen, not those of a list
+    folders: tuple[str, ...] = field(default=(), compare=False)  # those that were listed, where listed_from_disk
+    listed_at: int = field(default=0, compare=False)  # ns since 1970: before the first folder was looked at
+    known_fingerprint: str | None = field(default=None, compare=False)  # recorded; see suite.data.datasets.known
 
     @property
     def info(self) -> DatasetInfo:
@@ -64,7 +68,7 @@ class Dataset:
         have = (len(self.train), len(self.test), len(self.classes))
         return have != (self.info.train, self.info.test, self.info.classes)
 
-    def split(self, split: Split) -> tuple[Record, ...]:
+    def split(self, split: Split) -> Sequence[Record]:
         """The records of one split."""
         return self.train if split == "train" else self.test
 

@@ -20,6 +20,7 @@ from suite.atomic import write_json
 from suite.data.datasets.annotations import some
 from suite.data.datasets.files import decode_image
 from suite.data.datasets.fingerprint import combine, known_hashes, read_store, remember, states, store_file, unreadable
+from suite.data.datasets.known import remember_known
 from suite.data.datasets.load import load_dataset
 from suite.data.decoded.images import parallel
 from suite.data.download.manifest import manifest
@@ -73,6 +74,7 @@ def verify(name: str, data_root: Path, cache: Path, progress: Progress, again: b
     dataset = load_dataset(name, data_root)
     earlier = None if again else verified(dataset, cache)
     if earlier is not None:
+        remember_known(dataset, earlier.fingerprint, cache)
         return earlier
     began = time.monotonic()
     records = (*dataset.train, *dataset.test)
@@ -95,6 +97,7 @@ def verify(name: str, data_root: Path, cache: Path, progress: Progress, again: b
         time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), round(time.monotonic() - began, 1),
     )  # fmt: skip
     remember(dataset, cache, {keys[path]: digest for path, digest in hashes.items()})
+    remember_known(dataset, found.fingerprint, cache)
     if found.sound:
         write_json(_file(cache, name, found.fingerprint), {"format": FORMAT, **asdict(found)})
     return _with_those_of_loading(found, dataset)

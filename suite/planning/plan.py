@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from suite.data.datasets.load import fingerprint, load_dataset
+from suite.data.datasets.fingerprint import fingerprint
+from suite.data.datasets.known import load_known, remember_known
 from suite.data.download.checkpoint import obtain_file
 from suite.data.record import Dataset
 from suite.data.saliency.detectors import DETECTOR_IDENTITIES, masked
@@ -26,7 +27,11 @@ from suite.workspace import Workspace
 
 def fingerprints(datasets: Mapping[str, Dataset], cache: Path) -> dict[str, str]:
     """Content hash per dataset."""
-    return {name: fingerprint(dataset, cache) for name, dataset in datasets.items()}
+    prints = {}
+    for name, dataset in datasets.items():
+        prints[name] = dataset.known_fingerprint or fingerprint(dataset, cache)
+        remember_known(dataset, prints[name], cache)
+    return prints
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ def make_plan(
 
     for name in dict.fromkeys(name for cell in plan.cells for name in cell.data):
         try:
-            plan.datasets[name] = load_dataset(name, plan.data_root)
+            plan.datasets[name] = load_known(name, plan.data_root, workspace.cache)
         except DataError as error:
             plan.missing[name] = str(error)
     for source in dict.fromkeys(cell.checkpoint for cell in plan.cells if cell.checkpoint is not None):

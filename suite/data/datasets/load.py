@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +25,16 @@ def load_dataset(name: str, data_root: Path) -> Dataset:
     name = composed(name)
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS)
+    listed_at = time.time_ns()
     dataset: Dataset = DATASETS[name].parse(find_folder(DATASETS[name], data_root))
     if not dataset.listed_from_disk:
         dataset = check_images(dataset)
-    drawn = dataset.root.is_relative_to(data_root) and (data_root / "SYNTHETIC.json").exists()
-    return replace(dataset, synthetic=drawn)
+    return replace(dataset, synthetic=is_synthetic(dataset.root, data_root), listed_at=listed_at)
+
+
+def is_synthetic(root: Path, data_root: Path) -> bool:
+    """Whether the dataset at `root` was drawn by `suite data synth` together with its data root."""
+    return root.is_relative_to(data_root) and (data_root / "SYNTHETIC.json").exists()
 
 
 def find_folder(info: DatasetInfo, data_root: Path) -> Path:

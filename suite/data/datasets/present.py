@@ -101,7 +101,7 @@ def _folded_stem(name: str) -> str:
     return folded(name.rpartition(".")[0] or name)
 
 
-def _renamed(records: tuple[Record, ...], moved: Mapping[str, str]) -> tuple[Record, ...]:
+def _renamed(records: Iterable[Record], moved: Mapping[str, str]) -> tuple[Record, ...]:
     return tuple(replace(record, path=moved.get(record.path, record.path)) for record in records)
 
 

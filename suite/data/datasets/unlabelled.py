@@ -50,7 +50,10 @@ def _parse(info: DatasetInfo, root: Path) -> Dataset:
         for stem, path in zip(stems, listing.images, strict=True)
     )
     findings: tuple[Finding, ...] = (*listing.findings(), *(same_names(listing.images) if repeated else ()))
-    return Dataset(info.name, root, records, test=(), classes=(), findings=findings, listed_from_disk=True)
+    return Dataset(
+        info.name, root, records, test=(), classes=(), findings=findings, listed_from_disk=True,
+        folders=tuple(listing.folders),
+    )  # fmt: skip
 
 
 COCO = DatasetInfo(
