@@ -6,11 +6,10 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.cam.options import CamOptions, file_name
 from analysis.cells.remarks import in_order
-from analysis.cells.results import ResultLine
 from analysis.figures.localisation import localisation_figure
 from analysis.page.build import grid_section, page_figures, report_page
 from analysis.page.model import PageFigure, Section, write_page
@@ -29,7 +28,7 @@ from suite.data.catalogue import DATASETS
 from suite.errors import UsageError
 from suite.grid.spec import GridSpec, grid_file, load_grid
 from suite.plugin import with_plugins
-from suite.store.cells import result_lines
+from suite.store.cells import CellRecord, result_lines
 from suite.store.ledger import profile_of, read_cells
 from suite.store.store import Store
 from suite.workspace import Workspace
@@ -47,7 +46,7 @@ class Written:
     table: Table
     files: list[Path]
     section: Section
-    entries: Sequence[dict[str, Any]]
+    entries: Sequence[CellRecord]
     more: list[MetricTable] = field(default_factory=list)  # probes, localisation, background: what was measured
 
 
@@ -58,7 +57,7 @@ def grids_run(workspace: Workspace) -> list[str]:
     Raises:
         UsageError: there is none.
     """
-    recorded = sorted({entry["grid"] for entry in read_cells(workspace.runs)})
+    recorded = sorted({entry.grid for entry in read_cells(workspace.runs)})
     shipped = [name for name in recorded if grid_file(name).is_file()]
     others = [name for name in recorded if name not in shipped]
     if not shipped:
@@ -76,7 +75,7 @@ def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None
     from analysis.cam.images import refuse_unknown
 
     entries = [entry for name in grids for entry in read_cells(workspace.runs, load_grid(name).name, profile)]
-    keys = [entry["measured"]["finetune"] for entry in entries]
+    keys = [entry.measured["finetune"] for entry in entries]
     refuse_unknown(workspace, [key for key in keys if workspace.store.result(key) is not None], cams.files)
 
 
@@ -94,7 +93,7 @@ def write_report(
     recorded = read_cells(workspace.runs, grid.name, profile)
     entries = in_order(grid, recorded)
     store = workspace.store
-    lines = [ResultLine.parse(line) for line in result_lines(store, entries)]
+    lines = result_lines(store, entries)
     table = grid_table(store, grid, profile, recorded, lines)
     files, more = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"], list[MetricTable]()
     write_text(files[0], to_latex(table))
@@ -145,22 +144,22 @@ def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, 
     return [*files, write_page(report_page(workspace.store, sections, grids), out)]
 
 
-def _with_weights(store: Store, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_weights(store: Store, entries: Sequence[CellRecord]) -> list[CellRecord]:
     """Those whose fine-tuned network is still there; the others are named, their numbers stand."""
 
-    def there(entry: dict[str, Any]) -> bool:
-        return (store.checkpoint(entry["measured"]["finetune"]) / "model.safetensors").is_file()
+    def there(entry: CellRecord) -> bool:
+        return (store.checkpoint(entry.measured["finetune"]) / "model.safetensors").is_file()
 
     for entry in (entry for entry in entries if not there(entry)):
         log.warning(
             "No Grad-CAM of %s/%s/%s: its weights are gone. To make them anew, delete %s and run the grid again.",
-            entry["row"], entry["dataset"], entry["seed"], store.folder(entry["measured"]["finetune"]),
+            entry.row, entry.dataset, entry.seed, store.folder(entry.measured["finetune"]),
         )  # fmt: skip
     return [entry for entry in entries if there(entry)]
 
 
 def _cam_figures(
-    workspace: Workspace, grid: GridSpec, entries: Sequence[dict[str, Any]], out: Path, cams: CamOptions
+    workspace: Workspace, grid: GridSpec, entries: Sequence[CellRecord], out: Path, cams: CamOptions
 ) -> Iterator[tuple[str, list[Path]]]:
     """Title and files of each figure: one per dataset and kind, of the first seed's fine-tuned networks."""
     from analysis.cam.networks import gradcam_figure
@@ -169,10 +168,10 @@ def _cam_figures(
         finished = [
             entry
             for entry in entries
-            if entry["dataset"] == dataset and workspace.store.result(entry["measured"]["finetune"]) is not None
+            if entry.dataset == dataset and workspace.store.result(entry.measured["finetune"]) is not None
         ]
-        first = min((entry["seed"] for entry in finished), default=None)
-        chosen = _with_weights(workspace.store, [entry for entry in finished if entry["seed"] == first])
+        first = min((entry.seed for entry in finished), default=None)
+        chosen = _with_weights(workspace.store, [entry for entry in finished if entry.seed == first])
         for kind in cams.kinds if chosen else ():
             name = KINDS[kind][1].partition(" (")[0]
             label = DATASETS[dataset].heading(chosen[0]["data"][dataset]["synthetic"])

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.cells.results import ResultLine, read_results
+from analysis.cells.results import read_results
 from analysis.statistics.tests import t_interval
 from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
+from suite.store.cells import ResultLine
 
 DOCS = Path(__file__).parents[1] / "docs"
 PROFILES = ("study_drawn", "study_photos")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from methods.measures.cam_kinds import KINDS
 from methods.measures.grad_cam import grad_cam
 from suite.grid.spec import GridSpec
 from suite.kinds.finetune import FinetuneSpec
+from suite.store.cells import CellRecord
 from suite.weights import hand_over, load_weights
 from suite.workspace import Workspace
 
@@ -30,7 +30,7 @@ MOST_COLUMNS = 5  # networks side by side; more of them are drawn below each oth
 def gradcam_figure(
     workspace: Workspace,
     grid: GridSpec,
-    entries: Sequence[dict[str, Any]],
+    entries: Sequence[CellRecord],
     stem: Path,
     options: CamOptions,
     kind: str = "gradcam",
@@ -40,7 +40,7 @@ def gradcam_figure(
     The class explained is the true one. Photographs are shown larger than a small network saw them; the maps are
     enlarged with them. Raises StoreError where a cell's weights are missing or damaged.
     """
-    keys = [(grid.row(entry["row"]), entry["measured"]["finetune"]) for entry in entries]
+    keys = [(grid.row(entry.row), entry.measured["finetune"]) for entry in entries]
     spec = finetune_spec(workspace.store, keys[0][1])
     images = photographs(workspace, spec, options)
     columns = [CamColumn(row_label(row), network_maps(workspace, key, images, kind)) for row, key in keys]

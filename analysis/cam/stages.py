@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,8 @@ from analysis.cam.networks import network_maps, notes, record
 from analysis.cam.options import CamOptions, file_name
 from analysis.figures.style import save
 from suite.data.catalogue import DATASETS
+from suite.store.cells import CellRecord
 from suite.workspace import Workspace
-
-Entry = dict[str, Any]  # a cell as recorded in the store
 
 METHODS = {"byol": "BYOL", "byol_cvsa": "BYOL+CVSA"}  # the rows of the panel
 
@@ -38,7 +36,7 @@ class StageCells:
     stage1: str
     profile: str
     seed: int
-    cells: dict[tuple[str, str], Entry | None]  # (column a, b or c; method) -> a finished cell
+    cells: dict[tuple[str, str], CellRecord | None]  # (column a, b or c; method) -> a finished cell
 
     @property
     def title(self) -> str:
@@ -47,18 +45,18 @@ class StageCells:
         return f"One stage and two: first stage on {stage1}, second stage on {dataset}, seed {self.seed}"
 
 
-def stage_cells(entries: Iterable[Entry], finished: set[str]) -> list[StageCells]:
+def stage_cells(entries: Iterable[CellRecord], finished: set[str]) -> list[StageCells]:
     """The panels that these cells of several grids make up: one per profile, dataset and first stage.
 
     finished: keys of finished jobs. A panel needs a finished cell without a first stage and one with, of the same
     seed; the seed is the one with the most finished cells.
     """
-    found: dict[tuple[str, str], dict[tuple[str, str, str, int], Entry]] = {}
+    found: dict[tuple[str, str], dict[tuple[str, str, str, int], CellRecord]] = {}
     for entry in entries:
-        if entry["method"] in METHODS and entry["measured"]["finetune"] in finished:
+        if entry.method in METHODS and entry.measured["finetune"] in finished:
             column = _column(entry)
-            cells = found.setdefault((entry["profile"], entry["dataset"]), {})
-            cells.setdefault((column, entry["method"], entry["stage1"], entry["seed"]), entry)
+            cells = found.setdefault((entry.profile, entry.dataset), {})
+            cells.setdefault((column, entry.method, entry.stage1, entry.seed), entry)
     panels = []
     for (profile, dataset), cells in found.items():
         for stage1 in sorted({stage1 for _, _, stage1, _ in cells} - {"none"}):
@@ -73,21 +71,21 @@ def stage_cells(entries: Iterable[Entry], finished: set[str]) -> list[StageCells
     return panels
 
 
-def _column(entry: Entry) -> str:
+def _column(entry: CellRecord) -> str:
     """Which column of the panel a cell belongs to."""
-    if entry["stage1"] == "none":
+    if entry.stage1 == "none":
         return "b"
-    return "c" if entry["stage2"] == "yes" else "a"
+    return "c" if entry.stage2 == "yes" else "a"
 
 
 def write_panels(
-    workspace: Workspace, entries: Sequence[Entry], out: Path, options: CamOptions
+    workspace: Workspace, entries: Sequence[CellRecord], out: Path, options: CamOptions
 ) -> list[tuple[StageCells, list[Path]]]:
     """Write every panel that `entries`, the reported cells of all grids, make up; holes are named in it.
 
     Returns the panels with their files: `stages_<kind>_<first stage>_<dataset>.pdf`, `.png` and `.json`.
     """
-    keys = {entry["measured"]["finetune"] for entry in entries}
+    keys = {entry.measured["finetune"] for entry in entries}
     finished = {key for key in keys if workspace.store.result(key) is not None}
     panels = stage_cells(entries, finished)
     several = len({panel.profile for panel in panels}) > 1
@@ -101,7 +99,7 @@ def write_panels(
 
 
 def _write(workspace: Workspace, panel: StageCells, stem: Path, options: CamOptions, kind: str) -> list[Path]:
-    keys = {place: entry["measured"]["finetune"] for place, entry in panel.cells.items() if entry is not None}
+    keys = {place: entry.measured["finetune"] for place, entry in panel.cells.items() if entry is not None}
     spec = finetune_spec(workspace.store, next(iter(keys.values())))
     images = photographs(workspace, spec, options)
     holes: dict[str, str] = {}
@@ -136,7 +134,7 @@ def _hole(workspace: Workspace, panel: StageCells, place: tuple[str, str], image
     entry = panel.cells[place]
     if entry is None:
         return f"no finished cell of {METHODS[place[1]]}, seed {panel.seed}"
-    key = entry["measured"]["finetune"]
+    key = entry.measured["finetune"]
     if not (workspace.store.checkpoint(key) / "model.safetensors").is_file():
         return "its weights are gone"
     spec = finetune_spec(workspace.store, key)

@@ -10,6 +10,7 @@ from suite.errors import UsageError
 from suite.grid.profile import Profile
 from suite.grid.recipe import Recipe, applies, first_stage, resolve
 from suite.grid.spec import Row
+from suite.store.cells import CellRecord
 
 # Sections of a recipe that fine-tuned accuracy depends on.
 _SECTIONS = (
@@ -19,38 +20,40 @@ _STAGE1 = "stage1."
 _SHOWN = 5  # differences
 
 
-def drift(row: Row, profile: Profile | None, entry: Mapping[str, Any]) -> list[str]:
+def drift(row: Row, profile: Profile | None, entry: CellRecord) -> list[str]:
     """How a recorded cell differs from the row, and from the profile where there is one, as they are now."""
     now = {"stage1": row.stage1, "stage2": "yes" if row.stage2 else "no", "method": row.method}
-    found = [f"{name} {entry[name]}, now {value}" for name, value in now.items() if entry[name] != value]
+    found = [
+        f"{name} {getattr(entry, name)}, now {value}" for name, value in now.items() if getattr(entry, name) != value
+    ]
     if profile is None or found:
         return found
-    both = {path: value for path, value in entry["set"].items() if not path.startswith(_STAGE1)}
-    found += _differences(entry["recipe"], _recipe(profile, row, both), ", now ", _unread(row))
-    before = entry.get("stage1_recipe")
+    both = {path: value for path, value in entry.set.items() if not path.startswith(_STAGE1)}
+    found += _differences(entry.recipe, _recipe(profile, row, both), ", now ", _unread(row))
+    before = entry.stage1_recipe
     if before is not None:
-        first = both | {p.removeprefix(_STAGE1): v for p, v in entry["set"].items() if p.startswith(_STAGE1)}
+        first = both | {p.removeprefix(_STAGE1): v for p, v in entry.set.items() if p.startswith(_STAGE1)}
         stage1 = _recipe(profile, first_stage(row), first, row.stage1)
         texts = _differences(before, stage1, ", now ", _unread(first_stage(row)))
         found += [f"first stage: {text}" for text in texts]
     return found[:_SHOWN]
 
 
-def refuse_mixed_seeds(grid: str, entries: Iterable[Mapping[str, Any]]) -> None:
+def refuse_mixed_seeds(grid: str, entries: Iterable[CellRecord]) -> None:
     """Raise UsageError where the seeds of a cell were run with different recipes: their mean would be of nothing."""
-    first: dict[tuple[str, str], Mapping[str, Any]] = {}
+    first: dict[tuple[str, str], CellRecord] = {}
     wrong = []
     for entry in entries:
-        cell = f"{entry['row']}/{entry['dataset']}"
-        other = first.setdefault((entry["row"], entry["dataset"]), entry)
-        found = _differences(other["recipe"], entry["recipe"], " and ")
-        if other["stage1_checkpoint"] != entry["stage1_checkpoint"]:
+        cell = f"{entry.row}/{entry.dataset}"
+        other = first.setdefault(entry.place, entry)
+        found = _differences(other.recipe, entry.recipe, " and ")
+        if other.stage1_checkpoint != entry.stage1_checkpoint:
             found.append("first stages out of different checkpoints")
-        elif other.get("stage1_recipe") and entry.get("stage1_recipe"):
-            texts = _differences(other["stage1_recipe"], entry["stage1_recipe"], " and ")
+        elif other.stage1_recipe and entry.stage1_recipe:
+            texts = _differences(other.stage1_recipe, entry.stage1_recipe, " and ")
             found += [f"first stage: {text}" for text in texts]
         if found:
-            wrong.append(f"{cell}, seeds {other['seed']} and {entry['seed']}: {', '.join(found[:_SHOWN])}")
+            wrong.append(f"{cell}, seeds {other.seed} and {entry.seed}: {', '.join(found[:_SHOWN])}")
     if wrong:
         raise UsageError(
             f"grid {grid} has cells whose seeds were run with different settings, so that they have no mean: "

@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from suite.errors import UsageError
+from suite.store.cells import ResultLine
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True, slots=True)
-class ResultLine:
-    """One line of `<runs>/results.csv`: one metric of one cell and one seed."""
-
-    grid: str
-    row: str
-    method: str
-    dataset: str
-    stage1: str  # none, coco, imagenet
-    stage2: str  # yes, no
-    profile: str
-    protocol: str  # finetune, linear, knn, ...
-    seed: int
-    metric: str
-    value: float  # top1: percent
-    n: int  # number of test images
-    key: str  # of the job that measured it
-
-    @classmethod
-    def parse(cls, line: Mapping[str, Any]) -> ResultLine:
-        """From a mapping with the columns as keys, such as csv.DictReader's. Raises UsageError on a missing one."""
-        missing = [field.name for field in fields(cls) if line.get(field.name) is None]
-        if missing:
-            raise UsageError(f"results lack the columns {missing}; expected {[f.name for f in fields(cls)]}.")
-        types = {"seed": int, "value": float, "n": int}
-        return cls(**{f.name: types.get(f.name, str)(line[f.name]) for f in fields(cls)})
 
 
 def read_results(path: Path) -> list[ResultLine]:
@@ -50,7 +22,7 @@ def read_results(path: Path) -> list[ResultLine]:
         return [ResultLine.parse(line) for line in csv.DictReader(file)]
 
 
-def result_lines(results: Iterable[ResultLine] | pd.DataFrame) -> Iterable[ResultLine]:
+def as_lines(results: Iterable[ResultLine] | pd.DataFrame) -> Iterable[ResultLine]:
     """Lines as they are, or those of a data frame (known by its method, so that pandas need not be imported)."""
     to_dict = getattr(results, "to_dict", None)
     if to_dict is None:

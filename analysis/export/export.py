@@ -22,7 +22,7 @@ from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.imported import ImportSpec
 from suite.kinds.pretrain import PretrainSpec
 from suite.plugin import with_plugins
-from suite.store.cells import result_lines
+from suite.store.cells import CellRecord, result_lines
 from suite.store.ledger import profile_of, read_cells
 from suite.store.store import Store, sha256
 from suite.weights import load_weights
@@ -48,11 +48,11 @@ def export_cell(
     profile = profile_of(workspace.runs, grid.name, profile)
     entry = find_cell(read_cells(workspace.runs, grid.name, profile), cell, grid.name)
     store = workspace.store
-    key = entry["measured"]["finetune"] if stage == "finetuned" else _pretrained(entry)
+    key = entry.measured["finetune"] if stage == "finetuned" else _pretrained(entry)
     source = "model.safetensors" if stage == "finetuned" else "backbone.safetensors"
     tensors = torchvision_keys(load_weights(store.weights(key, source)))
     write_bytes(out / WEIGHTS, save(tensors, metadata={"format": "pt", "suite_job": key}))
-    config = {"label": grid.row(entry["row"]).label, **describe(workspace, entry, key, stage)}
+    config = {"label": grid.row(entry.row).label, **describe(workspace, entry, key, stage)}
     if stage == "finetuned":
         config["head"] = {"classes": len(tensors["fc.bias"]), "names": class_names(workspace, key)}
     config["weights"] = {"file": WEIGHTS, "sha256": sha256(out / WEIGHTS), "tensors": len(tensors)}
@@ -61,9 +61,12 @@ def export_cell(
     return [out / WEIGHTS, out / "config.json", out / "README.md"]
 
 
-def find_cell(entries: list[dict[str, Any]], cell: str, grid: str) -> dict[str, Any]:
+_PLACE = ("grid", "profile", "row", "method", "dataset", "seed", "stage1", "stage2")
+
+
+def find_cell(entries: list[CellRecord], cell: str, grid: str) -> CellRecord:
     """The recorded cell of that id. Raises UsageError, with the nearest one, where there is none or several."""
-    found = {f"{entry['row']}/{entry['dataset']}/{entry['seed']}": entry for entry in entries}
+    found = {entry.id: entry for entry in entries}
     if cell in found:
         return found[cell]
     several = [name for name in found if name.rpartition("/")[0] == cell]
@@ -85,13 +88,13 @@ def constructor(args: BackboneArgs) -> str | None:
     return args.arch if published else None
 
 
-def describe(workspace: Workspace, entry: dict[str, Any], key: str, stage: Stage) -> dict[str, Any]:
+def describe(workspace: Workspace, entry: CellRecord, key: str, stage: Stage) -> dict[str, Any]:
     """Everything known of a network, as config.json has it."""
-    store, recipe = workspace.store, entry["recipe"]
+    store, recipe = workspace.store, entry.recipe
     jobs = _lineage(store, entry, key)
     return {
-        "cell": f"{entry['row']}/{entry['dataset']}/{entry['seed']}",
-        **{name: entry[name] for name in ("grid", "profile", "row", "method", "dataset", "seed", "stage1", "stage2")},
+        "cell": entry.id,
+        **{name: getattr(entry, name) for name in _PLACE},
         "stage": stage,
         "key": key,
         "architecture": {**recipe["backbone"], "torchvision": constructor(BackboneArgs(**recipe["backbone"]))},
@@ -103,18 +106,17 @@ def describe(workspace: Workspace, entry: dict[str, Any], key: str, stage: Stage
             "std": list(STD),
             "range": [0, 1],
         },
-        "data": {name: facts | {"licence": DATASETS[name].licence} for name, facts in entry["data"].items()},
+        "data": {name: facts.model_dump() | {"licence": DATASETS[name].licence} for name, facts in entry.data.items()},
         "metrics": [
-            {name: line[name] for name in ("protocol", "metric", "key")}
-            | {"value": float(line["value"]), "n": int(line["n"])}
+            {name: getattr(line, name) for name in ("protocol", "metric", "key", "value", "n")}
             for line in result_lines(store, [entry])
-            if stage == "pretrained" or line["protocol"] == "finetune"
+            if stage == "pretrained" or line.protocol == "finetune"
         ],
         "suspicious": [reason for job in jobs if (done := store.result(job["key"])) for reason in done.suspicious],
-        "changed_with_set": entry["set"],
-        "first_stage_checkpoint": entry["stage1_checkpoint"],
+        "changed_with_set": entry.set,
+        "first_stage_checkpoint": entry.stage1_checkpoint and entry.stage1_checkpoint.model_dump(),
         "recipe": recipe,
-        "stage1_recipe": entry.get("stage1_recipe"),
+        "stage1_recipe": entry.stage1_recipe,
         "jobs": jobs,
         "software": _software(store, key),
     }
@@ -130,19 +132,19 @@ def class_names(workspace: Workspace, key: str) -> list[str] | None:
     return list(json.loads(facts.read_text("utf-8"))["classes"]) if facts.is_file() else None
 
 
-def _pretrained(entry: dict[str, Any]) -> str:
+def _pretrained(entry: CellRecord) -> str:
     """Key of the last stage before fine-tuning."""
-    stages = [key for role, key in entry["roles"].items() if role.startswith("stage ")]
+    stages = [key for role, key in entry.roles.items() if role.startswith("stage ")]
     if not stages:
         raise UsageError(
-            f"row '{entry['row']}' is not pretrained, so it has no pretrained backbone; try --stage finetuned."
+            f"row '{entry.row}' is not pretrained, so it has no pretrained backbone; try --stage finetuned."
         )
     return str(stages[-1])
 
 
-def _lineage(store: Store, entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
+def _lineage(store: Store, entry: CellRecord, key: str) -> list[dict[str, Any]]:
     """The jobs that led to `key`, itself included: key, name and full spec."""
-    keys = [job for role, job in entry["roles"].items() if role.startswith("stage ") or job == key]
+    keys = [job for role, job in entry.roles.items() if role.startswith("stage ") or job == key]
     specs = {job: store.spec(job) for job in keys}
     kept = [job for job in keys if job == key or isinstance(specs[job], PretrainSpec | ImportSpec)]
     return [{"key": job, "name": store.name(job), "spec": specs[job].model_dump(mode="json")} for job in kept]

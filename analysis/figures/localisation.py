@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.cells.results import ResultLine
 from analysis.figures.style import STYLE, save
 from analysis.tables.metrics import Block, Column, Number, blocks, seeds_note
 from suite.data.catalogue import DATASETS
 from suite.grid.spec import GridSpec
+from suite.store.cells import ResultLine
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from analysis.cells.results import ResultLine
 from analysis.page.cells import cell_details, problems
 from analysis.page.curves import curve_rows
 from analysis.page.jobs import job_details, training_seconds
@@ -17,6 +16,7 @@ from analysis.tables.accuracy import Table
 from analysis.tables.notes import row_label
 from suite.data.catalogue import DATASETS
 from suite.grid.spec import GridSpec
+from suite.store.cells import CellRecord, ResultLine
 from suite.store.ledger import read_cells
 from suite.store.store import Store
 from suite.text import duration
@@ -27,7 +27,7 @@ def grid_section(
     grid: GridSpec,
     profile: str,
     table: Table,
-    entries: Sequence[dict[str, Any]],
+    entries: Sequence[CellRecord],
     lines: Iterable[ResultLine],
     *,
     tables: Sequence[PageTable] = (),
@@ -38,8 +38,8 @@ def grid_section(
     entries: its cells as recorded in the store; none where the numbers come from elsewhere.
     """
     cells = cell_details(store, grid, table, entries, lines)
-    asked = {(entry["row"], entry["dataset"]) for entry in entries}
-    complete = [all(store.result(key) is not None for key in entry["jobs"]) for entry in entries]
+    asked = {entry.place for entry in entries}
+    complete = [all(store.result(key) is not None for key in entry.jobs) for entry in entries]
     left_out = [
         f"{row_label(row)} ({'all datasets' if len(missing) == len(grid.datasets) else ', '.join(missing)})"
         for row in grid.rows
@@ -48,11 +48,11 @@ def grid_section(
     summary = [f"{sum(complete)} of {len(entries)} cells complete, counting every seed."] if entries else []
     if left_out and entries:
         summary.append(f"Never asked for in this store: {', '.join(left_out)}.")
-    others = sorted({entry["profile"] for entry in read_cells(store.root, grid.name)} - {profile})
+    others = sorted({entry.profile for entry in read_cells(store.root, grid.name)} - {profile})
     if others:
         summary.append(f"Also run with the profile {', '.join(others)}, which is not shown here.")
     curves = curve_rows(store, table, entries)
-    legend = [*table.labels, *dict.fromkeys(_first_stage(entry) for entry in entries if entry["stage1"] != "none")]
+    legend = [*table.labels, *dict.fromkeys(_first_stage(entry) for entry in entries if entry.stage1 != "none")]
     return Section(
         id=place("grid", grid.name),
         title=grid.name,
@@ -110,5 +110,5 @@ def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str])
     )
 
 
-def _first_stage(entry: dict[str, Any]) -> str:
-    return f"{DATASETS[entry['stage1']].label}, the first stage"
+def _first_stage(entry: CellRecord) -> str:
+    return f"{DATASETS[entry.stage1].label}, the first stage"

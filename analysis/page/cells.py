@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from analysis.cells.results import ResultLine
 from analysis.page.jobs import training_seconds
 from analysis.page.model import CellDetail, Problem, SeedLine, Setting
 from analysis.page.tables import place
@@ -15,20 +14,19 @@ from analysis.tables.accuracy import Table
 from analysis.tables.notes import row_label
 from suite.data.catalogue import DATASETS
 from suite.grid.spec import GridSpec
+from suite.store.cells import CellRecord, ResultLine
 from suite.store.store import Store
-
-Entry = dict[str, Any]  # a cell as `suite.store.ledger.record_cells` wrote it
 
 _PROTOCOLS = ("finetune", "linear", "knn")  # the order of the columns; others follow
 
 
 def cell_details(
-    store: Store, grid: GridSpec, table: Table, entries: Iterable[Entry], lines: Iterable[ResultLine]
+    store: Store, grid: GridSpec, table: Table, entries: Iterable[CellRecord], lines: Iterable[ResultLine]
 ) -> list[CellDetail]:
     """One per row and dataset that was asked for, in the order of the table."""
-    cells: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    cells: dict[tuple[str, str], list[CellRecord]] = defaultdict(list)
     for entry in entries:
-        cells[entry["row"], entry["dataset"]].append(entry)
+        cells[entry.place].append(entry)
     numbers: dict[tuple[str, str, int], dict[str, str]] = defaultdict(dict)
     for line in lines:
         if line.metric == "top1":
@@ -36,10 +34,10 @@ def cell_details(
     found = []
     for row in table.rows:
         for dataset in table.datasets:
-            own = sorted(cells.get((row.name, dataset), []), key=lambda entry: entry["seed"])
+            own = sorted(cells.get((row.name, dataset), []), key=lambda entry: entry.seed)
             if not own:
                 continue
-            seeds = [_seed(store, entry, numbers.get((row.name, dataset, entry["seed"]), {})) for entry in own]
+            seeds = [_seed(store, entry, numbers.get((row.name, dataset, entry.seed), {})) for entry in own]
             measured = {protocol for seed in seeds for protocol in seed.numbers}
             cell = table.cells[row.name, dataset]
             found.append(
@@ -56,11 +54,11 @@ def cell_details(
     return found
 
 
-def problems(store: Store, grid: GridSpec, entries: Sequence[Entry]) -> list[Problem]:
+def problems(store: Store, grid: GridSpec, entries: Sequence[CellRecord]) -> list[Problem]:
     """Failed jobs with the cells that lack them, doubtful results with theirs, and cells that wait for a run."""
     users: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
-        for key in entry["jobs"]:
+        for key in entry.jobs:
             users[key].append(_cell_name(grid, entry))
     found, blocked = [], set[str]()
     for key, cells in users.items():
@@ -74,7 +72,7 @@ def problems(store: Store, grid: GridSpec, entries: Sequence[Entry]) -> list[Pro
     waiting = [
         _cell_name(grid, entry)
         for entry in entries
-        if any(store.result(key) is None for key in entry["jobs"]) and _cell_name(grid, entry) not in blocked
+        if any(store.result(key) is None for key in entry.jobs) and _cell_name(grid, entry) not in blocked
     ]
     if waiting:
         what = f"{len(waiting)} cell{'s' * (len(waiting) > 1)} not finished"
@@ -84,14 +82,14 @@ def problems(store: Store, grid: GridSpec, entries: Sequence[Entry]) -> list[Pro
     return found
 
 
-def _cell_name(grid: GridSpec, entry: Entry) -> str:
-    return f"{row_label(grid.row(entry['row']))} on {DATASETS[entry['dataset']].label}, seed {entry['seed']}"
+def _cell_name(grid: GridSpec, entry: CellRecord) -> str:
+    return f"{row_label(grid.row(entry.row))} on {DATASETS[entry.dataset].label}, seed {entry.seed}"
 
 
-def _seed(store: Store, entry: Entry, numbers: dict[str, str]) -> SeedLine:
-    roles = entry.get("roles") or {key: key for key in entry["jobs"]}
+def _seed(store: Store, entry: CellRecord, numbers: dict[str, str]) -> SeedLine:
+    roles = entry.roles or {key: key for key in entry.jobs}
     jobs = [(role, key, store.status(key)) for role, key in roles.items()]
-    return SeedLine(entry["seed"], numbers, training_seconds(store, entry["jobs"]), jobs)
+    return SeedLine(entry.seed, numbers, training_seconds(store, entry.jobs), jobs)
 
 
 def _state(seeds: Sequence[SeedLine]) -> str:
@@ -101,18 +99,18 @@ def _state(seeds: Sequence[SeedLine]) -> str:
     return next((text for state, text in order.items() if state in states), "no number")
 
 
-def _recipes(entries: Sequence[Entry]) -> list[tuple[str, list[Setting]]]:
+def _recipes(entries: Sequence[CellRecord]) -> list[tuple[str, list[Setting]]]:
     """The distinct recipes of a cell's seeds; a heading says which stage and, where they differ, which seeds."""
     found: dict[tuple[str, str], tuple[list[Setting], list[int]]] = {}
     for entry in entries:
         for stage, recipe, origins in (
-            (f"First stage on {entry['stage1']}", entry["stage1_recipe"], entry.get("stage1_origins")),
-            ("Recipe", entry["recipe"], entry.get("origins")),
+            (f"First stage on {entry.stage1}", entry.stage1_recipe, entry.stage1_origins),
+            ("Recipe", entry.recipe, entry.origins),
         ):
             if recipe is not None:
                 settings = _settings(recipe, origins)
                 _, seeds = found.setdefault((stage, repr(settings)), (settings, []))
-                seeds.append(entry["seed"])
+                seeds.append(entry.seed)
     stages = [stage for stage, _ in found]
     return [
         (stage if stages.count(stage) == 1 else f"{stage}, seeds {', '.join(map(str, seeds))}", settings)

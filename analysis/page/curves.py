@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -14,6 +14,7 @@ from analysis.page.model import CurveRow
 from analysis.tables.accuracy import Table
 from analysis.tables.notes import row_label
 from suite.data.catalogue import DATASETS
+from suite.store.cells import CellRecord
 from suite.store.store import Store
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ MOST_POINTS = 60  # of a line; the others are left out evenly
 SHARED = 7  # the colour of what the datasets share
 
 Point = tuple[float, float]
-Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def chart(title: str, curves: Sequence[Curve], *, low: float | None = None, high
     return frame.format(text=_spoken(title, curves, last), w=WIDTH, h=HEIGHT, parts=Markup("").join(parts))
 
 
-def curve_rows(store: Store, table: Table, entries: Sequence[Entry]) -> list[CurveRow]:
+def curve_rows(store: Store, table: Table, entries: Sequence[CellRecord]) -> list[CurveRow]:
     """Per row of the grid its curves: accuracy while fine-tuning, losses of the stages, spread of the embeddings.
 
     A colour is a dataset, by its place in the grid; a line is a seed. A first stage is shared by the datasets and
@@ -95,7 +95,7 @@ def curve_rows(store: Store, table: Table, entries: Sequence[Entry]) -> list[Cur
     colours = {dataset: place for place, dataset in enumerate(table.datasets)}
     found = []
     for row in table.rows:
-        own = [entry for entry in entries if entry["row"] == row.name]
+        own = [entry for entry in entries if entry.row == row.name]
         panels = [
             ("Fine-tuning: training top-1 (%)", _curves(store, own, "finetune", "train_top1", colours), 0.0, 100.0),
             ("Stage 1: loss", _curves(store, own, "stage 1", "loss", None), None, None),
@@ -111,18 +111,18 @@ def curve_rows(store: Store, table: Table, entries: Sequence[Entry]) -> list[Cur
 
 
 def _curves(
-    store: Store, entries: Sequence[Entry], role: str, metric: str, colours: Mapping[str, int] | None
+    store: Store, entries: Sequence[CellRecord], role: str, metric: str, colours: Mapping[str, int] | None
 ) -> list[Curve]:
     """One curve per distinct job in this role; without `colours` it is a first stage, shared by the datasets."""
     found: dict[str, Curve] = {}
     for entry in entries:
-        key = entry.get("roles", {}).get(role)
+        key = entry.roles.get(role)
         if key is None or key in found:
             continue
-        dataset = entry["stage1"] if colours is None else entry["dataset"]
+        dataset = entry.stage1 if colours is None else entry.dataset
         colour = SHARED if colours is None else colours[dataset]
-        label = DATASETS[dataset].heading(entry["data"][dataset]["synthetic"])
-        line = curve(f"{label}, seed {entry['seed']}", colour, store.metrics(key), metric)
+        label = DATASETS[dataset].heading(entry.data[dataset].synthetic)
+        line = curve(f"{label}, seed {entry.seed}", colour, store.metrics(key), metric)
         if line is not None:
             found[key] = line
     return list(found.values())

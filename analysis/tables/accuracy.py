@@ -12,13 +12,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from analysis.cells.results import ResultLine, result_lines
+from analysis.cells.results import as_lines
 from analysis.statistics.comparisons import compare
 from analysis.statistics.tests import t_interval
 from analysis.tables.notes import with_notes
 from analysis.tables.table import MINUS_PUBLISHED, PUBLISHED, Cell, Key, Table
 from suite.errors import UsageError, unknown
 from suite.grid.spec import GridSpec
+from suite.store.cells import ResultLine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,7 @@ def accuracy_table(
     relevant = {row.name for row in shown} | {grid.reference_row}
     lines = [
         line
-        for line in result_lines(results)
+        for line in as_lines(results)
         if (line.grid, line.protocol, line.metric) == (grid.name, protocol, metric)
         and line.row in relevant
         and line.dataset in columns

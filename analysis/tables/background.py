@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from analysis.cells import remarks as say
-from analysis.cells.results import ResultLine
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.data.catalogue import DATASETS
 from suite.data.saliency.detectors import DETECTORS
 from suite.grid.spec import GridSpec
+from suite.store.cells import CellRecord, ResultLine
 from suite.store.store import Result, Store
 
 PROTOCOL = "background"
@@ -25,7 +25,7 @@ _FILLS = {"tile": "the largest strip of background beside it, repeated", "mean":
 
 
 def background_table(
-    store: Store, grid: GridSpec, profile: str, recorded: Sequence[say.Entry], lines: Sequence[ResultLine]
+    store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
 ) -> MetricTable | None:
     """The table of the recorded cells; None where nothing was measured. `lines` are their results."""
     entries = say.in_order(grid, recorded)
@@ -33,7 +33,7 @@ def background_table(
     found = blocks(grid, lines, PROTOCOL, _COLUMNS, say.suspicions(results, entries))
     if not found:
         return None
-    recipes = [entry["recipe"] for entry in entries if entry["recipe"].get("background")]
+    recipes = [entry.recipe for entry in entries if entry.recipe.get("background")]
     detectors = sorted({recipe["saliency"]["detector"] for recipe in recipes})
     oracles = [name for name in detectors if DETECTORS[name].oracle]
     fills = sorted({_FILLS[recipe["background"]["fill"]] for recipe in recipes})
@@ -53,12 +53,12 @@ def background_table(
     )
 
 
-def _left_out(results: Mapping[str, Result], entries: Sequence[say.Entry]) -> str:
+def _left_out(results: Mapping[str, Result], entries: Sequence[CellRecord]) -> str:
     """Test images in which the detector finds no object, where there are any."""
     missing: dict[str, int] = {}
     for entry in entries:
-        key = entry["measured"].get(PROTOCOL)
-        if key in results:
-            missing[DATASETS[entry["dataset"]].label] = results[key].counts.get("n_left_out", 0)
+        key = entry.measured.get(PROTOCOL)
+        if key is not None and key in results:
+            missing[DATASETS[entry.dataset].label] = results[key].counts.get("n_left_out", 0)
     parts = [f"{label} {count}" for label, count in missing.items() if count]
     return f"; left out, because their map gives no box: {', '.join(parts)}" if parts else ""

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from analysis.cells import remarks as say
 from analysis.cells.drift import refuse_mixed_seeds
 from analysis.cells.published import printed_deltas, published_numbers
-from analysis.cells.results import ResultLine
 from analysis.tables.accuracy import Table, accuracy_table
 from suite.grid.spec import GridSpec
+from suite.store.cells import CellRecord, ResultLine
 from suite.store.store import Store
 
 
 def grid_table(
-    store: Store, grid: GridSpec, profile: str, recorded: Sequence[say.Entry], lines: Sequence[ResultLine]
+    store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
 ) -> Table:
     """The table of the rows and datasets that were asked for; `lines` are the results of the `recorded` cells.
 
@@ -24,7 +24,7 @@ def grid_table(
     refuse_mixed_seeds(grid.name, entries)
     results = say.results_of(store, entries)
     suspicious, outdated = say.suspicions(results, entries), say.outdated(grid, profile, entries)
-    rows, datasets = {entry["row"] for entry in entries}, {entry["dataset"] for entry in entries}
+    rows, datasets = {entry.row for entry in entries}, {entry.dataset for entry in entries}
     drawn = say.datasets_with("synthetic", entries)
     return accuracy_table(
         grid,

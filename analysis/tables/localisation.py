@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.cells import remarks as say
-from analysis.cells.results import ResultLine
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.data.saliency.detectors import DETECTORS
 from suite.grid.spec import GridSpec
+from suite.store.cells import CellRecord, ResultLine
 from suite.store.store import Store
 
 PROTOCOL = "localisation"
@@ -17,7 +17,7 @@ _MAPS = {"act": "Feat.", "cam": "CAM"}
 
 
 def localisation_table(
-    store: Store, grid: GridSpec, profile: str, recorded: Sequence[say.Entry], lines: Sequence[ResultLine]
+    store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
 ) -> MetricTable | None:
     """The table of the recorded cells; None where nothing was measured. `lines` are their results."""
     metrics = {line.metric for line in lines if (line.grid, line.protocol) == (grid.name, PROTOCOL)}

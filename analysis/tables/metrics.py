@@ -9,10 +9,10 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.cells.results import ResultLine
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError
 from suite.grid.spec import GridSpec
+from suite.store.cells import ResultLine
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.cells import remarks as say
-from analysis.cells.results import ResultLine
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.grid.spec import GridSpec
+from suite.store.cells import CellRecord, ResultLine
 from suite.store.store import Store
 
 PROTOCOL = "probe"
@@ -17,7 +17,7 @@ _COLUMNS = (Column("knn", "kNN"), Column("linear", "Linear"))  # each a protocol
 
 
 def probe_table(
-    store: Store, grid: GridSpec, profile: str, recorded: Sequence[say.Entry], lines: Sequence[ResultLine]
+    store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
 ) -> MetricTable | None:
     """The table of the recorded cells; None where nothing was measured. `lines` are their results."""
     entries = say.in_order(grid, recorded)
@@ -30,7 +30,7 @@ def probe_table(
     found = blocks(grid, measured, PROTOCOL, _COLUMNS, suspicious, best=True)
     if not found:
         return None
-    probes = [entry["recipe"]["probe"] for entry in entries if entry["recipe"].get("probe")]
+    probes = [entry.recipe["probe"] for entry in entries if entry.recipe.get("probe")]
     notes = [
         "Top-1 (%) on the frozen backbone, pooled features of central crops.",
         *_protocols(probes),

@@ -36,7 +36,7 @@ def status(
     store = Workspace.of(None, runs).store
     entries, studies = read_cells(store.root), read_studies(store.root)
     queue, silence = _queue(store)
-    keys = [key for entry in entries for key in entry["jobs"]]
+    keys = [key for entry in entries for key in entry.jobs]
     keys += [key for study in studies for trial in study.trials for key in trial["jobs"] or ()]
     jobs = {key: _job(store, key, queue.get(key)) for key in dict.fromkeys(keys)}
     active = active_runs(store.root)
@@ -61,10 +61,10 @@ def status(
             if job["state"] == "failed":
                 said = [job["error"], *job["log"][-3:], f"more in {store.folder(job['key']) / 'log.txt'}"]
                 print("\n".join(f"            {line}" for line in said))
-    for name in dict.fromkeys((entry["grid"], entry["profile"]) for entry in entries):
-        cells = [entry for entry in entries if (entry["grid"], entry["profile"]) == name]
-        complete = sum(all(jobs[key]["state"] == "done" for key in entry["jobs"]) for entry in cells)
-        states = Counter(jobs[key]["state"] for key in {key for entry in cells for key in entry["jobs"]})
+    for name in dict.fromkeys((entry.grid, entry.profile) for entry in entries):
+        cells = [entry for entry in entries if (entry.grid, entry.profile) == name]
+        complete = sum(all(jobs[key]["state"] == "done" for key in entry.jobs) for entry in cells)
+        states = Counter(jobs[key]["state"] for key in {key for entry in cells for key in entry.jobs})
         text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         print(f"{name[0]} ({name[1]}): {complete} of {len(cells)} cells complete; jobs: {text}")
     for study in studies:

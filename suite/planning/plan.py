@@ -115,7 +115,7 @@ class Plan:
     def _before(self) -> dict[str, str]:
         """Per job, the key of the one that took its place when its cell was last run with this profile."""
         recorded = {
-            (entry["grid"], entry["row"], entry["dataset"], entry["seed"]): entry.get("roles", {})
+            (entry.grid, entry.row, entry.dataset, entry.seed): entry.roles
             for entry in read_cells(self.workspace.runs, profile=self.profile.name)
         }
         return {

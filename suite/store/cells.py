@@ -1,55 +1,183 @@
-"""Columns of results.csv, and the entry that records a cell."""
+"""What the store records of a cell (`<runs>/grids/*.json`), and the rows of `<runs>/results.csv`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from suite.errors import UsageError
 from suite.grid.cells import CellJobs
+from suite.kinds.base import Number
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.registry import KINDS
 from suite.store.store import Store
 
-COLUMNS = (
-    *("grid", "row", "method", "dataset", "stage1", "stage2", "profile"),  # the cell
-    *("protocol", "seed", "metric", "value", "n", "key"),  # the number
-)
+
+class _Recorded(BaseModel):
+    """A part of a record. Fields that another version of the suite wrote are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
 
-def result_lines(store: Store, entries: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
-    """One line per finished cell and metric, in results.csv's columns."""
+class DatasetFacts(_Recorded):
+    """What a caption must say about a dataset."""
+
+    describe: str  # the counts, such as "CUB subset: 600/5994 train, ..."
+    subset: bool
+    synthetic: bool
+
+
+class CheckpointFacts(_Recorded):
+    """The checkpoint that took the place of a first stage."""
+
+    name: str
+    sha256: str
+
+
+class CellRecord(_Recorded):
+    """One cell as it was run: its place in a table, its jobs and its recipe.
+
+    Records of earlier versions lack the fields with defaults.
+    """
+
+    grid: str
+    row: str
+    method: str
+    dataset: str
+    stage1: str  # none, coco, imagenet
+    stage2: str  # yes, no
+    profile: str
+    seed: int
+    jobs: tuple[str, ...]  # keys, parents before children
+    trained_with: tuple[str, ...] | None = None  # saliency detectors that the training read
+    roles: dict[str, str] = Field(default_factory=dict)  # "stage 1", "finetune", ... -> key
+    measured: dict[str, str]  # kind of job -> key of the job that gave the numbers
+    set: dict[str, Any]  # --set
+    recipe: dict[str, Any]
+    origins: dict[str, str] = Field(default_factory=dict)  # dotted path of the recipe -> where its value came from
+    stage1_recipe: dict[str, Any] | None = None
+    stage1_origins: dict[str, str] | None = None
+    stage1_checkpoint: CheckpointFacts | None = None
+    data: dict[str, DatasetFacts] = Field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """As `--only` takes it, such as ``byol_cvsa/cub/0``."""
+        return f"{self.row}/{self.dataset}/{self.seed}"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Row and dataset: the place in a table."""
+        return self.row, self.dataset
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is written; a field that the record did not have stays absent."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def record_of(
+    item: CellJobs, profile: str, overrides: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]]
+) -> CellRecord:
+    """The record of a planned cell.
+
+    Args:
+        item: the cell and its jobs.
+        profile: name of the profile.
+        overrides: what --set changed.
+        data: per dataset, the fields of `DatasetFacts`.
+    """
+    cell, stages = item.cell, [job.spec for job in item.stages]
+    detectors = {spec.saliency.detector for spec in stages if isinstance(spec, PretrainSpec) and spec.saliency}
+    return CellRecord.model_validate(
+        {
+            "grid": cell.grid,
+            "row": cell.row.name,
+            "method": cell.row.method,
+            "dataset": cell.dataset,
+            "stage1": cell.row.stage1,
+            "stage2": "yes" if cell.row.stage2 else "no",
+            "profile": profile,
+            "seed": cell.seed,
+            "jobs": [job.key for job in item.jobs],
+            "trained_with": sorted(detectors),
+            "roles": {role: job.key for role, job in item.roles.items()},
+            "measured": item.measured,
+            "set": dict(overrides),
+            "recipe": cell.recipe.model_dump(mode="json"),
+            "origins": dict(cell.resolved.origins),
+            "stage1_recipe": cell.stage1 and cell.stage1.recipe.model_dump(mode="json"),
+            "stage1_origins": cell.stage1 and dict(cell.stage1.origins),
+            "stage1_checkpoint": item.checkpoint,
+            "data": {name: data[name] for name in cell.data},
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLine:
+    """One line of `<runs>/results.csv`: one metric of one cell and one seed. The fields are the columns, in order."""
+
+    grid: str
+    row: str
+    method: str
+    dataset: str
+    stage1: str  # none, coco, imagenet
+    stage2: str  # yes, no
+    profile: str
+    protocol: str  # finetune, linear, knn, ...
+    seed: int
+    metric: str
+    value: float  # top1: percent
+    n: int  # number of test images
+    key: str  # of the job that measured it
+
+    @classmethod
+    def parse(cls, line: Mapping[str, Any]) -> ResultLine:
+        """From a mapping with the columns as keys, such as csv.DictReader's. Raises UsageError on a missing one."""
+        missing = [field.name for field in fields(cls) if line.get(field.name) is None]
+        if missing:
+            raise UsageError(f"results lack the columns {missing}; expected {[f.name for f in fields(cls)]}.")
+        types = {"seed": int, "value": float, "n": int}
+        return cls(**{f.name: types.get(f.name, str)(line[f.name]) for f in fields(cls)})
+
+
+COLUMNS = tuple(field.name for field in fields(ResultLine))
+
+
+def result_lines(store: Store, records: Iterable[CellRecord]) -> list[ResultLine]:
+    """One line per finished cell and metric."""
     lines = []
-    for entry in entries:
-        cell = {column: str(entry[column]) for column in COLUMNS if column in entry}
-        for kind, key in entry["measured"].items():
+    for record in records:
+        for kind, key in record.measured.items():
             result = store.result(key)
             if result is None:
                 continue
-            for number in KINDS[kind].numbers(result.metrics):
-                value = {"value": repr(number.value), "n": str(result.counts["n_test"]), "key": key}
-                lines.append(cell | {"protocol": number.protocol, "metric": number.metric} | value)
+            for number in _numbers(kind, result.metrics):
+                lines.append(
+                    ResultLine(
+                        grid=record.grid,
+                        row=record.row,
+                        method=record.method,
+                        dataset=record.dataset,
+                        stage1=record.stage1,
+                        stage2=record.stage2,
+                        profile=record.profile,
+                        protocol=number.protocol,
+                        seed=record.seed,
+                        metric=number.metric,
+                        value=number.value,
+                        n=result.counts["n_test"],
+                        key=key,
+                    )
+                )
     return lines
 
 
-def _entry(item: CellJobs, profile: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    cell, stages = item.cell, [job.spec for job in item.stages]
-    return {
-        "grid": cell.grid,
-        "row": cell.row.name,
-        "method": cell.row.method,
-        "dataset": cell.dataset,
-        "stage1": cell.row.stage1,
-        "stage2": "yes" if cell.row.stage2 else "no",
-        "profile": profile,
-        "seed": cell.seed,
-        "jobs": [job.key for job in item.jobs],
-        "trained_with": sorted({s.saliency.detector for s in stages if isinstance(s, PretrainSpec) and s.saliency}),
-        "roles": {role: job.key for role, job in item.roles.items()},
-        "measured": item.measured,
-        "set": overrides,
-        "recipe": cell.recipe.model_dump(mode="json"),
-        "origins": dict(cell.resolved.origins),
-        "stage1_recipe": cell.stage1 and cell.stage1.recipe.model_dump(mode="json"),
-        "stage1_origins": cell.stage1 and dict(cell.stage1.origins),
-        "stage1_checkpoint": item.checkpoint,
-    }
+def _numbers(kind: str, metrics: Mapping[str, float]) -> Sequence[Number]:
+    """Of a kind that is not registered, as of a plugin that was not loaded, all metrics under the kind's own name."""
+    if kind in KINDS:
+        return list(KINDS[kind].numbers(metrics))
+    return [Number(kind, metric, value) for metric, value in metrics.items()]

@@ -6,59 +6,59 @@ import csv
 import io
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import TypeAdapter
 
 from suite.atomic import write_json, write_text
 from suite.errors import StoreError, UsageError
 from suite.grid.cells import CellJobs
-from suite.store.cells import COLUMNS, _entry, result_lines
+from suite.store.cells import COLUMNS, CellRecord, record_of, result_lines
 from suite.store.store import Store
+
+_RECORDS = TypeAdapter(list[CellRecord])
 
 
 def record_cells(
     store: Store,
     profile: str,
-    overrides: dict[str, Any],
+    overrides: Mapping[str, Any],
     planned: Sequence[CellJobs],
-    data: Mapping[str, dict[str, Any]],
+    data: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Remember which jobs make up each cell. A cell run again with another recipe replaces its earlier entry.
+    """Remember which jobs make up each cell. A cell run again with another recipe replaces its earlier record.
 
-    `data` says per dataset what captions must tell: `describe` (the counts), `subset`, `synthetic`.
+    `data` says per dataset what captions must tell: the fields of `suite.store.cells.DatasetFacts`.
     """
     for grid in dict.fromkeys(item.cell.grid for item in planned):
         path = _grid_file(store.root, grid, profile)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            entries = {_identity(entry): entry for entry in _read(path)}
+            records = {(*record.place, record.seed): record for record in _read(path)}
             for item in planned:
                 if item.cell.grid == grid:
-                    entry = _entry(item, profile, overrides) | {"data": {name: data[name] for name in item.cell.data}}
-                    entries[_identity(entry)] = entry
-            write_json(path, list(entries.values()))
+                    record = record_of(item, profile, overrides, data)
+                    records[*record.place, record.seed] = record
+            _write(path, list(records.values()))
 
 
-def write_cells(root: Path, grid: str, profile: str, entries: Sequence[dict[str, Any]]) -> None:
-    """Put `entries` in the place of all that is recorded of a grid in a profile."""
-    write_json(_grid_file(root, grid, profile), list(entries))
+def write_cells(root: Path, grid: str, profile: str, records: Sequence[CellRecord]) -> None:
+    """Replace all records of a grid in a profile."""
+    _write(_grid_file(root, grid, profile), records)
 
 
-def read_cells(root: Path, grid: str | None = None, profile: str | None = None) -> list[dict[str, Any]]:
-    """Recorded cells, of one grid or all; as written by `record_cells`."""
-    found = []
-    for path in sorted((root / "grids").glob("*.json")):
-        found += [
-            entry for entry in _read(path) if grid in (None, entry["grid"]) and profile in (None, entry["profile"])
-        ]
-    return found
+def read_cells(root: Path, grid: str | None = None, profile: str | None = None) -> list[CellRecord]:
+    """Recorded cells, of one grid or all, of one profile or all."""
+    records = [record for path in sorted((root / "grids").glob("*.json")) for record in _read(path)]
+    return [record for record in records if grid in (None, record.grid) and profile in (None, record.profile)]
 
 
 def profile_of(root: Path, grid: str, profile: str | None) -> str:
     """The profile `grid` was run with. Raises UsageError where none or several were and none is named."""
-    return choose_profile({entry["profile"] for entry in read_cells(root, grid)}, grid, profile, str(root))
+    return choose_profile({record.profile for record in read_cells(root, grid)}, grid, profile, str(root))
 
 
 def choose_profile(known: Collection[str], grid: str, profile: str | None, where: str) -> str:
@@ -82,7 +82,7 @@ def write_results(store: Store) -> Path:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     with FileLock(store.root / "grids" / ".results.lock"):
         writer.writeheader()
-        writer.writerows(result_lines(store, read_cells(store.root)))
+        writer.writerows(asdict(line) for line in result_lines(store, read_cells(store.root)))
         write_text(path, text.getvalue())
     return path
 
@@ -91,20 +91,17 @@ def _grid_file(root: Path, grid: str, profile: str) -> Path:
     return root / "grids" / f"{grid}--{profile}.json"
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path) -> list[CellRecord]:
     if not path.is_file():
         return []
     try:
-        entries: list[dict[str, Any]] = json.loads(path.read_bytes())
-        if all("grid" in entry and entry["jobs"] is not None for entry in entries):
-            return entries
-    except (ValueError, TypeError, KeyError):
-        pass
-    raise StoreError(
-        f"{path} is damaged. Delete it and give the `suite run` commands of this grid again: they record its cells, "
-        "and train nothing that is finished."
-    )
+        return _RECORDS.validate_python(json.loads(path.read_bytes()))
+    except ValueError:  # pydantic's errors and JSON's are of this type
+        raise StoreError(
+            f"{path} is damaged. Delete it and give the `suite run` commands of this grid again: they record its "
+            "cells, and train nothing that is finished."
+        ) from None
 
 
-def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
-    return entry["row"], entry["dataset"], entry["seed"]
+def _write(path: Path, records: Sequence[CellRecord]) -> None:
+    write_json(path, [record.as_json() for record in records])

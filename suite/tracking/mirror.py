@@ -28,6 +28,7 @@ from filelock import FileLock
 from suite.atomic import write_text
 from suite.errors import StoreError
 from suite.kinds.base import DataJobSpec
+from suite.store.cells import CellRecord
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Status, Store
 from suite.tracking.batch import PARAM_LENGTH, do_not_wait_for_the_disk, elapsed, log_all, metric_points, milliseconds
@@ -131,11 +132,11 @@ class Mirror:
                 self._known.clear()
             self._looked, looked = False, bool(self._known)  # an error below: look again next time
             changed = 0
-            for name in dict.fromkeys(entry["grid"] for entry in cells):
+            for name in dict.fromkeys(entry.grid for entry in cells):
                 experiment = self._experiment(client, name)
                 if not looked:
                     self._known |= {(experiment, key): _Known.of(run) for key, run in find_runs(client, experiment)}
-                mine = [entry for entry in cells if entry["grid"] == name]
+                mine = [entry for entry in cells if entry.grid == name]
                 changed += self._sync_grid(client, experiment, mine, holes)
             for study in studies:
                 experiment = self._experiment(client, study.experiment)
@@ -170,10 +171,10 @@ class Mirror:
         location = (self.store.root / "mlflow-artifacts" / name).resolve().as_uri() if local else None
         return str(client.create_experiment(name, artifact_location=location))
 
-    def _sync_grid(self, client: MlflowClient, experiment: str, entries: list[dict[str, Any]], holes: bool) -> int:
+    def _sync_grid(self, client: MlflowClient, experiment: str, entries: list[CellRecord], holes: bool) -> int:
         changed = 0
         states: dict[str, Status] = {}
-        for key, profile in {key: entry["profile"] for entry in entries for key in entry["jobs"]}.items():
+        for key, profile in {key: entry.profile for entry in entries for key in entry.jobs}.items():
             if (experiment, key) in self._settled:
                 states[key] = "done"
                 continue
@@ -189,7 +190,7 @@ class Mirror:
             if self.late():
                 self.behind = True
                 return changed
-            of_jobs = [states[key] for key in entry["jobs"]]
+            of_jobs = [states[key] for key in entry.jobs]
             if holes or any(state != "new" for state in of_jobs):
                 changed += self._sync_cell(client, experiment, entry, of_jobs)
         return changed
@@ -243,23 +244,21 @@ class Mirror:
         for path in sorted((folder / "checkpoint").glob("*.safetensors")):
             client.log_artifact(run_id, str(path), artifact_path="checkpoint")
 
-    def _sync_cell(
-        self, client: MlflowClient, experiment: str, entry: dict[str, Any], states: Sequence[Status]
-    ) -> bool:
-        name = f"{entry['profile']}:{entry['row']}/{entry['dataset']}/{entry['seed']}"
+    def _sync_cell(self, client: MlflowClient, experiment: str, entry: CellRecord, states: Sequence[Status]) -> bool:
+        name = f"{entry.profile}:{entry.id}"
         if (experiment, name) in self._settled:
             return False
-        runs = [self._known[experiment, key].run_id for key in entry["jobs"] if (experiment, key) in self._known]
+        runs = [self._known[experiment, key].run_id for key in entry.jobs if (experiment, key) in self._known]
         jobs = ",".join(runs)
         wanted, known = _cell_status(states), self._known.get((experiment, name))
-        stale = known is None or (known.jobs, known.status, known.files) != (jobs, wanted, _digest(entry))
+        stale = known is None or (known.jobs, known.status, known.files) != (jobs, wanted, _digest(entry.as_json()))
         if stale:
             if known is None:
                 tags = {"suite.cell": name, "suite.kind": "cell"}
                 fields = ("row", "method", "dataset", "seed", "profile")
-                tags |= {f"suite.{field}": str(entry[field]) for field in fields}
+                tags |= {f"suite.{field}": str(getattr(entry, field)) for field in fields}
                 start = int(time.time() * 1000)
-                run_name = f"{entry['row']}/{entry['dataset']}/{entry['seed']}"
+                run_name = f"{entry.id}"
                 run = client.create_run(experiment, start_time=start, tags=tags, run_name=run_name)
                 known = self._known[experiment, name] = _Known(run.info.run_id, start)
             self._log_cell(client, known, entry, jobs)
@@ -268,14 +267,14 @@ class Mirror:
             self._settled.add((experiment, name))
         return stale
 
-    def _log_cell(self, client: MlflowClient, known: _Known, entry: dict[str, Any], jobs: str) -> None:
-        results = [self.store.result(key) for key in entry["measured"].values()]
+    def _log_cell(self, client: MlflowClient, known: _Known, entry: CellRecord, jobs: str) -> None:
+        results = [self.store.result(key) for key in entry.measured.values()]
         final = {name: value for result in results if result is not None for name, value in _final(result).items()}
-        digest = _digest(entry)
-        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry["jobs"]), _ENTRY: digest}
+        digest = _digest(entry.as_json())
+        tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry.jobs), _ENTRY: digest}
         if known.files != digest:
-            client.log_dict(known.run_id, entry, "cell.json")
-        params = entry["recipe"] if known.jobs is None else {}
+            client.log_dict(known.run_id, entry.as_json(), "cell.json")
+        params = entry.recipe if known.jobs is None else {}
         log_all(client, known.run_id, metric_points({"step": 0, **final}, known.start), params, tags)
         known.jobs, known.files = jobs, digest
 

@@ -6,16 +6,16 @@ Left out are weights and decoded images, so figures that need a network cannot b
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from suite.atomic import write_json
 from suite.errors import StoreError, unknown
+from suite.store.cells import CellRecord
 from suite.store.ledger import choose_profile, write_cells
 from suite.store.store import Failure, Store
 from suite.tracking.mirror import find_runs, without_password
@@ -86,14 +86,13 @@ def _fetch_grid(
         entries = list(pool.map(lambda run: _cell(client, run), cells))
         # A job that two grids share may have its run in the experiment of the other.
         list(pool.map(lambda item: _fetch_job(client, item[1] or client.get_run(item[0]), store), wanted.items()))
-    write_cells(store.root, grid, chosen, sorted(entries, key=lambda e: (e["row"], e["dataset"], e["seed"])))
+    write_cells(store.root, grid, chosen, sorted(entries, key=lambda e: (*e.place, e.seed)))
 
 
-def _cell(client: MlflowClient, run: Run) -> dict[str, Any]:
+def _cell(client: MlflowClient, run: Run) -> CellRecord:
     with tempfile.TemporaryDirectory() as folder:
         path = client.download_artifacts(run.info.run_id, "cell.json", folder)
-        entry: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
-        return entry
+        return CellRecord.model_validate_json(Path(path).read_text("utf-8"))
 
 
 def _fetch_job(client: MlflowClient, run: Run, store: Store) -> None:

@@ -1,7 +1,7 @@
 """A grid of two datasets and results made up by hand, small enough to check every number on paper."""
 
-from analysis.cells.results import ResultLine
 from suite.grid.spec import GridSpec
+from suite.store.cells import ResultLine
 
 GRID = GridSpec.model_validate(
     {

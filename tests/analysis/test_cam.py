@@ -72,7 +72,7 @@ def test_layercam_equals_its_equation(model: Classifier, images: Tensor) -> None
 
 
 def test_unknown_names_are_refused_with_the_nearest(model: Classifier, images: Tensor) -> None:
-    with pytest.raises(UsageError, match=r"did you mean 'gradcam\+\+'"):
+    with pytest.raises(ValueError, match=r"'gradcam\+'; expected one of gradcam, gradcam\+\+"):
         grad_cam(model, images, LABELS, kind="gradcam+")
     with pytest.raises(UsageError, match="did you mean 'layercam'"):
         CamOptions(kinds=("gradcam", "layer_cam"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from analysis.cam.stages import stage_cells, write_panels
 from analysis.figures.style import CamColumn, density
 from suite.errors import UsageError
 from suite.jobs.identity import Job
+from suite.store.cells import CellRecord
 from suite.store.ledger import read_cells
 from suite.workspace import Workspace
 
@@ -39,8 +39,8 @@ def both(tmp_path_factory: pytest.TempPathFactory, drawn: Path, tiny_profile: Pa
 
 
 def finetuned(workspace: Workspace, dataset: str) -> list[str]:
-    entries = [entry for entry in read_cells(workspace.runs) if entry["dataset"] == dataset]
-    return [entry["measured"]["finetune"] for entry in entries]
+    entries = [entry for entry in read_cells(workspace.runs) if entry.dataset == dataset]
+    return [entry.measured["finetune"] for entry in entries]
 
 
 def test_the_posters_panel_is_drawn_from_both_grids_and_names_its_hole(both: Workspace, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_posters_panel_is_drawn_from_both_grids_and_names_its_hole(both: Wor
     assert list(birds["networks"]) == ["a: BYOL", "b: BYOL", "b: BYOL+CVSA", "c: BYOL", "c: BYOL+CVSA"]
     assert (birds["holes"], len(birds["images"]), birds["colormap"], birds["image_seed"]) == ({}, 2, "jet", 0)
     assert cars["holes"] == {"b: BYOL+CVSA": "no finished cell of BYOL+CVSA, seed 0"}
-    of = {(e["grid"], e["row"], e["dataset"]): e["measured"]["finetune"] for e in read_cells(both.runs)}
+    of = {(e.grid, e.row, e.dataset): e.measured["finetune"] for e in read_cells(both.runs)}
     assert birds["networks"]["a: BYOL"] == of["paper_table2", "byol_stage1", "cub"]
     assert birds["networks"]["b: BYOL+CVSA"] == of["paper_table1", "byol_cvsa", "cub"]
     assert birds["networks"]["c: BYOL+CVSA"] == of["paper_table2", "byol_cvsa", "cub"]
@@ -69,19 +69,18 @@ def test_one_grid_alone_makes_no_panel(both: Workspace, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def entry(stage1: str, stage2: str, method: str, seed: int) -> dict[str, Any]:
+def entry(stage1: str, stage2: str, method: str, seed: int) -> CellRecord:
     key = f"{stage1}-{stage2}-{method}-{seed}"
-    return {
-        "profile": "p", "dataset": "cub", "stage1": stage1, "stage2": stage2, "method": method, "seed": seed,
-        "measured": {"finetune": key},
-    }  # fmt: skip
+    return CellRecord.model_construct(
+        profile="p", dataset="cub", stage1=stage1, stage2=stage2, method=method, seed=seed, measured={"finetune": key}
+    )
 
 
 def test_a_panel_takes_the_seed_with_the_most_cells_and_mixes_no_seeds() -> None:
     first = [entry("none", "yes", "byol", 0), entry("coco", "yes", "byol_cvsa", 1), entry("imagenet", "no", "byol", 1)]
     second = [entry("none", "yes", "byol", 1), entry("none", "yes", "byol_cvsa", 1), entry("none", "yes", "simclr", 1)]
     entries = [*first, *second]
-    panels = stage_cells(entries, {e["measured"]["finetune"] for e in entries})
+    panels = stage_cells(entries, {e.measured["finetune"] for e in entries})
     assert [(panel.stage1, panel.seed) for panel in panels] == [("coco", 1), ("imagenet", 1)]
     assert [place for place, cell in panels[0].cells.items() if cell] == [
         ("b", "byol"),

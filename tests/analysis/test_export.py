@@ -17,6 +17,7 @@ from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
 from suite.errors import StoreError, UsageError
 from suite.grid.cells import CellJobs, Selection
+from suite.store.cells import CellRecord
 from suite.store.store import Store, sha256
 from suite.weights import save_weights
 from suite.workspace import Workspace
@@ -137,4 +138,4 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"model\.safetensors is missing"):
         export_cell(workspace, "paper_table1", "random/cub/0", None, "finetuned", out)
     assert not out.exists()
-    assert find_cell([{"row": "a", "dataset": "b", "seed": 3}], "a/b", "g")["seed"] == 3
+    assert find_cell([CellRecord.model_construct(row="a", dataset="b", seed=3)], "a/b", "g").seed == 3

@@ -117,7 +117,7 @@ def test_contact_sheet_takes_pictures_of_different_sizes(tmp_path: Path) -> None
 
 def test_drawing_leaves_pyplot_alone() -> None:
     program = (
-        "import sys, numpy as np; from analysis.figures import *\n"
+        "import sys, numpy as np; from analysis.figures.style import *\n"
         "i = np.zeros((1, 8, 8, 3), np.uint8); cam_figure([CamColumn('x', np.ones((1, 8, 8)))], i, ['y'])\n"
         "contact_sheet(list(i)); sys.exit('pyplot' if 'matplotlib.pyplot' in sys.modules else None)"
     )

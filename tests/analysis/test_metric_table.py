@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
 import analysis.figures.localisation as figure_module
-from analysis.cells.results import ResultLine
 from analysis.figures.localisation import localisation_figure
 from analysis.tables.background import background_table
 from analysis.tables.localisation import localisation_table
@@ -24,6 +23,7 @@ from analysis.tables.probe import probe_table
 from suite.errors import UsageError
 from suite.grid.cells import Selection
 from suite.grid.spec import load_grid
+from suite.store.cells import ResultLine
 from suite.store.ledger import read_cells
 from suite.store.store import Store
 

@@ -12,10 +12,10 @@ from matplotlib.container import ErrorbarContainer
 
 import analysis.figures.sweep as module
 from analysis.cells.published import published_numbers
-from analysis.cells.results import ResultLine
 from analysis.figures.sweep import scale_figure, series
 from analysis.tables.accuracy import Table, accuracy_table
 from suite.grid.spec import load_grid
+from suite.store.cells import ResultLine
 
 GRID = load_grid("ss_scale")
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.cells.results import ResultLine, read_results
+from analysis.cells.results import read_results
 from analysis.tables.accuracy import Cell, Table, accuracy_table
 from analysis.tables.text import to_csv, to_text
 from suite.errors import UsageError
+from suite.store.cells import ResultLine
 
 from .table_fixtures import GRID, PUBLISHED, RESULTS, line
 

@@ -37,7 +37,7 @@ def command(drawn: Path, runs: Path, profile: Path, *more: str) -> list[str]:
 def assert_complete(client: MlflowClient, store: Store) -> None:
     """Every job and cell once and finished; every metric of every epoch once; parameters and files."""
     cells = read_cells(store.root)
-    keys = {key for cell in cells for key in cell["jobs"]}
+    keys = {key for cell in cells for key in cell.jobs}
     experiment = client.get_experiment_by_name("paper_table1")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)

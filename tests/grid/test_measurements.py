@@ -16,7 +16,7 @@ from suite.kinds.localisation import LocalisationSpec
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.registry import kind_of, parse_spec
 from suite.planning.costs import Costs, Machine, throughput_key
-from suite.store.cells import _entry
+from suite.store.cells import record_of
 
 GRID, DEMO = load_grid("paper_table1"), load_profile("demo")
 DETECTORS = {"masks": ("1", None), "spectral": ("1", None)}
@@ -59,9 +59,9 @@ def test_maps_for_measuring_do_not_reach_training() -> None:
     assert [job.key for job in plain.stages] == [job.key for job in other.stages]
     assert plain.finetune.key == other.finetune.key
     assert measuring(plain)[0].key != measuring(other)[0].key
-    data: dict[str, dict[str, object]] = {}
-    assert _entry(plain, "demo", dict(data))["trained_with"] == []
-    assert _entry(planned("byol_cvsa"), "demo", dict(data))["trained_with"] == ["masks"]
+    data = {"cub": {"describe": "", "subset": False, "synthetic": True}}
+    assert record_of(plain, "demo", {}, data).trained_with == ()
+    assert record_of(planned("byol_cvsa"), "demo", {}, data).trained_with == ("masks",)
 
 
 def test_keys_follow_the_network_and_the_recipe_of_the_measurement_alone() -> None:

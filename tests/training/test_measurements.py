@@ -237,12 +237,12 @@ def test_results_go_by_their_own_names(measured: tuple[Plan, Store]) -> None:
 
     _, store = measured
     lines = result_lines(store, read_cells(store.root))
-    background = {line["metric"] for line in lines if line["protocol"] == "background"}
+    background = {line.metric for line in lines if line.protocol == "background"}
     assert background == {*KINDS, "bg_gap"}
-    looks = [line for line in lines if line["protocol"] == "localisation"]
-    assert {"cam_pointing", "act_maxboxacc", "centre_energy", "masks_pxap"} <= {line["metric"] for line in looks}
-    assert {line["n"] for line in looks} == {"12"}
-    assert all(0 <= float(line["value"]) <= 100 for line in looks)
+    looks = [line for line in lines if line.protocol == "localisation"]
+    assert {"cam_pointing", "act_maxboxacc", "centre_energy", "masks_pxap"} <= {line.metric for line in looks}
+    assert {line.n for line in looks} == {12}
+    assert all(0 <= line.value <= 100 for line in looks)
 
 
 def test_nothing_to_measure_and_a_request_to_stop(measured: tuple[Plan, Store], tmp_path: Path) -> None:
