@@ -174,7 +174,7 @@ def _cam_figures(
         chosen = _with_weights(workspace.store, [entry for entry in finished if entry.seed == first])
         for kind in cams.kinds if chosen else ():
             name = KINDS[kind][1].partition(" (")[0]
-            label = DATASETS[dataset].heading(chosen[0]["data"][dataset]["synthetic"])
+            label = DATASETS[dataset].heading(chosen[0].data[dataset].synthetic)
             title = f"{name} of the fine-tuned networks on {label}, seed {first}"
             stem = out / f"{grid.name}_{file_name(kind)}_{dataset}"
             yield title, gradcam_figure(workspace, grid, chosen, stem, cams, kind)

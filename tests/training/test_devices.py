@@ -267,8 +267,8 @@ def test_processes_started_by_slurm(tmp_path: Path, drawn: Path, tiny_profile: P
     (tmp_path / "order.pickle").write_bytes(pickle.dumps((job, runs.places, ONE)))
     code = (
         "import os, pickle, sys\n"
-        "from suite.execute.group import Group\n"
-        "from suite.execute.started import run_started\n"
+        "from suite.execute.ddp.group import Group\n"
+        "from suite.execute.ddp.launched import run_started\n"
         "order = pickle.load(open(sys.argv[1], 'rb'))\n"
         "print(run_started(*order, lambda: False, lambda _: None, Group.from_slurm(os.environ))[0])\n"
     )

@@ -35,6 +35,7 @@ from suite.grid.spec import EXPERIMENTS
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.probe import KnnArgs
 from suite.training.evaluation import centre_crops, percent
+from suite.training.outcome import Outcome
 from suite.training.pretrain import pretrain
 from suite.training.probe import features, knn_predict
 from suite.training.schedule import derived_seed
@@ -91,9 +92,7 @@ def accuracy(backbone: Backbone, train: Part, test: Part, spec: PretrainSpec) ->
     return percent(knn_predict(found[0], train.labels, found[1], KnnArgs(k=20, temperature=0.07)), test.labels)
 
 
-def learn(
-    row: str, epochs: int, sets: list[str], seed: int, birds: Path, runs: Path
-) -> tuple[dict[str, Any], float, float]:
+def learn(row: str, epochs: int, sets: list[str], seed: int, birds: Path, runs: Path) -> tuple[Outcome, float, float]:
     """Pretrain with the demo's recipe but for `sets`: metrics, kNN of the untrained and of the trained network."""
     profile: dict[str, Any] = yaml.safe_load((EXPERIMENTS / "profiles" / "demo.yaml").read_text("utf-8"))
     (runs / "birds.yaml").write_text(yaml.safe_dump({**profile, "synthetic": None}), "utf-8")
@@ -118,7 +117,7 @@ def learn(
 def test_a_few_hundred_steps_lift_knn(row: str, birds: Path, tmp_path: Path) -> None:
     epochs, sets = CASES[row]
     outcome, untrained, trained = learn(row, epochs, sets, SEED, birds, tmp_path)
-    print(f"{row}: {untrained:.1f} -> {trained:.1f}, {outcome['metrics']}")  # shown by pytest -rP
+    print(f"{row}: {untrained:.1f} -> {trained:.1f}, {outcome.metrics}")  # shown by pytest -rP
     assert trained > untrained + MARGIN
     assert trained > CHANCE + 2 * MARGIN
     if "embedding_std" in outcome.metrics:

@@ -98,7 +98,7 @@ import yaml
 from pathlib import Path
 from suite.plugin import load_plugins, with_plugins
 from suite.grid.cells import Selection, cells
-from suite.grid.recipe import Profile, load_profile, profile_path
+from suite.grid.profile import Profile, load_profile, profile_path
 from suite.grid.spec import load_grid
 from suite.tuning.profile import edited, edits, renamed
 load_plugins([Path({str(plugin)!r})])
