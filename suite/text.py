@@ -1,4 +1,4 @@
-"""How numbers are put to people."""
+"""Number formatting."""
 
 from __future__ import annotations
 

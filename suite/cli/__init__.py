@@ -4,31 +4,52 @@ from __future__ import annotations
 
 import errno
 import sys
+from typing import Annotated
 
 import typer
 
+from suite import __version__
 from suite.cli import data, doctor, export, plan, report, run, status, sync, tune
+from suite.cli.light import LightCommand, LightGroup
 from suite.errors import SuiteError, TrainingError
 
-_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}  # the user's to mend, no traceback
+_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}  # errors the user can fix: no traceback
 
 app = typer.Typer(
     name="suite",
+    cls=LightGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Benchmark self-supervised fine-grained recognition: CVSA beside its baselines.",
 )
-app.command("run")(run.run)
-app.command("plan")(plan.plan)
-app.command("tune")(tune.tune)
-app.command("status")(status.status)
-app.command("cancel")(status.cancel)
-app.command("report")(report.report)
-app.command("export")(export.export)
-app.command("sync")(sync.sync)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"suite {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("run", cls=LightCommand)(run.run)
+app.command("plan", cls=LightCommand)(plan.plan)
+app.command("tune", cls=LightCommand)(tune.tune)
+app.command("status", cls=LightCommand)(status.status)
+app.command("cancel", cls=LightCommand)(status.cancel)
+app.command("report", cls=LightCommand)(report.report)
+app.command("export", cls=LightCommand)(export.export)
+app.command("sync", cls=LightCommand)(sync.sync)
 app.add_typer(data.app, name="data")
-app.command("doctor")(doctor.doctor)
+app.command("doctor", cls=LightCommand)(doctor.doctor)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`suite data`: getting and checking datasets (datasets.py); drawn ones, saliency maps, a look at views (here)."""
+"""`suite data synth`, `saliency`, `preview` and `counterfactuals`; the other commands are in datasets.py."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from typing import Annotated
 import typer
 
 from suite.cli import datasets, options
+from suite.cli.light import LightCommand, LightGroup
 from suite.cores import cores
 from suite.data.catalogue import names_of_datasets
 
-app = typer.Typer(no_args_is_help=True, help="Get, check and draw datasets, compute saliency, look at views.")
-app.command("list")(datasets.list_)
-app.command("fetch")(datasets.fetch)
-app.command("verify")(datasets.verify)
-app.command("pack")(datasets.pack)
+app = typer.Typer(
+    cls=LightGroup,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Download, check and inspect datasets; compute saliency maps.",
+)
+app.command("list", cls=LightCommand)(datasets.list_)
+app.command("fetch", cls=LightCommand)(datasets.fetch)
+app.command("verify", cls=LightCommand)(datasets.verify)
+app.command("pack", cls=LightCommand)(datasets.pack)
 
 Dataset = Annotated[str, typer.Argument(help=names_of_datasets())]
 
 
-@app.command("synth")
+@app.command("synth", cls=LightCommand)
 def synth(
     out: Annotated[
-        Path | None, typer.Option("--out", help="data root to write [default: the demo's own place]")
+        Path | None, typer.Option("--out", help="data root to write [default: the cache of the runs folder]")
     ] = None,
     profile: options.ProfileName = "demo",
     runs: options.Runs = None,
 ) -> None:
-    """Draw the synthetic datasets of a profile, in the official layouts."""
+    """Render the synthetic datasets of a profile."""
     from suite.data.synthetic.draw import draw_synthetic
     from suite.data.synthetic.write import write_synthetic
     from suite.errors import UsageError
@@ -38,7 +44,7 @@ def synth(
 
     spec = load_profile(profile).synthetic
     if spec is None:
-        raise UsageError(f"profile '{profile}' reads photographs and draws nothing; try --profile demo.")
+        raise UsageError(f"profile '{profile}' has no synthetic datasets; try --profile demo.")
     if out is None:
         out = draw_synthetic(spec, Workspace.of(None, runs).cache)
     else:
@@ -46,19 +52,22 @@ def synth(
     print(out)
 
 
-@app.command("saliency")
+@app.command("saliency", cls=LightCommand)
 def saliency(
     dataset: Dataset,
     detector: Annotated[str, typer.Option("--detector", help="u2netp, spectral, boxes or masks")],
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="u2netp.onnx; else looked for or downloaded")
+        Path | None, typer.Option("--weights", help="path of u2netp.onnx [default: searched for, then downloaded]")
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, test or all")] = "all",
     data: options.Data = None,
     runs: options.Runs = None,
     plugin: options.Plugins = None,
 ) -> None:
-    """Compute saliency maps once; a run finds them in its cache. Prints their agreement with the official boxes."""
+    """Compute the saliency maps of a dataset ahead of a run.
+
+    The maps are cached. Prints their agreement with the official boxes.
+    """
     from suite.data.datasets.load import load_dataset
     from suite.data.saliency.detectors import make_detector
     from suite.data.saliency.maps import box_quality, compute_saliency
@@ -85,20 +94,23 @@ def saliency(
         print(", ".join(f"{name} {value:.3f}" for name, value in quality.items()), file=sys.stderr)
 
 
-@app.command("preview")
+@app.command("preview", cls=LightCommand)
 def preview(
     dataset: Dataset,
     view: Annotated[str, typer.Option("--view", help="name of a view, such as saliency_swap")],
     out: Annotated[Path, typer.Option("--out", help="PNG to write")] = Path("preview.png"),
     profile: options.ProfileName = "paper",
-    images: Annotated[int, typer.Option("--images", min=1, help="how many images")] = 8,
-    seed: Annotated[int, typer.Option("--seed", help="which images and which random numbers")] = 0,
+    images: Annotated[int, typer.Option("--images", min=1, help="number of images")] = 8,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the choice of images and of the views")] = 0,
     data: options.Data = None,
     runs: options.Runs = None,
     plugin: options.Plugins = None,
     set_: options.Set = None,
 ) -> None:
-    """Write a contact sheet: each image, its views before and after the colour changes, masks outlined."""
+    """Write a contact sheet of images and their views.
+
+    Each view is shown before and after its colour changes, with its mask outlined.
+    """
     from analysis.figures.views_preview import preview_sheet
     from suite.plugin import load_plugins
     from suite.workspace import Workspace
@@ -107,19 +119,22 @@ def preview(
     print(preview_sheet(Workspace.of(data, runs), dataset, view, profile, set_ or [], images, seed, out))
 
 
-@app.command("counterfactuals")
+@app.command("counterfactuals", cls=LightCommand)
 def counterfactuals(
     dataset: Dataset,
     out: Annotated[Path, typer.Option("--out", help="PNG to write")] = Path("counterfactuals.png"),
     profile: options.ProfileName = "paper",
-    images: Annotated[int, typer.Option("--images", min=1, help="how many test images")] = 8,
-    seed: Annotated[int, typer.Option("--seed", help="as a cell's: which backgrounds; and which images")] = 0,
+    images: Annotated[int, typer.Option("--images", min=1, help="number of test images")] = 8,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the backgrounds and of the choice of images")] = 0,
     data: options.Data = None,
     runs: options.Runs = None,
     plugin: options.Plugins = None,
     set_: options.Set = None,
 ) -> None:
-    """Write a contact sheet of test images with object or background exchanged, as background reliance is measured."""
+    """Write a contact sheet of images with exchanged backgrounds.
+
+    These are the images by which background reliance is measured.
+    """
     from analysis.figures.counterfactuals import counterfactual_sheet
     from suite.plugin import load_plugins
     from suite.workspace import Workspace

@@ -1,4 +1,4 @@
-"""`suite data list`, `fetch`, `verify` and `pack`: from nothing to a dataset one can trust."""
+"""`suite data list`, `fetch`, `verify` and `pack`: obtain datasets and check them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="print as JSON")]
 
 
 def list_(data: options.Data = None, runs: options.Runs = None, json_: Json = False) -> None:
-    """Show every dataset: where it is, complete or a subset, verified, saliency maps, decoded images, licence."""
+    """Show the folder, counts and licence of every dataset."""
     from dataclasses import asdict
 
     from suite.data.catalogue import DATASETS
@@ -42,12 +42,18 @@ def list_(data: options.Data = None, runs: options.Runs = None, json_: Json = Fa
 def fetch(
     dataset: Name,
     from_: Annotated[
-        list[Path] | None, typer.Option("--from", help="archive you have; repeatable, recognised by its checksum")
+        list[Path] | None,
+        typer.Option("--from", help="archive that you already have, recognised by its checksum; repeatable"),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="keep downloaded archives after unpacking")] = False,
     data: options.Data = None,
 ) -> None:
-    """Download, check and unpack a dataset, or say exactly what to obtain. An interrupted download goes on."""
+    """Download and unpack a dataset.
+
+    Says what to obtain by hand if a source cannot be used.
+
+    An interrupted download is resumed.
+    """
     from suite.data.download.fetch import fetch as get
     from suite.progress import preparation
     from suite.workspace import Workspace
@@ -63,14 +69,21 @@ def fetch(
 
 
 def verify(
-    datasets: Annotated[list[str] | None, typer.Argument(help="names [default: all that are there]")] = None,
-    again: Annotated[bool, typer.Option("--again", help="read every image even if nothing seems changed")] = False,
+    datasets: Annotated[
+        list[str] | None, typer.Argument(help="datasets to check [default: every dataset below the data root]")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="read every image even if the dataset is unchanged since the last check")
+    ] = False,
     data: options.Data = None,
     runs: options.Runs = None,
     plugin: options.Plugins = None,
     json_: Json = False,
 ) -> None:
-    """Check lists, counts, every image, boxes and repeated pictures, on all cores. Exit code 2 if anything is wrong."""
+    """Check the lists, counts, images and boxes of datasets.
+
+    Also finds repeated pictures. Uses all cores. The exit code is 2 if anything is wrong.
+    """
     from dataclasses import asdict
 
     from suite.data.catalogue import DATASETS
@@ -119,11 +132,14 @@ def pack(
     dataset: Name,
     out: Annotated[Path, typer.Option("--out", help="data root to write the subset into")],
     per_class: Annotated[int, typer.Option("--per-class", min=1, help="images per class, in train and in test each")],
-    classes: Annotated[int, typer.Option("--classes", min=1, help="how many classes")] = 1,
+    classes: Annotated[int, typer.Option("--classes", min=1, help="number of classes")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same bytes")] = 0,
     data: options.Data = None,
 ) -> None:
-    """Write a small class-balanced subset in the official layout. COCO has no classes: give --per-class only."""
+    """Write a small class-balanced subset in the official layout.
+
+    COCO has no classes: give --per-class only.
+    """
     from suite.data.pack import Choice
     from suite.data.pack import pack as write
     from suite.progress import preparation

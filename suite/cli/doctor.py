@@ -1,4 +1,4 @@
-"""`suite doctor`: what this machine has and lacks."""
+"""`suite doctor`: check the environment and print a fix for every problem."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def doctor(
     runs: options.Runs = None,
     json_: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
-    """Check this machine, line by line: ok, or what is lacking and the command that mends it.
+    """Check this machine and print a fix for every problem.
 
-    Exit code 0 also where optional things are lacking, 1 where something the suite cannot do without is broken.
+    Read-only. The exit code is 1 if something required is broken; missing optional parts do not count.
     """
     from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""`suite export`: a finished cell's network for others to use."""
+"""`suite export`: write the network of a finished cell for use elsewhere."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from suite.cli import options
 
 
 def export(
-    cell: Annotated[str, typer.Option("--cell", help="such as byol_cvsa/cub/0; without the seed where there is one")],
+    cell: Annotated[
+        str,
+        typer.Option("--cell", help="cell id, such as byol_cvsa/cub/0; the seed may be left out if there is only one"),
+    ],
     grid: options.Grid,
     out: Annotated[Path, typer.Option("--out", help="folder to write to")],
     stage: Annotated[
         str, typer.Option("--stage", help="pretrained: the backbone; finetuned: with its classifier")
     ] = "pretrained",
-    profile: Annotated[str | None, typer.Option("--profile", help="which, where a grid was run with several")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="profile to export from; required if the grid was run with more than one"),
+    ] = None,
     runs: options.Runs = None,
     plugin: options.Plugins = None,
 ) -> None:
-    """Write model.safetensors with torchvision's key names, config.json and a model card (README.md)."""
+    """Write a trained backbone as safetensors, with a model card.
+
+    The files: model.safetensors under torchvision's key names, config.json, README.md.
+    """
     from typing import get_args
 
     from analysis.export.export import Stage, export_cell

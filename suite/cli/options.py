@@ -7,20 +7,50 @@ from typing import Annotated
 
 import typer
 
-Grid = Annotated[str, typer.Option("--grid", help="name of a shipped grid, or a YAML file")]
-ProfileName = Annotated[str, typer.Option("--profile", help="paper, small, demo, or a YAML file")]
+from suite.data.catalogue import DATASETS
+
+_EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+
+
+def _shipped(folder: str) -> list[str]:
+    """Names of the YAML files in a folder of experiments/, for shell completion."""
+    return sorted(path.stem for path in (_EXPERIMENTS / folder).glob("*.yaml"))
+
+
+def _grids(incomplete: str) -> list[str]:
+    return [name for name in _shipped("grids") if name.startswith(incomplete)]
+
+
+def _profiles(incomplete: str) -> list[str]:
+    return [name for name in _shipped("profiles") if name.startswith(incomplete)]
+
+
+def _datasets(incomplete: str) -> list[str]:
+    return [name for name in DATASETS if name.startswith(incomplete)]
+
+
+Grid = Annotated[str, typer.Option("--grid", help="name of a shipped grid, or a YAML file", autocompletion=_grids)]
+ProfileName = Annotated[
+    str, typer.Option("--profile", help="paper, small, demo, or a YAML file", autocompletion=_profiles)
+]
 Data = Annotated[Path | None, typer.Option("--data", help="data root [default: $SUITE_DATA, else ./data]")]
 Runs = Annotated[Path | None, typer.Option("--runs", help="result store [default: $SUITE_RUNS, else ./runs]")]
-Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="only this dataset; repeatable")]
-Methods = Annotated[list[str] | None, typer.Option("--method", help="only this method; repeatable")]
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option("--dataset", help="only these datasets: repeatable, or a,b", autocompletion=_datasets),
+]
+Methods = Annotated[list[str] | None, typer.Option("--method", help="only these methods: repeatable, or a,b")]
 Only = Annotated[str | None, typer.Option("--only", help="only this cell, such as byol/cub or byol/cub/0")]
-Seeds = Annotated[str | None, typer.Option("--seeds", help="such as 0,1,2 [default: the profile's]")]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="such as 0,1,2 or 0-4 [default: the profile's]")]
 Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="Python file or image folder with an own method or dataset")
+    list[Path] | None,
+    typer.Option("--plugin", help="Python file or image folder that adds a custom method or dataset; repeatable"),
 ]
 Stage1 = Annotated[
     list[str] | None,
-    typer.Option("--stage1", help="OBJECTIVE=FILE or URL#sha256=...: checkpoint in place of a first stage; repeatable"),
+    typer.Option(
+        "--stage1", help="OBJECTIVE=FILE or URL#sha256=...: checkpoint that replaces a first stage; repeatable"
+    ),
 ]
-Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs, or processes on a CPU, that train each job")]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs (or CPU processes) that train each job together")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE, such as pretrain.epochs=5; repeatable")]

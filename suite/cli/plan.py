@@ -1,4 +1,4 @@
-"""`suite plan`: what a run would do, and why. Loads neither torch nor mlflow, trains nothing, writes no result."""
+"""`suite plan`: the jobs of a run and the reason for each. Loads neither torch nor mlflow; trains nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suite.cli import options
-from suite.planning.costs import Machine
 from suite.text import duration
 
 if TYPE_CHECKING:
@@ -28,12 +27,19 @@ def plan(
     set_: options.Set = None,
     stage1: options.Stage1 = None,
     plugin: options.Plugins = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="for the estimate of time")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="jobs trained at the same time, for the estimate")
+    ] = None,
     devices: options.Devices = 1,
-    resolved: Annotated[bool, typer.Option("--resolved", help="print recipes with the origin of each value")] = False,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="print the recipes with the origin of every value")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the jobs as JSON")] = False,
 ) -> None:
-    """Show every job: cached, or why it has to run; and which data are missing (then the exit code is 2)."""
+    """List the jobs of a run with reasons and expected hours.
+
+    Names missing data; the exit code is 2 then.
+    """
     import json
 
     from suite.cli.select import Chosen
@@ -100,6 +106,8 @@ def _summary(forecast: Forecast, done: int) -> Iterator[str]:
         )
     if not forecast.remaining:
         return
+    from suite.planning.costs import Machine
+
     machine = forecast.machine
     yield (
         f"To do: {duration(forecast.seconds)} of training, {duration(forecast.wall_seconds)} from start to end with "

@@ -16,14 +16,18 @@ from suite.cli import options
 
 def report(
     grid: Annotated[
-        list[str] | None, typer.Option("--grid", help="grid to report on; repeatable [default: all that were run]")
+        list[str] | None,
+        typer.Option("--grid", help="grid to report on; repeatable [default: every grid in the store]"),
     ] = None,
     runs: options.Runs = None,
     from_mlflow: Annotated[
-        str | None, typer.Option("--from-mlflow", help="URI of an MLflow server to read instead of --runs: tables only")
+        str | None,
+        typer.Option("--from-mlflow", help="read the results from this MLflow server instead of --runs; tables only"),
     ] = None,
     plugin: options.Plugins = None,
-    profile: Annotated[str | None, typer.Option("--profile", help="which, where a grid was run with several")] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="profile to report; required if a grid was run with more than one")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="folder to write to [default: RUNS/report; with --from-mlflow ./report]"),
@@ -31,15 +35,16 @@ def report(
     cam: Annotated[
         list[str] | None, typer.Option("--cam", help=f"{', '.join(KINDS)}; repeatable [default: gradcam]")
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="photographs in a CAM figure")] = 5,
+    images: Annotated[int, typer.Option("--images", min=1, help="images per CAM figure")] = 5,
     image: Annotated[
-        list[str] | None, typer.Option("--image", help="file name of a test image to show; repeatable [default: drawn]")
+        list[str] | None,
+        typer.Option("--image", help="file name of a test image to show; repeatable [default: random images]"),
     ] = None,
-    image_seed: Annotated[int, typer.Option("--image-seed", min=0, help="draws the photographs")] = 0,
+    image_seed: Annotated[int, typer.Option("--image-seed", min=0, help="seed of the random choice of images")] = 0,
     colormap: Annotated[str, typer.Option("--colormap", help=" or ".join(COLOUR_MAPS))] = "viridis",
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="draw the CAM figures")] = True,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="render the CAM figures")] = True,
 ) -> None:
-    """Write index.html, the LaTeX and CSV table of each grid and its CAM figures, and print the tables."""
+    """Write tables, figures and an HTML page of the results."""
     from rich.console import Console
 
     from analysis.report import check_images, grids_run, write_overview, write_report
@@ -49,9 +54,9 @@ def report(
     from suite.workspace import Workspace
 
     if from_mlflow is not None and runs is not None:
-        raise UsageError("--from-mlflow and --runs are two places to read results from; give one of them.")
+        raise UsageError("--from-mlflow and --runs both name a source of results; give one of them.")
     if from_mlflow is not None and not grid:
-        raise UsageError("--from-mlflow reads only the grids that are named: --grid NAME, as often as needed.")
+        raise UsageError("--from-mlflow needs the grids by name: --grid NAME, repeatable.")
     asked = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
     load_plugins(plugin or ())
     with ExitStack() as stack:
@@ -64,7 +69,7 @@ def report(
             names = [load_grid(name).name for name in grids]
             workspace, place = stack.enter_context(mirrored(from_mlflow, names, profile)), out or Path("report")
             if figures:
-                print("No Grad-CAM figures: MLflow is read without weights and images.", file=sys.stderr)
+                print("No CAM figures: MLflow holds neither weights nor images.", file=sys.stderr)
             figures = False
         place, cams = place or workspace.runs / "report", asked if figures else None
         if cams is not None:

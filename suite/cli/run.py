@@ -1,4 +1,4 @@
-"""`suite run`: planned minus done."""
+"""`suite run`: train the planned jobs that have no result yet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def run(
     only: options.Only = None,
     seeds: options.Seeds = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="processes side by side; with Slurm, tasks of one array")
+        int | None,
+        typer.Option("--workers", min=1, help="jobs trained at the same time; with Slurm: tasks of one array"),
     ] = None,
     devices: options.Devices = 1,
     executor: Annotated[str, typer.Option("--executor", help="local or slurm")] = "local",
@@ -33,15 +34,18 @@ def run(
         str | None, typer.Option("--site", help="YAML file that describes the Slurm cluster [default: $SUITE_SITE]")
     ] = None,
     detach: Annotated[
-        bool, typer.Option("--detach", "--no-wait", help="with Slurm: submit and return, instead of waiting")
+        bool, typer.Option("--detach", "--no-wait", help="with Slurm: submit the jobs and return at once")
     ] = False,
     set_: options.Set = None,
     stage1: options.Stage1 = None,
     plugin: options.Plugins = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="start nothing more after a failure")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="start no further job after a failure")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
 ) -> None:
-    """Train what the grid asks for and has not been trained yet, then rewrite results.csv."""
+    """Train every planned job that has no result yet.
+
+    Run the same command again after an interruption: it resumes. Rewrites results.csv at the end.
+    """
     from suite.cli.select import Chosen
     from suite.errors import UsageError
     from suite.execute.run import run_plan
@@ -57,7 +61,7 @@ def run(
 
 
 def _engine(executor: str, site: str | None, detach: bool, workers: int | None, devices: int) -> Engine:
-    """What the jobs run on: this machine, or a Slurm cluster."""
+    """The engine that runs the jobs: this machine, or a Slurm cluster."""
     from suite.errors import UsageError, unknown
     from suite.execute.local.executor import Here
 

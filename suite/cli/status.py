@@ -1,4 +1,4 @@
-"""`suite status` and `suite cancel`: what goes on over a store, from any shell and any machine that sees it."""
+"""`suite status` and `suite cancel`: the active runs of a store, seen from any shell or machine that shares it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _WORTH_A_LINE = {"running", "queued", "failed", "interrupted"}
 
 def status(
     runs: options.Runs = None,
-    all_: Annotated[bool, typer.Option("--all", help="list finished jobs and those never run as well")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="also list finished jobs and jobs that never ran")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
-    """Show which runs go on, every job that runs, failed or was interrupted, and counts per grid and study."""
+    """Show active runs, failed jobs and totals per grid."""
     from suite.store.active import active_runs
     from suite.store.ledger import read_cells
     from suite.tracking.studies import read_studies
@@ -48,7 +48,7 @@ def status(
     for run in active:
         since = duration(time.time() - float(run.facts["started"]))
         stopping = ", asked to stop" if run.asked_to_stop else ""
-        size = f", {len(run.facts['jobs'])} jobs" if run.facts["jobs"] else ""  # a study makes its own as it goes
+        size = f", {len(run.facts['jobs'])} jobs" if run.facts["jobs"] else ""  # a study adds jobs while it runs
         print(
             f"run of {run.facts['grid']} ({run.facts['profile']}){size}, for {since}, "
             f"process {run.holder.process} on {run.holder.host}{stopping}"
@@ -70,15 +70,17 @@ def status(
     for study in studies:
         print(_study_line(study))
     if not entries and not studies:
-        print("nothing was run here yet.")
+        print("this store has no runs yet. Start one: suite run --grid NAME")
 
 
 def cancel(
     runs: options.Runs = None,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="seconds to wait for them to end")] = 60.0,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="seconds to wait until the runs have ended")] = 60.0,
 ) -> None:
-    """Ask every run that goes on over the store to save its running jobs and stop, as the first Ctrl-C does; and have
-    Slurm end the jobs it was given, which save as well."""
+    """Stop the active runs; their jobs save a checkpoint first.
+
+    The same as the first Ctrl-C in the shell of the run. Slurm jobs of the store are cancelled; they save as well.
+    """
     from suite.execute.slurm.queue import cancel as end
     from suite.execute.slurm.records import in_queue
     from suite.store.active import active_runs
@@ -90,7 +92,7 @@ def cancel(
         run.ask_to_stop()
     queued = in_queue(store)
     if not active and not queued:
-        print("no run goes on here.")
+        print("no active run.")
         return
     end(record.slurm for record, _ in queued.values())
     deadline = time.monotonic() + wait
@@ -103,7 +105,7 @@ def cancel(
         print(f"{len(active) - len(going)} of {len(active)} runs stopped; ", end="")
     if queued:
         print(f"{len(queued) - len(left)} of {len(queued)} Slurm jobs ended; ", end="")
-    print("the same `suite run` goes on where they stopped.")
+    print("run the same `suite run` command again to resume.")
     for run in going:
         print(f"still saving: process {run.holder.process} on {run.holder.host}")
     for record, state in left.values():
@@ -112,18 +114,18 @@ def cancel(
 
 
 def _queue(store: Store) -> tuple[dict[str, tuple[Record, State]], str]:
-    """What Slurm has of the store's jobs; and, where it cannot be asked, a line that says so."""
+    """The store's jobs in Slurm's queue; and, if Slurm does not answer, a line that says so."""
     from suite.execute.slurm.queue import QueueSilent
     from suite.execute.slurm.records import in_queue, read_records
 
     try:
         return in_queue(store), ""
     except QueueSilent as error:
-        return {}, f"{len(read_records(store))} jobs were given to Slurm, and how they are is not known here: {error}"
+        return {}, f"{len(read_records(store))} jobs were submitted to Slurm; their state is unknown: {error}"
 
 
 def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[str, Any]:
-    """State of one job; how far it is, where it runs or waits, or why it failed."""
+    """State of one job: its progress, where it runs or waits, or why it failed."""
     from suite.execute.display import Progress
     from suite.store.claim import read_holder
 
@@ -134,7 +136,7 @@ def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[st
         if state in {"running", "interrupted"} and (lines := store.metrics(key)):
             progress = Progress.of(store.spec(key), lines[-1])
             found["progress"] = None if progress is None else progress.columns
-    except StoreError:  # as soon as the job runs again, it has a name again
+    except StoreError:  # the file is written again when the job runs again
         found["name"] = "(its job.yaml is damaged)"
     if state == "running" and (holder := read_holder(store.folder(key) / "claim.json")) is not None:
         found["host"], found["process"] = holder.host, holder.process

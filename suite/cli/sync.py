@@ -6,8 +6,11 @@ from suite.cli import options
 
 
 def sync(runs: options.Runs = None) -> None:
-    """Replay into MLflow ($MLFLOW_TRACKING_URI, else the runs folder's own database) what it has missed, and rewrite
-    results.csv: jobs that Slurm ran with nobody waiting for them are in neither yet."""
+    """Bring MLflow and results.csv up to date with the store.
+
+    Needed after detached Slurm jobs, and after runs during which MLflow could not be reached. MLflow is at
+    $MLFLOW_TRACKING_URI, by default a database in the runs folder.
+    """
     from suite.store.ledger import write_results
     from suite.tracking.mirror import Mirror, tracking_uri, without_password
     from suite.workspace import Workspace

@@ -22,7 +22,7 @@ def tune(
     param: Annotated[
         list[str], typer.Option("--param", help="FIELD=LOW:HIGH[:log|:STEP], FIELD=A,B,C or FIELD; repeatable")
     ],
-    trials: Annotated[int, typer.Option("--trials", min=1, help="that the study shall have, earlier ones included")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="total trials in the study, including earlier runs")],
     profile: options.ProfileName = "paper",
     data: options.Data = None,
     runs: options.Runs = None,
@@ -30,28 +30,40 @@ def tune(
     method: options.Methods = None,
     only: options.Only = None,
     seeds: options.Seeds = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes side by side")] = None,
-    objective: Annotated[str, typer.Option("--objective", help="held-out finetune, linear or knn")] = "finetune",
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="jobs trained at the same time")] = None,
+    objective: Annotated[
+        str, typer.Option("--objective", help="held-out accuracy to maximise: finetune, linear or knn")
+    ] = "finetune",
     sampler: Annotated[str, typer.Option("--sampler", help="tpe, random or grid")] = "tpe",
     pruner: Annotated[
-        str, typer.Option("--pruner", help="median, halving or none: stops trials by their kNN curve in pretraining")
+        str,
+        typer.Option(
+            "--pruner", help="median, halving or none: prunes trials by their kNN accuracy during pretraining"
+        ),
     ] = "median",
     knn_every: Annotated[
-        int | None, typer.Option("--knn-every", min=1, help="epochs between two points of the curve (default: a tenth)")
+        int | None,
+        typer.Option("--knn-every", min=1, help="epochs between two kNN evaluations [default: a tenth of the epochs]"),
     ] = None,
     pretrain_on: Annotated[
-        str, typer.Option("--pretrain-on", help="all images, the held-out ones without labels; or rest, without them")
+        str,
+        typer.Option(
+            "--pretrain-on",
+            help="all: every training image (labels of held-out ones unused); rest: exclude held-out images",
+        ),
     ] = "all",
-    seed: Annotated[int, typer.Option("--seed", help="of the sampler")] = 0,
-    study: Annotated[str | None, typer.Option("--study", help="its name (default: from what is tuned)")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the sampler")] = 0,
+    study: Annotated[
+        str | None, typer.Option("--study", help="name of the study [default: derived from the tuned fields]")
+    ] = None,
     set_: options.Set = None,
     stage1: options.Stage1 = None,
     plugin: options.Plugins = None,
     json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
 ) -> None:
-    """Tune recipe fields on a held-out part of the training split; write the best values as a profile.
+    """Tune recipe fields on held-out training images with Optuna.
 
-    The same command goes on where a killed one stopped; with a higher --trials it adds to the study.
+    Writes the best values as a profile. Run the same command again to resume; a higher --trials extends the study.
     """
     from analysis.figures.tuning import tuning_figures
     from suite.cli.select import Chosen
@@ -81,7 +93,7 @@ def tune(
 
 
 def _selectors(chosen: Chosen) -> list[str]:
-    """The selectors as they were typed, without grid and profile."""
+    """The selectors as typed, without --grid and --profile."""
     typed: list[tuple[str, Any]] = [("--data", chosen.data), ("--runs", chosen.runs)]
     typed += [("--dataset", name) for name in chosen.datasets or ()]
     typed += [("--method", name) for name in chosen.methods or ()]
@@ -127,11 +139,11 @@ def _print(outcome: TuningOutcome, figures: list[str], following: str) -> None:
         print(f"best: trial {outcome.best}, {values}: {best['value']:.2f} % on held-out training images")
     print(f"figures: {', '.join(Path(path).name for path in figures) or 'none yet'}")
     if outcome.interrupted:
-        print("interrupted; the same command goes on where it stopped.")
+        print("interrupted; run the same command again to resume.")
     elif following:
         print(f"next: {following}")
     elif outcome.best is not None:
-        print("no profile was written: the rows that were tuned share its sections with what was not.")
+        print("no profile was written: the tuned rows share profile sections with rows that were not tuned.")
 
 
 def _text(value: Any) -> str:

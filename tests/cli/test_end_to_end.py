@@ -336,7 +336,7 @@ def test_two_stages(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
 
 
 def test_an_empty_store_has_nothing_to_show_or_to_sync(tmp_path: Path) -> None:
-    assert "nothing was run here yet" in suite("status", "--runs", tmp_path).stdout
+    assert "no runs yet" in suite("status", "--runs", tmp_path).stdout
     assert suite("sync", "--runs", tmp_path).stdout.startswith("0 MLflow runs")
 
 

@@ -195,7 +195,7 @@ def test_a_request_to_stop_is_a_ctrl_c(tmp_path: Path, drawn: Path, tiny_profile
     assert list(tmp_path.glob("*/checkpoint/state.pt"))
     assert not list((tmp_path / "active").iterdir())
     again = subprocess.run([*suite, "cancel", "--runs", str(tmp_path)], capture_output=True, text=True, check=True)
-    assert "no run goes on" in again.stdout
+    assert "no active run" in again.stdout
 
 
 def test_jobs_of_another_run_are_waited_for_while_others_go_on(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
