@@ -8,27 +8,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from methods.backbones.registry import BackboneArgs, ResNetArgs
+from methods.base_args import Args
 
-class Args(BaseModel):
-    """Settings of one building block: immutable, and an unknown field is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class BackboneArgs(Args):
-    """A residual network with torchvision's key names (He et al. 2016, arXiv:1512.03385)."""
-
-    arch: Literal["resnet10", "resnet18", "resnet50"] = Field(
-        description="resnet10: one basic block per stage; the other two are torchvision's"
-    )
-    width: int = Field(64, ge=8, description="channels of the first stage; 64 is the published network")
-    stem: Literal["imagenet", "half", "small"] = Field(
-        "imagenet",
-        description="imagenet: 7x7 stride 2 and max-pooling; half: 3x3 stride 2, no pooling; small: 3x3 stride 1, no "
-        "pooling (He et al. 2016, section 4.2). The last two are for inputs below 128 and 64 px",
-    )
+__all__ = ["Args", "BackboneArgs", "ResNetArgs"]  # defined elsewhere, so that no file imports itself in a circle
 
 
 class ByolArgs(Args):

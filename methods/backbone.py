@@ -1,72 +1,57 @@
-"""The backbones: torchvision's ResNet, also narrower, shallower, and with a stem for small inputs.
+"""The interface of a backbone network, and the classifier that fine-tuning trains.
 
-Key names and shapes are torchvision's, so a state_dict moves to and from `torchvision.models` unchanged.
+Networks are built by `methods.backbones.registry.build_backbone`.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from methods.args import BackboneArgs
-
-_LAYERS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
-    "resnet10": (BasicBlock, [1, 1, 1, 1]),
-    "resnet18": (BasicBlock, [2, 2, 2, 2]),
-    "resnet50": (Bottleneck, [3, 4, 6, 3]),
-}
+from methods.backbones.base import BackboneArgs
 
 
-class Backbone(ResNet):
-    """A ResNet without its classifier.
+class Backbone(nn.Module):
+    """A network from images to a feature map, without a classifier.
 
-    ``forward``: images [B, 3, H, W] -> feature map [B, dim, H/s, W/s], with s = 32 for the imagenet stem, 16 for the
-    half and 8 for the small one. ``pooled`` averages that map to [B, dim].
+    Class activation maps and the saliency alignment read the feature map, so its average must be the pooled feature.
     """
 
-    def __init__(self, args: BackboneArgs) -> None:
-        block, layers = _LAYERS[args.arch]
-        super().__init__(block, layers, num_classes=1)
-        self.args = args
-        if args.width != 64:
-            # torchvision fixes the width of its basic blocks, so the stages are rebuilt from its own parts.
-            self.inplanes = args.width
-            self.conv1 = nn.Conv2d(3, args.width, kernel_size=7, stride=2, padding=3, bias=False)
-            self.bn1 = nn.BatchNorm2d(args.width)
-            for stage, depth in enumerate(layers):
-                planes = args.width * 2**stage
-                layer = self._make_layer(block, planes, depth, stride=1 if stage == 0 else 2)
-                setattr(self, f"layer{stage + 1}", layer)
-        if args.stem != "imagenet":
-            stride = 2 if args.stem == "half" else 1
-            self.conv1 = nn.Conv2d(3, args.width, kernel_size=3, stride=stride, padding=1, bias=False)
-            self.maxpool = cast(nn.MaxPool2d, nn.Identity())
-        del self.fc
-        self.dim = args.width * 8 * block.expansion
-        self._initialise()
+    args: BackboneArgs
+    dim: int  # channels of the feature map
 
-    def _initialise(self) -> None:
-        """Fan-out initialisation of convolutions, as torchvision's constructor does, for the parts rebuilt here."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
+    @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, dim, H/s, W/s]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return cast(Tensor, x)
+        """Images [B, 3, H, W] -> feature map [B, dim, h, w]."""
 
     def pooled(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, dim], global average pooling of the feature map."""
-        return self.forward(images).mean(dim=(2, 3))
+        """[B, 3, H, W] -> [B, dim], global average pooling of the feature map.
+
+        The network is called as a module, so that hooks and `Module.compile` apply.
+        """
+        return cast(Tensor, self(images)).mean(dim=(2, 3))
+
+
+class RegionBackbone(Backbone):
+    """A backbone whose feature map can be cut into regions inside the network, as InsLoc does.
+
+    `after_regions(before_regions(images))` is the feature map.
+    """
+
+    @abstractmethod
+    def before_regions(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, C, h, w], the map from which regions are cut."""
+
+    @abstractmethod
+    def after_regions(self, maps: Tensor) -> Tensor:
+        """Regions [N, C, h', w'] -> their feature maps [N, dim, h'', w'']."""
 
 
 class Classifier(nn.Module):
-    """Backbone and a fresh linear layer; what fine-tuning trains. [B, 3, H, W] -> logits [B, classes]."""
+    """A backbone and a linear classifier, the network that fine-tuning trains. [B, 3, H, W] -> logits [B, classes]."""
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from methods.args import InsLocArgs
-from methods.backbone import Backbone
+from methods.backbone import RegionBackbone
 from methods.distributed import gathered
 from methods.heads import mlp_head, unit
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
@@ -36,12 +36,12 @@ class InsLoc(Objective):
 
     synchronise_bn = False
 
-    def __init__(self, args: InsLocArgs, backbone: Backbone, train_images: int) -> None:
+    def __init__(self, args: InsLocArgs, backbone: RegionBackbone, train_images: int) -> None:
         super().__init__()
         self.args = args
-        self.backbone = backbone
+        self.backbone: RegionBackbone = backbone
         self.head = mlp_head(backbone.dim, args.hidden_dim, args.projection_dim)
-        self.key_backbone = cast(Backbone, frozen_copy(self.backbone))
+        self.key_backbone = cast(RegionBackbone, frozen_copy(self.backbone))
         self.key_head = cast(nn.Sequential, frozen_copy(self.head))
         self.queue = KeyQueue(args.projection_dim, queue_length(args.queue_size, train_images))
 
@@ -67,15 +67,14 @@ class InsLoc(Objective):
         return {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
 
 
-def region_features(backbone: Backbone, images: Tensor, boxes: Tensor, side: int) -> Tensor:
+def region_features(backbone: RegionBackbone, images: Tensor, boxes: Tensor, side: int) -> Tensor:
     """Images [B, 3, S, S] and one box of each, [B, 4] in its pixels -> [B, dim].
 
     The scale from pixels to layer3's map is that map's true size over the image's: 1/16 with the imagenet stem.
     """
-    x = backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(images))))
-    x = backbone.layer3(backbone.layer2(backbone.layer1(x)))  # [B, C, h, w]
+    x = backbone.before_regions(images)  # [B, C, h, w]
     x = x.to(torch.promote_types(x.dtype, torch.float32))  # half precision would round the boxes
     index = torch.arange(len(boxes), device=boxes.device)[:, None]
     rois = torch.cat([index, boxes], dim=1).to(x)  # [B, 5]
     regions = roi_align(x, rois, side, spatial_scale=x.shape[-1] / images.shape[-1], aligned=True)
-    return cast(Tensor, backbone.layer4(regions).mean(dim=(2, 3)))
+    return backbone.after_regions(regions).mean(dim=(2, 3))

@@ -15,7 +15,8 @@ from analysis.cam.layout import networks_figure
 from analysis.cam.options import CamOptions
 from analysis.figures.style import CamColumn, cam_figure, save
 from analysis.tables.notes import row_label
-from methods.backbone import Backbone, Classifier
+from methods.backbone import Classifier
+from methods.backbones.registry import build_backbone
 from methods.measures.cam_kinds import KINDS
 from methods.measures.grad_cam import grad_cam
 from suite.grid.spec import GridSpec
@@ -66,7 +67,7 @@ def network_maps(workspace: Workspace, key: str, images: Photographs, kind: str)
 def load_classifier(workspace: Workspace, key: str, spec: FinetuneSpec, classes: int) -> Classifier:
     """The fine-tuned network of a finished job, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced at once
-        model = Classifier(Backbone(spec.backbone), classes)
+        model = Classifier(build_backbone(spec.backbone), classes)
     hand_over(model, load_weights(workspace.store.weights(key, "model.safetensors")), key)
     return model.eval()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from analysis.export.model_card import model_card
 from methods.args import BackboneArgs
+from methods.backbones.base import PublicModel, family_of
 from methods.views.batch import MEAN, STD
 from suite.atomic import write_bytes, write_text
 from suite.data.catalogue import DATASETS
@@ -35,10 +36,10 @@ WEIGHTS = "model.safetensors"
 def export_cell(
     workspace: Workspace, grid_name: str, cell: str, profile: str | None, stage: Stage, out: Path
 ) -> list[Path]:
-    """Write model.safetensors (torchvision's key names), config.json and README.md into `out`; returns their paths.
+    """Write model.safetensors (the public library's key names), config.json and README.md into `out`.
 
     `cell` is row/dataset/seed, or row/dataset where one seed was run. `pretrained`: the backbone after the last stage
-    of pretraining, without a head; `finetuned`: with the classifier `fc`.
+    of pretraining, without a head; `finetuned`: with the classifier.
 
     Raises:
         UsageError: no such cell; or a row that is not pretrained.
@@ -50,14 +51,15 @@ def export_cell(
     store = workspace.store
     key = entry.measured["finetune"] if stage == "finetuned" else _pretrained(entry)
     source = "model.safetensors" if stage == "finetuned" else "backbone.safetensors"
-    tensors = torchvision_keys(load_weights(store.weights(key, source)))
+    public = public_model(entry.recipe)
+    tensors = public_keys(load_weights(store.weights(key, source)), public.head)
     write_bytes(out / WEIGHTS, save(tensors, metadata={"format": "pt", "suite_job": key}))
     config = {"label": grid.row(entry.row).label, **describe(workspace, entry, key, stage)}
     if stage == "finetuned":
-        config["head"] = {"classes": len(tensors["fc.bias"]), "names": class_names(workspace, key)}
+        config["head"] = {"classes": len(tensors[f"{public.head}.bias"]), "names": class_names(workspace, key)}
     config["weights"] = {"file": WEIGHTS, "sha256": sha256(out / WEIGHTS), "tensors": len(tensors)}
     write_text(out / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    write_text(out / "README.md", model_card(config))
+    write_text(out / "README.md", model_card(config, public))
     return [out / WEIGHTS, out / "config.json", out / "README.md"]
 
 
@@ -77,27 +79,36 @@ def find_cell(entries: list[CellRecord], cell: str, grid: str) -> CellRecord:
     raise unknown("cell", cell, found, f"(grid {grid})")
 
 
-def torchvision_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone's tensors as they are, a classifier's without the prefix of its backbone: both torchvision's names."""
-    return {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
+def public_model(recipe: Mapping[str, Any]) -> PublicModel:
+    """The equivalent of a recipe's backbone in a public library."""
+    backbone = BackboneArgs.model_validate(recipe["backbone"])
+    return family_of(backbone.arch).public_model(backbone)
 
 
-def constructor(args: BackboneArgs) -> str | None:
-    """The function of `torchvision.models` that builds this network; None where none does."""
-    published = args.arch in {"resnet18", "resnet50"} and (args.width, args.stem) == (64, "imagenet")
-    return args.arch if published else None
+def public_keys(tensors: Mapping[str, Tensor], head: str) -> dict[str, Tensor]:
+    """A network's tensors by the key names of its public library.
+
+    A backbone's names are that library's already. A fine-tuned network's have the prefix `backbone.`, which is removed,
+    and `fc.`, which becomes the library's name of the classifier.
+    """
+    names = {name: name.removeprefix("backbone.") for name in tensors}
+    return {
+        names[name].replace("fc.", f"{head}.", 1) if name.startswith("fc.") else names[name]: tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def describe(workspace: Workspace, entry: CellRecord, key: str, stage: Stage) -> dict[str, Any]:
     """Everything known of a network, as config.json has it."""
     store, recipe = workspace.store, entry.recipe
+    public = public_model(recipe)
     jobs = _lineage(store, entry, key)
     return {
         "cell": entry.id,
         **{name: getattr(entry, name) for name in _PLACE},
         "stage": stage,
         "key": key,
-        "architecture": {**recipe["backbone"], "torchvision": constructor(BackboneArgs(**recipe["backbone"]))},
+        "architecture": {**recipe["backbone"], public.library: public.constructor},
         "head": None,
         "input": {
             "image_size": recipe["image_size"],

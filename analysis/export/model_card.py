@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from methods.backbones.base import PublicModel
 from suite.data.catalogue import DATASETS
 
 MEANING = {
@@ -15,14 +17,10 @@ MEANING = {
     "linear": "top-1 of a linear classifier on the frozen backbone",
     "knn": "top-1 of nearest neighbours on the frozen backbone",
 }
-_STEMS = {
-    "half": "`conv1` is 3x3 with stride 2 and there is no max-pooling",
-    "small": "`conv1` is 3x3 with stride 1 and there is no max-pooling",
-}
 
 
-def model_card(config: Mapping[str, Any]) -> str:
-    """Front matter and text, from what config.json holds."""
+def model_card(config: Mapping[str, Any], public: PublicModel) -> str:
+    """Front matter and text, from the contents of config.json and the network's equivalent in a public library."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -36,7 +34,8 @@ def model_card(config: Mapping[str, Any]) -> str:
         label=DATASETS[config["dataset"]].label,
         labels={name: info.label for name, info in DATASETS.items()},
         meaning=MEANING,
-        unlike=unlike_torchvision(config["architecture"]),
+        loading=loading(config, public),
+        public=public,
         synthetic=any(facts["synthetic"] for facts in config["data"].values()),
         subset=any(facts["subset"] for facts in config["data"].values()),
     )
@@ -66,11 +65,31 @@ def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def unlike_torchvision(architecture: Mapping[str, Any]) -> list[str]:
-    """How a network differs from torchvision's of that name; empty where its constructor fits."""
-    if architecture["torchvision"] is not None:
-        return []
-    found = ["it has one basic block per stage"] if architecture["arch"] == "resnet10" else []
-    if architecture["width"] != 64:
-        found.append(f"its first stage has {architecture['width']} channels instead of 64")
-    return found + [text for stem, text in _STEMS.items() if stem == architecture["stem"]]
+def loading(config: Mapping[str, Any], public: PublicModel) -> str:
+    """Python statements that build the network and load its weights; with the suite's own code where they have to."""
+    file, classes = config["weights"]["file"], (config["head"] or {}).get("classes")
+    statements = public.backbone if classes is None else public.classifier.replace("{classes}", str(classes))
+    if statements:
+        return f'{statements}\nmodel.load_state_dict(load_file("{file}"))'
+    settings = {name: value for name, value in config["architecture"].items() if name != public.library}
+    lines = [
+        "from methods.args import BackboneArgs  # of the benchmark suite",
+        *([] if classes is None else ["from methods.backbone import Classifier"]),
+        "from methods.backbones.registry import build_backbone",
+        "",
+        f"args = BackboneArgs.model_validate({json.dumps(settings)})",
+    ]
+    if classes is None:
+        lines += [
+            "model = build_backbone(args)  # features: model.pooled(images)",
+            f'model.load_state_dict(load_file("{file}"))',
+        ]
+    else:
+        head = public.head
+        lines += [
+            f"model = Classifier(build_backbone(args), {classes})",
+            f'tensors = load_file("{file}")',
+            f'model.fc.load_state_dict({{"weight": tensors.pop("{head}.weight"), "bias": tensors.pop("{head}.bias")}})',
+            "model.backbone.load_state_dict(tensors)",
+        ]
+    return "\n".join(lines)

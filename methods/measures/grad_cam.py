@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def grad_cam(
     model: Classifier, images: Tensor, labels: Tensor | None = None, *, kind: str = "gradcam", batch_size: int = 32
 ) -> Tensor:
-    """Maps at the last block of ``layer4`` for the class `labels`, or the predicted one where that is None.
+    """Maps at the backbone's feature map for the class `labels`, or for the predicted class where that is None.
 
     images [N, 3, H, W], normalised as for training; labels [N], integers; kind: see `methods.measures.cam_kinds.KINDS`.
     Returns maps [N, H, W], float32 on the CPU, never negative, bilinearly enlarged. For Grad-CAM they are in units of
@@ -44,7 +45,7 @@ def grad_cam(
     if images.ndim != 4 or (labels is not None and labels.shape != images.shape[:1]):
         shape = None if labels is None else tuple(labels.shape)
         raise ValueError(f"expected images [N, 3, H, W] and labels [N], got {tuple(images.shape)} and {shape}")
-    layer: nn.Module = model.backbone.layer4[-1]
+    layer = model.backbone
     # An outer no_grad, inference_mode or autocast would take away the gradients or their precision.
     device = next(model.parameters()).device.type
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False), _restored(model):
@@ -80,7 +81,9 @@ def _raw_cam(model: Classifier, layer: nn.Module, kind: str) -> Any:
     import pytorch_grad_cam  # 4 s: it brings OpenCV, scikit-learn and pyplot
 
     if kind not in KINDS:
-        raise ValueError(f"unknown kind of class activation map '{kind}'; expected one of {', '.join(KINDS)}")
+        near = get_close_matches(kind, KINDS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else "."
+        raise ValueError(f"unknown kind of class activation map '{kind}'{hint} Expected one of {', '.join(KINDS)}.")
     base: Any = getattr(pytorch_grad_cam, KINDS[kind][0])
 
     class RawCAM(base):

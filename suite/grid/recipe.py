@@ -31,7 +31,7 @@ class Recipe(Section):
 
     image_size: int = Field(ge=16, description="side of the network's input, px")
     store_size: int = Field(ge=16, description="short side of the decoded images, px; smaller ones stay as they are")
-    backbone: BackboneArgs
+    backbone: SerializeAsAny[BackboneArgs]
     finetune: FinetuneArgs
     objective: SerializeAsAny[Args] | None = None
     views: SerializeAsAny[Args] | None = None

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pydantic import SerializeAsAny
+
 from methods.args import BackboneArgs
-from methods.backbone_cost import resnet
+from methods.backbones.registry import cost_of, dim_of
 from suite.data.record import Split
 from suite.data.spec import DataSpec, SaliencySpec
 from suite.jobs.identity import Job, JobSpec
@@ -27,7 +29,7 @@ class DataJobSpec(JobSpec):
 
     data: DataSpec
     image_size: int
-    backbone: BackboneArgs
+    backbone: SerializeAsAny[BackboneArgs]
     seed: int
 
 
@@ -149,14 +151,14 @@ class Protocol(Kind[S]):
 
 def macs(backbone: BackboneArgs, side: int) -> int:
     """Multiply-adds of one forward pass of a backbone over a square image of `side` pixels."""
-    return resnet(backbone, side)[0]
+    return cost_of(backbone, side).macs
 
 
 def parameters(backbone: BackboneArgs) -> int:
     """Trainable scalars of a backbone."""
-    return resnet(backbone, 224)[1]
+    return cost_of(backbone, 224).parameters
 
 
 def dim(backbone: BackboneArgs) -> int:
     """Features per image of a backbone."""
-    return backbone.width * (32 if backbone.arch == "resnet50" else 8)
+    return dim_of(backbone)

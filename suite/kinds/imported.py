@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import SerializeAsAny
+
 from methods.args import BackboneArgs
 from suite.jobs.identity import JobSpec
 from suite.kinds.base import Kind, Size, parameters
@@ -17,7 +19,7 @@ class ImportSpec(JobSpec):
     kind: Literal["import"] = "import"
     version: int = IMPORT_VERSION
     sha256: str  # of the file; neither its place nor its name matters
-    backbone: BackboneArgs
+    backbone: SerializeAsAny[BackboneArgs]
 
 
 class Import(Kind[ImportSpec]):

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from methods.args import PhotometryArgs, RandomResizedCropArgs
-from methods.backbone import Backbone, Classifier
+from methods.backbone import Classifier
+from methods.backbones.registry import build_backbone
 from methods.distributed import averaged, share, world
 from methods.sync_batchnorm import synchronised
 from methods.views.batch import normalise, to_unit
@@ -94,7 +95,7 @@ def finetune(
     """
     fabric, args = session.fabric, spec.train
     torch.manual_seed(derived_seed(spec.seed, "init"))
-    model = Classifier(Backbone(spec.backbone), classes)
+    model = Classifier(build_backbone(spec.backbone), classes)
     if init is not None:
         log.info("backbone from %s: %s", spec.init, hand_over(model.backbone, load_weights(init), str(spec.init)))
     model = synchronised(model.to(fabric.device).to(memory_format=torch.channels_last))

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -104,7 +104,7 @@ def backbone_tensors(stored: _Stored, reference: Mapping[str, Tensor] | None = N
     Raises:
         DataError: no such backbone (names what the nearest candidate lacks), or weights that are not finite.
     """
-    references = _resnets() if reference is None else [{key: tuple(t.shape) for key, t in reference.items()}]
+    references = _default_networks() if reference is None else [{key: tuple(t.shape) for key, t in reference.items()}]
     candidates = [found for shapes in references for found in _candidates(stored, shapes)]
     complete = sorted((c for c in candidates if c.complete), key=lambda c: (-len(c.names), c.averaged))
     if not complete:
@@ -206,13 +206,14 @@ def _refuse_not_finite(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
         )
 
 
-def _resnets() -> list[_Shapes]:
-    from methods.backbone import Backbone
+def _default_networks() -> list[_Shapes]:
+    from methods.backbones.base import architectures
+    from methods.backbones.registry import build_backbone
 
     found: list[_Shapes] = []
-    for arch in get_args(BackboneArgs.model_fields["arch"].annotation):
+    for arch in architectures():
         with torch.device("meta"):
-            found.append(dict.fromkeys(Backbone(BackboneArgs(arch=arch, stem="imagenet")).state_dict()))
+            found.append(dict.fromkeys(build_backbone(BackboneArgs.model_validate({"arch": arch})).state_dict()))
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 
 from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
+from methods.backbones.registry import build_backbone
 from suite.training.schedule import derived_seed
 from suite.weights import hand_over, load_weights
 
@@ -47,7 +48,7 @@ class ReadsClassifier(Protocol):
 def frozen_backbone(spec: ReadsBackbone, init: Path | None, device: torch.device) -> Backbone:
     """The pretrained backbone, or the untrained one that fine-tuning would start from; in evaluation mode."""
     torch.manual_seed(derived_seed(spec.seed, "init"))
-    backbone = Backbone(spec.backbone)
+    backbone = build_backbone(spec.backbone)
     if init is not None:
         log.info("backbone from %s: %s", spec.init, hand_over(backbone, load_weights(init), str(spec.init)))
     backbone.to(device).to(memory_format=torch.channels_last)
@@ -57,7 +58,7 @@ def frozen_backbone(spec: ReadsBackbone, init: Path | None, device: torch.device
 
 def tuned_classifier(spec: ReadsClassifier, weights: Path, classes: int, device: torch.device) -> Classifier:
     """The fine-tuned network, in evaluation mode."""
-    model = Classifier(Backbone(spec.backbone), classes)
+    model = Classifier(build_backbone(spec.backbone), classes)
     log.info("classifier from %s: %s", spec.finetune, hand_over(model, load_weights(weights), spec.finetune))
     model.to(device).to(memory_format=torch.channels_last)
     model.eval()

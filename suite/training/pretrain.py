@@ -10,7 +10,8 @@ from typing import Any, cast
 import torch
 
 from methods.args import AlignmentArgs
-from methods.backbone import Backbone, parameter_count
+from methods.backbone import parameter_count
+from methods.backbones.registry import build_backbone
 from methods.distributed import averaged, world
 from methods.objective import Objective
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
@@ -36,7 +37,7 @@ def build_objective(spec: PretrainSpec, train_images: int, init: Path | None = N
     `init` is the weight file of the stage before. Its backbone is loaded before the objective is built around it, so
     that momentum copies start from it too; heads, queues and optimiser start afresh.
     """
-    backbone = Backbone(spec.backbone)
+    backbone = build_backbone(spec.backbone)
     if init is not None:
         log.info("backbone from %s: %s", spec.init, hand_over(backbone, load_weights(init), str(spec.init)))
     parts: dict[str, Any] = {}

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from methods.args import BackboneArgs
-from methods.backbone import Backbone, Classifier
+from methods.backbone import Classifier
+from methods.backbones.registry import build_backbone
 from suite.data.decoded.images import build_store
 from suite.grid.cells import Selection
 from suite.grid.profile import load_profile
@@ -74,7 +75,7 @@ def _end(workspace: Workspace, job: Job, fate: str, number: int, weights: bool) 
         path = store.checkpoint(job.key) / "model.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         backbone: BackboneArgs = job.spec.backbone
-        save_weights(path, Classifier(Backbone(backbone), classes=3))
+        save_weights(path, Classifier(build_backbone(backbone), classes=3))
         files = {path.name: sha256(path)}
     store.finish(
         Result(

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from analysis.cam.options import CamOptions
-from methods.args import BackboneArgs
-from methods.backbone import Backbone, Classifier
+from methods.args import ResNetArgs
+from methods.backbone import Classifier
+from methods.backbones.registry import build_backbone
 from methods.measures.cam_kinds import KINDS
 from methods.measures.grad_cam import grad_cam
 from suite.errors import UsageError
@@ -18,7 +19,7 @@ from suite.errors import UsageError
 @pytest.fixture
 def model() -> Classifier:
     torch.manual_seed(0)
-    return Classifier(Backbone(BackboneArgs(arch="resnet10", width=16, stem="small")), classes=5).eval()
+    return Classifier(build_backbone(ResNetArgs(arch="resnet10", width=16, stem="small")), classes=5).eval()
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_layercam_equals_its_equation(model: Classifier, images: Tensor) -> None
 
 
 def test_unknown_names_are_refused_with_the_nearest(model: Classifier, images: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"'gradcam\+'; expected one of gradcam, gradcam\+\+"):
+    with pytest.raises(ValueError, match=r"did you mean 'gradcam\+\+'"):
         grad_cam(model, images, LABELS, kind="gradcam+")
     with pytest.raises(UsageError, match="did you mean 'layercam'"):
         CamOptions(kinds=("gradcam", "layer_cam"))

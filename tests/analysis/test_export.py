@@ -15,6 +15,7 @@ from torch import nn
 from analysis.export.export import export_cell, find_cell
 from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
+from methods.backbones.registry import build_backbone
 from suite.errors import StoreError, UsageError
 from suite.grid.cells import CellJobs, Selection
 from suite.store.cells import CellRecord
@@ -31,7 +32,7 @@ PUBLISHED = {"backbone.arch": "resnet18", "backbone.width": 64, "backbone.stem":
 def network(args: BackboneArgs, classes: int = 20) -> Classifier:
     """Random, with running statistics that are not those of a fresh network."""
     torch.manual_seed(0)
-    model = Classifier(Backbone(args), classes)
+    model = Classifier(build_backbone(args), classes)
     model.train()(IMAGES)
     return model.eval()
 

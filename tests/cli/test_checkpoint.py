@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods.args import BackboneArgs
-from methods.backbone import Backbone
+from methods.args import ResNetArgs
+from methods.backbones.registry import build_backbone
 from suite.cli import main
 from suite.kinds.imported import ImportSpec
 from suite.store.store import Store
@@ -36,7 +36,7 @@ def without_coco(tmp_path: Path, drawn: Path) -> Path:
 
 def checkpoint(path: Path, width: int) -> Path:
     torch.manual_seed(0)
-    backbone = Backbone(BackboneArgs(arch="resnet10", width=width, stem="half"))
+    backbone = build_backbone(ResNetArgs(arch="resnet10", width=width, stem="half"))
     torch.save({"state_dict": {f"backbone.{key}": t for key, t in backbone.state_dict().items()}}, path)
     return path
 

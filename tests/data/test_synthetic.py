@@ -18,7 +18,8 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
-from methods.backbone import Backbone, Classifier
+from methods.backbone import Classifier
+from methods.backbones.registry import build_backbone
 from suite.data.datasets.load import load_dataset
 from suite.data.record import Dataset, Record
 from suite.data.synthetic import MANIFEST, SET_NAMES, Counts, SyntheticSpec, write, write_synthetic
@@ -210,7 +211,7 @@ def _load(dataset: Dataset, split: str, hide: str) -> tuple[Tensor, Tensor]:
 
 def _train(images: Tensor, labels: Tensor, n_classes: int, epochs: int = 20, batch: int = 32) -> Classifier:
     torch.manual_seed(0)
-    network = Classifier(Backbone(DEMO.backbone), n_classes)
+    network = Classifier(build_backbone(DEMO.backbone), n_classes)
     steps = epochs * (len(images) // batch)
     optimiser = torch.optim.Adam(network.parameters(), lr=4e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)

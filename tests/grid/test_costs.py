@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.args import BackboneArgs
-from methods.backbone import Backbone, parameter_count
-from methods.backbone_cost import resnet
+from methods.backbone import parameter_count
+from methods.backbones.registry import build_backbone, cost_of, dim_of
 from suite.jobs.identity import Job
 from suite.jobs.order import Ready, longest_paths
 from suite.kinds.base import Size
@@ -45,14 +45,15 @@ def finetune(seed: int = 0, epochs: int = 4, init: str | None = None, held_out: 
     return spec
 
 
-@pytest.mark.parametrize("arch", ["resnet10", "resnet18", "resnet50"])
+@pytest.mark.parametrize("arch", ["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2"])
 @pytest.mark.parametrize(("stem", "width", "side"), [("imagenet", 64, 224), ("half", 16, 65), ("small", 32, 33)])
 def test_multiply_adds_and_parameters_are_torchs(arch: str, stem: str, width: int, side: int) -> None:
     args = BackboneArgs.model_validate({"arch": arch, "stem": stem, "width": width})
-    backbone = Backbone(args)
+    backbone = build_backbone(args)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         backbone(torch.zeros(1, 3, side, side))
-    assert resnet(args, side) == (counter.get_total_flops() // 2, parameter_count(backbone))
+    assert cost_of(args, side) == (counter.get_total_flops() // 2, parameter_count(backbone))
+    assert dim_of(args) == backbone.dim
 
 
 def test_images_are_those_of_the_training_loop() -> None:

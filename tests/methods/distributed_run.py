@@ -14,16 +14,16 @@ from methods.alignment import SaliencyAlignment
 from methods.args import (
     AlignmentArgs,
     Args,
-    BackboneArgs,
     ByolArgs,
     InsLocArgs,
     LoocArgs,
     MocoV2Args,
     RelLocArgs,
+    ResNetArgs,
     RotPredArgs,
     SimclrArgs,
 )
-from methods.backbone import Backbone
+from methods.backbones.registry import build_backbone
 from methods.distributed import gathered, rank, world
 from methods.objective import Objective
 from methods.registry import OBJECTIVES
@@ -70,7 +70,7 @@ def batch(name: str, step: int) -> Views:
 
 def build(name: str) -> Objective:
     entry = OBJECTIVES[name.split(maxsplit=1)[0]]
-    backbone = Backbone(BackboneArgs(arch="resnet10", width=8, stem="small"))
+    backbone = build_backbone(ResNetArgs(arch="resnet10", width=8, stem="small"))
     parts: dict[str, Any] = {"train_images": 100} if entry.needs_train_size else {}
     if "alignment" in name:
         args = AlignmentArgs(hidden_dim=8, dim=6, similarity="cosine", scale=8.0, mask="soft", symmetric=True)

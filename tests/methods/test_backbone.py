@@ -6,15 +6,16 @@ import pytest
 import torch
 from torchvision.models import resnet18, resnet50
 
-from methods.args import BackboneArgs
-from methods.backbone import Backbone, Classifier
+from methods.args import BackboneArgs, ResNetArgs
+from methods.backbone import Classifier
+from methods.backbones.registry import build_backbone
 
 
 @pytest.mark.parametrize(("arch", "reference"), [("resnet18", resnet18), ("resnet50", resnet50)])
 def test_full_width_is_torchvisions_network(arch: str, reference: object) -> None:
     torch.manual_seed(0)
     theirs = reference().eval()  # type: ignore[operator]
-    ours = Backbone(BackboneArgs(arch=arch)).eval()  # type: ignore[arg-type]
+    ours = build_backbone(ResNetArgs(arch=arch)).eval()  # type: ignore[arg-type]
     weights = {name: t for name, t in theirs.state_dict().items() if not name.startswith("fc.")}
     ours.load_state_dict(weights, strict=True)
     image = torch.randn(1, 3, 64, 64)
@@ -26,13 +27,13 @@ def test_full_width_is_torchvisions_network(arch: str, reference: object) -> Non
 @pytest.mark.parametrize(
     ("args", "dim", "side"),
     [
-        (BackboneArgs(arch="resnet10", width=16, stem="small"), 128, 6),
-        (BackboneArgs(arch="resnet18", width=32, stem="imagenet"), 256, 2),
-        (BackboneArgs(arch="resnet50", width=16, stem="small"), 512, 6),
+        (ResNetArgs(arch="resnet10", width=16, stem="small"), 128, 6),
+        (ResNetArgs(arch="resnet18", width=32, stem="imagenet"), 256, 2),
+        (ResNetArgs(arch="resnet50", width=16, stem="small"), 512, 6),
     ],
 )
 def test_width_and_stem_set_the_maps_shape(args: BackboneArgs, dim: int, side: int) -> None:
-    backbone = Backbone(args)
+    backbone = build_backbone(args)
     assert backbone.dim == dim
     assert backbone(torch.zeros(2, 3, 48, 48)).shape == (2, dim, side, side)
     assert Classifier(backbone, 7)(torch.zeros(2, 3, 48, 48)).shape == (2, 7)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from methods.alignment import SaliencyAlignment, mask_on_grid, match
-from methods.args import AlignmentArgs, BackboneArgs, ByolArgs
-from methods.backbone import Backbone
+from methods.args import AlignmentArgs, ByolArgs, ResNetArgs
+from methods.backbones.registry import build_backbone
 from methods.byol import Byol
 from methods.objective import cosine_tau, embedding_std
 from methods.views.batch import Views
 
-BACKBONE = BackboneArgs(arch="resnet10", width=8, stem="small")
+BACKBONE = ResNetArgs(arch="resnet10", width=8, stem="small")
 ARGS = ByolArgs(hidden_dim=16, projection_dim=8, tau_base=0.9)
 
 
@@ -26,7 +26,7 @@ def align_args(**changes: object) -> AlignmentArgs:
 
 def build(alignment: AlignmentArgs | None = None) -> Byol:
     torch.manual_seed(0)
-    backbone = Backbone(BACKBONE)
+    backbone = build_backbone(BACKBONE)
     aligned = None if alignment is None else SaliencyAlignment(alignment, backbone.dim)
     model = Byol(ARGS, backbone, aligned).double()
     torch.manual_seed(1)  # a target that differs from the online network, as after some steps
@@ -81,7 +81,7 @@ def test_no_gradient_reaches_the_target() -> None:
 
 def test_target_is_not_trained_and_starts_as_a_copy() -> None:
     torch.manual_seed(0)
-    model = Byol(ARGS, Backbone(BACKBONE))
+    model = Byol(ARGS, build_backbone(BACKBONE))
     for old, new in zip(model.target_backbone.parameters(), model.backbone.parameters(), strict=True):
         assert torch.equal(old, new)
         assert not old.requires_grad

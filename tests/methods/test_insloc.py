@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 from torchvision.ops import box_iou
 
-from methods.args import BackboneArgs, BoxAugmentationArgs, InsLocArgs, InstanceCompositionArgs, PhotometryArgs
+from methods.args import BoxAugmentationArgs, InsLocArgs, InstanceCompositionArgs, PhotometryArgs, ResNetArgs
 from methods.backbone import Backbone
+from methods.backbones.registry import build_backbone
 from methods.insloc import InsLoc, region_features
 from methods.objective import Objective
 from methods.views.batch import Views
 from methods.views.instance_composition import InstanceComposition, anchors, augment, mirrored
 
 PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
-BACKBONE = BackboneArgs(arch="resnet10", width=8, stem="small")
+BACKBONE = ResNetArgs(arch="resnet10", width=8, stem="small")
 M, K, T, SIDE = 0.9, 10, 0.2, 5
 ARGS = InsLocArgs(hidden_dim=16, projection_dim=8, temperature=T, momentum=M, queue_size=K, bn_splits=2, roi_side=SIDE)
 
@@ -226,9 +227,9 @@ def test_regions_are_read_where_the_box_is(stride: int) -> None:
     """On a ramp the mean inside a box is the ramp's value at its middle, whatever the map's stride."""
 
     class Ramp(nn.Module):
-        conv1 = bn1 = relu = maxpool = layer1 = layer2 = layer4 = staticmethod(lambda x: x)
+        after_regions = staticmethod(lambda x: x)
 
-        def layer3(self, x: Tensor) -> Tensor:
+        def before_regions(self, x: Tensor) -> Tensor:
             return nn.functional.avg_pool2d(x, stride)
 
     size = 12 * stride
@@ -242,7 +243,7 @@ def test_regions_are_read_where_the_box_is(stride: int) -> None:
 
 def test_scale_at_the_published_size_is_a_sixteenth_and_a_whole_box_sees_all() -> None:
     torch.manual_seed(0)
-    backbone = Backbone(BackboneArgs(arch="resnet10", width=8, stem="imagenet")).double().eval()
+    backbone = build_backbone(ResNetArgs(arch="resnet10", width=8, stem="imagenet")).double().eval()
     images = torch.randn(2, 3, 224, 224, dtype=torch.float64)
     whole = torch.tensor([[0.0, 0.0, 224.0, 224.0]]).repeat(2, 1)
     with torch.no_grad():  # 14 x 14 samples on a 14 x 14 map: the map itself, so RoIAlign changes nothing
@@ -251,7 +252,7 @@ def test_scale_at_the_published_size_is_a_sixteenth_and_a_whole_box_sees_all() -
 
 def build(train_images: int = 100) -> InsLoc:
     torch.manual_seed(0)
-    model = InsLoc(ARGS, Backbone(BACKBONE), train_images).double()
+    model = InsLoc(ARGS, build_backbone(BACKBONE), train_images).double()
     torch.manual_seed(1)  # a key encoder that differs from the query's, as after some steps
     for parameter in [*model.key_backbone.parameters(), *model.key_head.parameters()]:
         parameter.data += 0.05 * torch.randn_like(parameter)
@@ -349,7 +350,7 @@ def test_no_gradient_reaches_the_keys_and_all_of_the_backbone_gets_one() -> None
     got = gradients(model, model.loss(batch())["loss"])
     assert got.keys() == {name for name, p in model.named_parameters() if not name.startswith("key_")}
     assert all(g.abs().max() > 0 for g in got.values())
-    Backbone(BACKBONE).load_state_dict(model.backbone.state_dict(), strict=True)
+    build_backbone(BACKBONE).load_state_dict(model.backbone.state_dict(), strict=True)
 
 
 def test_queue_is_at_most_half_of_the_training_images() -> None:
@@ -363,7 +364,7 @@ def test_state_survives_saving_bit_by_bit() -> None:
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
-    other = InsLoc(ARGS, Backbone(BACKBONE), 100).double()
+    other = InsLoc(ARGS, build_backbone(BACKBONE), 100).double()
     other.load_state_dict(torch.load(file))
     losses = []
     for net in (model, other):

@@ -12,8 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from methods.args import BackboneArgs, LoocArgs, PhotometryArgs, SharedAugmentationArgs
-from methods.backbone import Backbone
+from methods.args import LoocArgs, PhotometryArgs, ResNetArgs, SharedAugmentationArgs
+from methods.backbones.registry import build_backbone
 from methods.looc import Looc, leave_one_out_loss
 from methods.objective import embedding_std
 from methods.queue import KeyQueue
@@ -28,7 +28,7 @@ ARGS = LoocArgs(hidden_dim=16, projection_dim=8, temperature=T, momentum=M, queu
 
 def build() -> Looc:
     torch.manual_seed(0)
-    model = Looc(ARGS, Backbone(BackboneArgs(arch="resnet10", width=8, stem="small")), 100).double()
+    model = Looc(ARGS, build_backbone(ResNetArgs(arch="resnet10", width=8, stem="small")), 100).double()
     torch.manual_seed(1)  # a key encoder that differs from the query's, as after some steps
     for parameter in [*model.key_backbone.parameters(), *model.key_heads.parameters()]:
         parameter.data += 0.05 * torch.randn_like(parameter)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.args import BackboneArgs, MocoV2Args
-from methods.backbone import Backbone
+from methods.args import MocoV2Args, ResNetArgs
+from methods.backbones.registry import build_backbone
 from methods.moco_v2 import MocoV2
 from methods.objective import embedding_std
 from methods.solo_learn import moco_loss
@@ -23,7 +23,7 @@ ARGS = MocoV2Args(hidden_dim=16, projection_dim=8, temperature=T, momentum=M, qu
 
 def build(train_images: int = 100) -> MocoV2:
     torch.manual_seed(0)
-    model = MocoV2(ARGS, Backbone(BackboneArgs(arch="resnet10", width=8, stem="small")), train_images).double()
+    model = MocoV2(ARGS, build_backbone(ResNetArgs(arch="resnet10", width=8, stem="small")), train_images).double()
     torch.manual_seed(1)  # a key encoder that differs from the query's, as after some steps
     for parameter in [*model.key_backbone.parameters(), *model.key_head.parameters()]:
         parameter.data += 0.05 * torch.randn_like(parameter)
@@ -129,7 +129,7 @@ def test_gradient_reaches_the_query_side_only() -> None:
 
 
 def test_key_encoder_starts_as_a_copy() -> None:
-    model = MocoV2(ARGS, Backbone(BackboneArgs(arch="resnet10", width=8, stem="small")), 100)
+    model = MocoV2(ARGS, build_backbone(ResNetArgs(arch="resnet10", width=8, stem="small")), 100)
     for old, new in zip(model.key_backbone.parameters(), model.backbone.parameters(), strict=True):
         assert torch.equal(old, new)
         assert not old.requires_grad

@@ -9,15 +9,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from methods.args import BackboneArgs, PatchesArgs, PhotometryArgs, RelLocArgs
-from methods.backbone import Backbone
+from methods.args import PatchesArgs, PhotometryArgs, RelLocArgs, ResNetArgs
+from methods.backbones.registry import build_backbone
 from methods.rel_loc import RelLoc
 from methods.views.batch import Views, normalise, to_unit
 from methods.views.patches import Patches
 
 PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
 GRID, CELL, SIDE = 63, 21, 16
-BACKBONE = BackboneArgs(arch="resnet10", width=8, stem="small")
+BACKBONE = ResNetArgs(arch="resnet10", width=8, stem="small")
 ARGS = RelLocArgs(hidden_dim=12)
 
 
@@ -141,7 +141,7 @@ def test_settings_that_would_leak_or_overlap_are_refused(changes: dict[str, obje
 
 def model(args: RelLocArgs = ARGS) -> RelLoc:
     torch.manual_seed(0)
-    net = RelLoc(args, Backbone(BACKBONE)).double()
+    net = RelLoc(args, build_backbone(BACKBONE)).double()
     torch.manual_seed(1)  # away from the tiny initial weights, so that gradients are of ordinary size
     for p in net.head.parameters():
         p.data += 0.3 * torch.randn_like(p)
@@ -188,7 +188,7 @@ def test_loss_and_gradients_equal_sixteen_patches_per_image() -> None:
 
 def test_head_starts_small() -> None:
     torch.manual_seed(0)
-    net = RelLoc(RelLocArgs(hidden_dim=512), Backbone(BACKBONE))
+    net = RelLoc(RelLocArgs(hidden_dim=512), build_backbone(BACKBONE))
     first, last = net.head[0], net.head[4]
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
@@ -209,7 +209,7 @@ def test_state_survives_saving_bit_by_bit() -> None:
     file = io.BytesIO()
     torch.save(net.state_dict(), file)
     file.seek(0)
-    other = RelLoc(ARGS, Backbone(BACKBONE)).double()
+    other = RelLoc(ARGS, build_backbone(BACKBONE)).double()
     other.load_state_dict(torch.load(file))
     torch.manual_seed(4)
     ours = net.loss(v)["loss"]

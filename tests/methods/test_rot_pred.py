@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.args import BackboneArgs, PhotometryArgs, RandomResizedCropArgs, RotationsArgs, RotPredArgs
-from methods.backbone import Backbone
+from methods.args import PhotometryArgs, RandomResizedCropArgs, ResNetArgs, RotationsArgs, RotPredArgs
+from methods.backbones.registry import build_backbone
 from methods.objective import embedding_std
 from methods.rot_pred import RotPred
 from methods.views.batch import Views
@@ -43,7 +43,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def model() -> RotPred:
     torch.manual_seed(0)
-    return RotPred(RotPredArgs(), Backbone(BackboneArgs(arch="resnet10", width=8, stem="small"))).double()
+    return RotPred(RotPredArgs(), build_backbone(ResNetArgs(arch="resnet10", width=8, stem="small"))).double()
 
 
 def batch(images: int = 3) -> Views:
@@ -129,7 +129,7 @@ def test_state_survives_saving_bit_by_bit() -> None:
     torch.save(net.state_dict(), file)
     file.seek(0)
     torch.manual_seed(9)
-    other = RotPred(RotPredArgs(), Backbone(net.backbone.args)).double()
+    other = RotPred(RotPredArgs(), build_backbone(net.backbone.args)).double()
     other.load_state_dict(torch.load(file))
     assert torch.equal(net.loss(v)["loss"], other.loss(v)["loss"])
 

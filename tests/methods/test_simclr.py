@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.args import BackboneArgs, SimclrArgs
-from methods.backbone import Backbone
+from methods.args import ResNetArgs, SimclrArgs
+from methods.backbones.registry import build_backbone
 from methods.objective import embedding_std
 from methods.simclr import Simclr
 from methods.solo_learn import simclr_loss
@@ -21,7 +21,7 @@ ARGS = SimclrArgs(hidden_dim=16, projection_dim=8, temperature=0.1)
 
 def build() -> Simclr:
     torch.manual_seed(0)
-    model = Simclr(ARGS, Backbone(BackboneArgs(arch="resnet10", width=8, stem="small"))).double()
+    model = Simclr(ARGS, build_backbone(ResNetArgs(arch="resnet10", width=8, stem="small"))).double()
     torch.manual_seed(1)  # scales that are not all one, as after some steps
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):

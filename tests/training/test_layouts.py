@@ -18,14 +18,14 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from methods.args import BackboneArgs
-from methods.backbone import Backbone
+from methods.args import BackboneArgs, ResNetArgs
+from methods.backbones.registry import build_backbone
 from suite.errors import DataError
 from suite.training.foreign_checkpoints import read_checkpoint
 from suite.training.layouts import backbone_tensors, import_backbone
 from suite.weights import hand_over
 
-RESNET18 = BackboneArgs(arch="resnet18", stem="imagenet")
+RESNET18 = ResNetArgs(arch="resnet18", stem="imagenet")
 State = dict[str, Tensor]
 
 
@@ -198,7 +198,7 @@ def test_the_tensors_are_those_of_the_source(
     torch.save(content[project], tmp_path / "file", _use_new_zipfile_serialization=not legacy)
     for name in [name for name in sys.modules if name.partition(".")[0] in FOREIGN]:
         del sys.modules[name]
-    backbone = Backbone(RESNET18)
+    backbone = build_backbone(RESNET18)
     description, tensors = import_backbone(tmp_path / "file", backbone.state_dict())
     hand_over(backbone, tensors, "file")
     assert description.startswith(f"{120 if project != 'before torch 0.4.1' else 100} tensors at ")
@@ -212,7 +212,7 @@ def test_the_tensors_are_those_of_the_source(
 
 def test_the_features_are_those_of_the_source(resnet: torchvision.models.ResNet, tmp_path: Path) -> None:
     torch.save({"state_dict": sequential("backbone.", resnet)}, tmp_path / "c.pth")
-    backbone = Backbone(RESNET18)
+    backbone = build_backbone(RESNET18)
     hand_over(backbone, import_backbone(tmp_path / "c.pth", backbone.state_dict()).tensors, "c.pth")
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -230,14 +230,14 @@ def test_the_trained_network_is_taken_before_its_average(
     trained: str, average: str, order: int, resnet: nn.Module, other: nn.Module
 ) -> None:
     branches = [under(trained, resnet), under(average, other)][::order]
-    description, tensors = backbone_tensors(branches[0] | branches[1], Backbone(RESNET18).state_dict())
+    description, tensors = backbone_tensors(branches[0] | branches[1], build_backbone(RESNET18).state_dict())
     assert torch.equal(tensors["conv1.weight"], resnet.state_dict()["conv1.weight"])
     assert f"'{trained}', the trained network's, taken; the backbone was also at '{average}'" in description
 
 
 def test_two_equal_branches_are_named(resnet: nn.Module, other: nn.Module) -> None:
     stored = under("net1.", resnet) | under("net2.", other) | HEAD
-    description, tensors = backbone_tensors(stored, Backbone(RESNET18).state_dict())
+    description, tensors = backbone_tensors(stored, build_backbone(RESNET18).state_dict())
     assert torch.equal(tensors["conv1.weight"], resnet.state_dict()["conv1.weight"])
     assert description == "120 tensors at 'net1.' taken; the backbone was also at 'net2.'; 2 other tensors left out"
 
@@ -245,7 +245,7 @@ def test_two_equal_branches_are_named(resnet: nn.Module, other: nn.Module) -> No
 def test_a_complete_average_beats_an_incomplete_network(resnet: nn.Module, other: nn.Module) -> None:
     stored = under("online.", other) | under("target.", resnet)
     del stored["online.layer4.1.conv2.weight"]
-    _, tensors = backbone_tensors(stored, Backbone(RESNET18).state_dict())
+    _, tensors = backbone_tensors(stored, build_backbone(RESNET18).state_dict())
     assert torch.equal(tensors["conv1.weight"], resnet.state_dict()["conv1.weight"])
 
 
@@ -270,10 +270,10 @@ def test_another_network_is_refused_by_its_keys(resnet: nn.Module) -> None:
     with pytest.raises(
         DataError, match=r"at 'backbone\.': missing layer1\.0\.bn3.*unexpected none; other shape: .* is \("
     ):
-        backbone_tensors(stored, Backbone(BackboneArgs(arch="resnet50", stem="imagenet")).state_dict())
+        backbone_tensors(stored, build_backbone(ResNetArgs(arch="resnet50", stem="imagenet")).state_dict())
     with pytest.raises(DataError, match=r"missing none; unexpected layer1\.1\.bn1"):
-        backbone_tensors(stored, Backbone(BackboneArgs(arch="resnet10", stem="imagenet")).state_dict())
-    narrow = Backbone(BackboneArgs(arch="resnet18", width=32, stem="imagenet")).state_dict()
+        backbone_tensors(stored, build_backbone(ResNetArgs(arch="resnet10", stem="imagenet")).state_dict())
+    narrow = build_backbone(ResNetArgs(arch="resnet18", width=32, stem="imagenet")).state_dict()
     with pytest.raises(DataError, match=r"unexpected none; other shape: bn1\.bias is \(64,\), expected \(32,\)"):
         backbone_tensors(stored, narrow)
 
@@ -281,11 +281,11 @@ def test_another_network_is_refused_by_its_keys(resnet: nn.Module) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_named(value: float, resnet: nn.Module, tmp_path: Path) -> None:
     stored = {key: t.clone() for key, t in under("backbone.", resnet).items()} | {"neck.weight": torch.tensor([value])}
-    backbone_tensors(stored, Backbone(RESNET18).state_dict())  # what is not taken does not matter
+    backbone_tensors(stored, build_backbone(RESNET18).state_dict())  # what is not taken does not matter
     stored["backbone.layer2.0.bn1.running_var"][3] = value
     torch.save({"state_dict": stored}, tmp_path / "c.pth")
     with pytest.raises(DataError, match=r"not finite.*in state_dict\.backbone\.layer2\.0\.bn1\.running_var: 1 of 120"):
-        import_backbone(tmp_path / "c.pth", Backbone(RESNET18).state_dict())
+        import_backbone(tmp_path / "c.pth", build_backbone(RESNET18).state_dict())
 
 
 def numpy_state(resnet: nn.Module) -> dict[str, Any]:
@@ -309,7 +309,7 @@ def test_other_formats(form: str, resnet: nn.Module, tmp_path: Path) -> None:
     link = tmp_path / "snapshots" / "MODEL.SAFETENSORS"
     link.parent.mkdir()
     link.symlink_to(path)
-    _, tensors = import_backbone(link, Backbone(RESNET18).state_dict())
+    _, tensors = import_backbone(link, build_backbone(RESNET18).state_dict())
     assert all(torch.equal(tensors[key], tensor) for key, tensor in under("", resnet).items())
 
 
@@ -382,15 +382,15 @@ def test_files_without_a_backbone(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"keys that end in conv1\.weight.*the file's begin with patch_embed\.proj\.weight"
     ):
-        backbone_tensors(transformer, Backbone(RESNET18).state_dict())
+        backbone_tensors(transformer, build_backbone(RESNET18).state_dict())
     with pytest.raises(DataError, match="does not exist"):
         read_checkpoint(tmp_path / "nothing.pth")
     with pytest.raises(DataError, match="is a folder"):
         read_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("args", [RESNET18, BackboneArgs(arch="resnet10", width=16, stem="small")])
+@pytest.mark.parametrize("args", [RESNET18, ResNetArgs(arch="resnet10", width=16, stem="small")])
 def test_without_a_reference_any_resnet_is_found(args: BackboneArgs) -> None:
-    state = Backbone(args).state_dict()
+    state = build_backbone(args).state_dict()
     _, tensors = backbone_tensors({f"encoder.{key}": t for key, t in state.items()})
     assert tensors.keys() == state.keys()

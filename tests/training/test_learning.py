@@ -24,6 +24,7 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 from methods.backbone import Backbone
+from methods.backbones.registry import build_backbone
 from suite.cli.select import Chosen
 from suite.data.decoded.images import open_store, store_folder
 from suite.data.decoded.saliency import open_maps
@@ -106,7 +107,7 @@ def learn(row: str, epochs: int, sets: list[str], seed: int, birds: Path, runs: 
     train, test = species(SplitSource(images, "train", maps)), species(SplitSource(images, "test"))
     outcome = pretrain(spec, train, None, Session(runs, Fabric(accelerator="cpu", devices=1)))
     torch.manual_seed(derived_seed(seed, "init"))
-    backbone = Backbone(spec.backbone)
+    backbone = build_backbone(spec.backbone)
     untrained = accuracy(backbone, train, test, spec)
     hand_over(backbone, load_weights(runs / "checkpoint" / "backbone.safetensors"), row)
     return outcome, untrained, accuracy(backbone, train, test, spec)

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from methods.backbone import Backbone, Classifier
+from methods.backbone import Classifier
+from methods.backbones.registry import build_backbone
 from methods.measures.counterfactuals import KINDS, Counterfactuals
 from methods.measures.localisation import OVERLAPS, energy, overlaps, pointing
 from suite.cli.select import Chosen
@@ -108,10 +109,10 @@ def test_localisation_is_what_an_image_by_image_computation_gives(measured: tupl
     assert result is not None
     assert result.counts == {"n_test": 12, "n_thresholds": 24}  # there are no more training images
     images = opened(plan, spec)
-    tuned = Classifier(Backbone(spec.backbone), 3)
+    tuned = Classifier(build_backbone(spec.backbone), 3)
     tuned.load_state_dict(load_weights(store.weights(spec.finetune, "model.safetensors")))
     torch.manual_seed(derived_seed(spec.seed, "init"))  # the network that fine-tuning of Random started from
-    frozen = Classifier(Backbone(spec.backbone), 3)
+    frozen = Classifier(build_backbone(spec.backbone), 3)
     if spec.init is not None:
         frozen.backbone.load_state_dict(load_weights(store.weights(spec.init, "backbone.safetensors")))
     tuned.eval()
@@ -216,7 +217,7 @@ def test_background_is_top1_on_each_kind_of_image(measured: tuple[Plan, Store]) 
         images = opened(plan, spec)
         test = SplitSource(images, "test", open_maps(images, spec.saliency, "test"))
         made = Counterfactuals(test, test.labels, spec.saliency.threshold, "tile", spec.seed)
-        model = Classifier(Backbone(spec.backbone), 3)
+        model = Classifier(build_backbone(spec.backbone), 3)
         model.load_state_dict(load_weights(store.weights(spec.finetune, "model.safetensors")))
         model.eval()
         for kind in KINDS:

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from methods.args import BackboneArgs
-from methods.backbone import Backbone
+from methods.args import ResNetArgs
+from methods.backbones.registry import build_backbone
 from suite.cli.select import Chosen
 from suite.data.decoded.split import held_out
 from suite.execute.places import Device, Places
@@ -82,7 +82,7 @@ def test_the_strength_is_chosen_without_the_test_labels() -> None:
 
 def test_features_do_not_depend_on_the_batch_and_leave_the_statistics_alone() -> None:
     torch.manual_seed(0)
-    backbone = Backbone(BackboneArgs(arch="resnet10", width=8, stem="small"))
+    backbone = build_backbone(ResNetArgs(arch="resnet10", width=8, stem="small"))
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     crops = torch.randint(0, 256, (7, 3, 16, 16), dtype=torch.uint8)
     one, all_at_once = (features(backbone, crops, torch.device("cpu"), batch) for batch in (1, 7))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from methods.args import BackboneArgs
+from methods.args import ResNetArgs
 from suite.cli.select import Chosen
 from suite.execute.engine import Options
 from suite.execute.local.executor import LocalExecutor
@@ -18,7 +18,7 @@ from suite.store.store import Store
 
 
 def toy(name: str, *parents: Job) -> Job:
-    return Job(ImportSpec(sha256=name, backbone=BackboneArgs(arch="resnet10")), name, parents)
+    return Job(ImportSpec(sha256=name, backbone=ResNetArgs(arch="resnet10")), name, parents)
 
 
 def names(ready: Ready) -> list[str]:

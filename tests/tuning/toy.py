@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from methods.args import BackboneArgs
+from methods.args import ResNetArgs
 from suite.jobs.identity import Job
 from suite.kinds.imported import ImportSpec
 from suite.store.store import Failure, Result, Store
@@ -42,7 +42,7 @@ class Plan:
     """A trial of one job, in place of `TrialJobs`."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        spec = ImportSpec(sha256=f"{params['x']!r}{params['kind']}", backbone=BackboneArgs(arch="resnet10"))
+        spec = ImportSpec(sha256=f"{params['x']!r}{params['kind']}", backbone=ResNetArgs(arch="resnet10"))
         self.jobs = [Job(spec, "toy")]
         self.value_there = 100 - 50 * abs(params["x"] - 0.3) - (10 if params["kind"] == "b" else 0)
 
