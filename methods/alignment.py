@@ -8,11 +8,16 @@ sigmoid and compared with the query's saliency mask:
 f and g_conv are trained, f' and g'_conv are their moving averages, and no gradient reaches the key or the mask.
 The published figure gives these shapes and operations; depth and width of g_conv and p_conv, normalisation of the
 features, soft or binary masks and symmetry are not stated and are settings here (methods/args.py).
+
+L_Align can be added to every objective that computes feature maps of queries and keys (`add_alignment`). f' is then
+that objective's key network: BYOL's target, MoCo's key encoder. SimCLR has none, so f' is f and g'_conv is g_conv, both
+without gradient. The paper shows L_Align with BYOL only; the other combinations are ours.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +56,7 @@ class SaliencyAlignment(nn.Module):
         """Feature maps of query [B, dim, h, w] and key [B, dim, h', w'] -> A [B, h, w] in (0, 1)."""
         predicted = self.predictor(self.projector(query)).flatten(2)  # [B, C, hw]
         with torch.no_grad():
-            matched = self.target_projector(key).flatten(2)  # [B, C, h'w']
+            matched = self.target_projector(key.detach()).flatten(2)  # [B, C, h'w']
         return match(predicted, matched, self.args).reshape(-1, *query.shape[2:])
 
     def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -70,6 +75,37 @@ class SaliencyAlignment(nn.Module):
         found = gathered(attention)
         stats = {"attention_min": found.min(), "attention_mean": found.mean(), "attention_max": found.max()}
         return loss, stats
+
+
+def add_alignment(
+    alignment: SaliencyAlignment | None,
+    scalars: dict[str, Tensor],
+    queries: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    masks: Sequence[Tensor] | None,
+) -> dict[str, Tensor]:
+    """Add weight x L_Align to an objective's loss. Without an alignment module the scalars stay as they are.
+
+    Args:
+        alignment: the module, or None.
+        scalars: the objective's scalars, with "loss".
+        queries: feature maps [B, dim, h, w] of the trained network, one per direction of the objective.
+        keys: feature map of the other view for each of the queries. No gradient reaches them.
+        masks: saliency [B, 1, S, S] of each query's view, and possibly of further views.
+
+    Raises:
+        ValueError: the views carry no masks.
+    """
+    if alignment is None:
+        return scalars
+    if masks is None:
+        raise ValueError("L_Align needs views with masks, such as saliency_swap")
+    align, stats = alignment(queries[0], keys[0], masks[0])
+    if alignment.args.symmetric:
+        for query, key, mask in zip(queries[1:], keys[1:], masks[1:], strict=False):
+            align = align + alignment(query, key, mask)[0]
+    total = scalars["loss"] + alignment.args.weight * align
+    return {**scalars, "loss": total, "align": align.detach(), **stats}
 
 
 def match(query: Tensor, key: Tensor, args: AlignmentArgs) -> Tensor:

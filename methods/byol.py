@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from methods.alignment import SaliencyAlignment
+from methods.alignment import SaliencyAlignment, add_alignment
 from methods.args import ByolArgs
 from methods.backbone import Backbone
 from methods.objective import Objective, cosine_tau, ema_update, embedding_std, frozen_copy
@@ -57,20 +57,7 @@ class Byol(Objective):
             "contrastive": contrastive.detach(),
             "embedding_std": embedding_std(projections[0]),
         }
-        if self.alignment is not None:
-            scalars.update(self._aligned(contrastive, maps, target_maps, views.masks))
-        return scalars
-
-    def _aligned(
-        self, contrastive: Tensor, maps: list[Tensor], target_maps: list[Tensor], masks: list[Tensor] | None
-    ) -> dict[str, Tensor]:
-        if self.alignment is None or masks is None:
-            raise ValueError("L_Align needs views with masks, such as saliency_swap")
-        align, stats = self.alignment(maps[0], target_maps[1], masks[0])
-        if self.alignment.args.symmetric:
-            align = align + self.alignment(maps[1], target_maps[0], masks[1])[0]
-        total = contrastive + self.alignment.args.weight * align
-        return {"loss": total, "align": align.detach(), **stats}
+        return add_alignment(self.alignment, scalars, maps, target_maps[::-1], views.masks)
 
     def after_step(self, progress: float) -> None:
         """Move the target: tau from tau_base at the first step towards 1 at the end."""

@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from methods.alignment import SaliencyAlignment, add_alignment
 from methods.args import MocoV2Args
 from methods.backbone import Backbone
 from methods.distributed import gathered
@@ -28,32 +29,57 @@ from methods.views.batch import Views
 
 
 class MocoV2(Objective):
-    """Needs two views. In training every call of `loss` moves the key encoder and the queue: one call per step."""
+    """Needs two views, and masks with an alignment module.
+
+    In training every call of `loss` moves the key encoder and the queue: one call per step.
+    """
 
     synchronise_bn = False
 
-    def __init__(self, args: MocoV2Args, backbone: Backbone, train_images: int) -> None:
+    def __init__(
+        self, args: MocoV2Args, backbone: Backbone, train_images: int, alignment: SaliencyAlignment | None = None
+    ) -> None:
         super().__init__()
         self.args = args
         self.backbone = backbone
+        self.alignment = alignment
         self.head = mlp_head(backbone.dim, args.hidden_dim, args.projection_dim)
         self.key_backbone = cast(Backbone, frozen_copy(self.backbone))
         self.key_head = cast(nn.Sequential, frozen_copy(self.head))
         self.queue = KeyQueue(args.projection_dim, queue_length(args.queue_size, train_images))
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """InfoNCE of view 1 against view 2 and the queue. View images [B, 3, S, S]."""
+        """InfoNCE of view 1 against view 2 and the queue. View images [B, 3, S, S].
+
+        An alignment module adds L_Align in the direction of the loss: view 1 is the query, view 2 the key.
+        """
         view, key_view = views.images
         if self.training:
             ema_update(self.key_backbone, self.backbone, self.args.momentum)
             ema_update(self.key_head, self.head, self.args.momentum)
+            if self.alignment is not None:
+                self.alignment.update_target(self.args.momentum)
         splits = self.args.bn_splits
+        # Feature maps are large, and shuffling sends them between processes: only the alignment needs them.
+        encode, encode_key = self.backbone.pooled, self.key_backbone.pooled
+        if self.alignment is not None:
+            encode, encode_key = self.backbone.forward, self.key_backbone.forward
         with one_running_average(self.backbone, splits):
-            query = unit(self.head(in_groups(self.backbone.pooled, splits, view)))  # [B, D]
+            query_encoded = in_groups(encode, splits, view)  # [B, dim] or [B, dim, h, w]
+            query = unit(self.head(_pooled(query_encoded)))  # [B, D]
         with torch.no_grad(), one_running_average(self.key_backbone, splits):
-            pooled = shuffled(self.key_backbone.pooled, splits, key_view)
-            key = unit(self.key_head(pooled))  # [B, D]
+            key_encoded = shuffled(encode_key, splits, key_view)
+            key = unit(self.key_head(_pooled(key_encoded)))  # [B, D]
         contrastive = moco_loss(query, key, self.queue.negatives(), self.args.temperature)
         if self.training:
             self.queue.enqueue(gathered(key))
-        return {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
+        scalars = {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
+        if self.alignment is None:
+            return scalars
+        scalars["contrastive"] = contrastive.detach()
+        return add_alignment(self.alignment, scalars, [query_encoded], [key_encoded], views.masks)
+
+
+def _pooled(encoded: Tensor) -> Tensor:
+    """[B, dim] or [B, dim, h, w] -> [B, dim]."""
+    return encoded.flatten(2).mean(dim=2) if encoded.dim() == 4 else encoded

@@ -25,6 +25,16 @@ class Objective(nn.Module, ABC):
     # Among processes. False where groups of the batch are normalised by themselves (shuffle_bn.py).
     synchronise_bn: ClassVar[bool] = True
 
+    def synchronised_parts(self) -> tuple[nn.Module, ...]:
+        """The parts whose batch normalisation uses the statistics of all processes' rows.
+
+        An alignment module normalises the whole batch also where the backbone is normalised in groups.
+        """
+        if self.synchronise_bn:
+            return (self,)
+        alignment = getattr(self, "alignment", None)
+        return () if alignment is None else (alignment,)
+
     @abstractmethod
     def loss(self, views: Views) -> dict[str, Tensor]:
         """Scalars by name; "loss" is the one to minimise, the others are detached and logged.

@@ -19,6 +19,9 @@ class Entry:
     version: int = 1
     needs_saliency: bool = False  # reads saliency maps of the training images
     gives_masks: bool = False  # its views carry a mask, which the alignment needs
+    # Of an objective: computes feature maps of queries and keys and takes a module `alignment`, None or L_Align's.
+    exposes_maps: bool = False
+    needs_regions: bool = False  # of an objective: cuts regions out of a map inside the backbone
     needs_train_size: bool = False  # takes `train_images`, the number of training images: queues depend on it
     plain_views: str = "random_resized_crop"  # an objective's own views, which a first stage uses
     # Of an objective: forward passes per training image, a backward pass counted as two; for estimates of time only.
@@ -36,16 +39,23 @@ class Entry:
 
 
 OBJECTIVES: dict[str, Entry] = {
-    "byol": Entry("methods.byol:Byol", args.ByolArgs, passes=8),  # two views, online 3 and target 1 each
-    "simclr": Entry("methods.simclr:Simclr", args.SimclrArgs, passes=6),
-    "moco_v2": Entry("methods.moco_v2:MocoV2", args.MocoV2Args, needs_train_size=True, passes=4),
+    "byol": Entry(
+        "methods.byol:Byol", args.ByolArgs, exposes_maps=True, passes=8
+    ),  # two views, online 3 and target 1 each
+    "simclr": Entry("methods.simclr:Simclr", args.SimclrArgs, exposes_maps=True, passes=6),
+    "moco_v2": Entry("methods.moco_v2:MocoV2", args.MocoV2Args, exposes_maps=True, needs_train_size=True, passes=4),
     "looc": Entry(  # a query and three keys, with the two augmentations of our recipes
         "methods.looc:Looc", args.LoocArgs, needs_train_size=True, plain_views="shared_augmentation", passes=6
     ),
     "rot_pred": Entry("methods.rot_pred:RotPred", args.RotPredArgs, plain_views="rotations", passes=12),
     "rel_loc": Entry("methods.rel_loc:RelLoc", args.RelLocArgs, plain_views="patches", passes=27),  # nine patches
     "insloc": Entry(
-        "methods.insloc:InsLoc", args.InsLocArgs, needs_train_size=True, plain_views="instance_composition", passes=4
+        "methods.insloc:InsLoc",
+        args.InsLocArgs,
+        needs_regions=True,
+        needs_train_size=True,
+        plain_views="instance_composition",
+        passes=4,
     ),
 }
 

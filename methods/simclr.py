@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from methods.alignment import SaliencyAlignment, add_alignment
 from methods.args import SimclrArgs
 from methods.backbone import Backbone
 from methods.distributed import gathered_with_gradient
@@ -32,17 +33,29 @@ def _projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class Simclr(Objective):
-    """Needs two views."""
+    """Needs two views; masks too where an alignment module is given."""
 
-    def __init__(self, args: SimclrArgs, backbone: Backbone) -> None:
+    def __init__(self, args: SimclrArgs, backbone: Backbone, alignment: SaliencyAlignment | None = None) -> None:
         super().__init__()
         self.args = args
         self.backbone = backbone
+        self.alignment = alignment
         self.projector = _projector(backbone.dim, args.hidden_dim, args.projection_dim)
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """NT-Xent of two views [B, 3, S, S]."""
-        first, second = (self.projector(self.backbone.pooled(view)) for view in views.images)  # [B, D] each
+        """NT-Xent of two views [B, 3, S, S], plus weight x L_Align with an alignment module."""
+        maps = [self.backbone(view) for view in views.images]  # [B, dim, h, w] each
+        first, second = (self.projector(features.mean(dim=(2, 3))) for features in maps)  # [B, D] each
         # Every process computes the loss of the whole batch: the negatives of the others with their gradients.
         whole = gathered_with_gradient(first), gathered_with_gradient(second)
-        return {"loss": simclr_loss(*whole, self.args.temperature), "embedding_std": embedding_std(first)}
+        contrastive = simclr_loss(*whole, self.args.temperature)
+        scalars = {"loss": contrastive, "embedding_std": embedding_std(first)}
+        if self.alignment is None:
+            return scalars
+        scalars["contrastive"] = contrastive.detach()
+        return add_alignment(self.alignment, scalars, maps, maps[::-1], views.masks)
+
+    def after_step(self, progress: float) -> None:
+        """Copy the alignment's g_conv to its key branch: SimCLR has one network for both views."""
+        if self.alignment is not None:
+            self.alignment.update_target(0.0)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from methods.args import Args
+from methods.backbones.base import BackboneFamily, add_family, architectures
 from methods.registry import OBJECTIVES, VIEWS, Entry
 from suite.data.catalogue import DATASETS, DatasetInfo
 from suite.data.datasets.folder import parse_folder
@@ -62,6 +63,8 @@ def register_objective(
     label: str | None = None,
     views: str = "random_resized_crop",
     needs_train_size: bool = False,
+    exposes_maps: bool = False,
+    needs_regions: bool = False,
 ) -> None:
     """Make an objective known, and add a row with it to every grid.
 
@@ -74,6 +77,8 @@ def register_objective(
         label: as printed in tables; the name where it is not given.
         views: what it trains on, in a first stage too.
         needs_train_size: call it with `train_images`, the number of training images, as well.
+        exposes_maps: it takes `alignment`, None or a `methods.alignment.SaliencyAlignment`, and adds its loss.
+        needs_regions: its backbone is a `methods.backbone.RegionBackbone`; other backbones are refused.
     """
     _add(
         OBJECTIVES,
@@ -81,10 +86,23 @@ def register_objective(
         name,
         code,
         Entry(
-            "", args, needs_train_size=needs_train_size, plain_views=views, recipe=recipe, by_profile=by_profile or {}
+            "", args, needs_train_size=needs_train_size, exposes_maps=exposes_maps, needs_regions=needs_regions,
+            plain_views=views, recipe=recipe, by_profile=by_profile or {},
         ),
-    )
+    )  # fmt: skip
     register_row(name, label=label, objective=name, views=views)
+
+
+def register_backbone(family: BackboneFamily) -> None:
+    """Make a family of backbones available to `backbone.arch` in profiles and `--set`. A complete example is
+    examples/vit_backbone.py. The file's SHA-256 enters the keys of all jobs with such a backbone."""
+    for arch in family.archs:
+        if arch in architectures():
+            raise UsageError(f"{_where()} registers the backbone '{arch}', which exists already. Choose another name.")
+    if not _LOADING:
+        raise UsageError(f"the backbone '{family.archs[0]}' must be registered by a file given with --plugin.")
+    family.sha256 = _LOADING[-1][1]
+    add_family(family)
 
 
 def register_views(

@@ -124,6 +124,19 @@ def test_an_own_view_and_an_own_dataset(tmp_path: Path, drawn: Path, tiny_profil
     assert "BYOL, no crops" in report.stdout
 
 
+def test_alignment_trains_with_other_objectives(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    rows = "\n".join(
+        f"register_row('{name}_cvsa', objective='{name}', views='saliency_swap', alignment=True)"
+        for name in ("moco_v2", "simclr")
+    )
+    (tmp_path / "rows.py").write_text(f"from suite.plugin import register_row\n{rows}", "utf-8")
+    where = [*GRID, "--data", drawn, "--runs", tmp_path / "runs", "--profile", tiny_profile, "--dataset", "cub"]
+    both = ["--method", "moco_v2_cvsa", "--method", "simclr_cvsa", "--plugin", tmp_path / "rows.py"]
+    suite("run", *where, *both)
+    lines = [path.read_text("utf-8").splitlines() for path in (tmp_path / "runs").glob("*/metrics.jsonl")]
+    assert len([text for text in lines if "align" in json.loads(text[-1])]) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

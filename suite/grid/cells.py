@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from methods.args import Args
+from methods.args import Args, BackboneArgs
+from methods.backbones.base import architectures, family_of
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
 from suite.data.spec import DataSpec, SaliencyArgs, SaliencySpec
 from suite.errors import UsageError, unknown
@@ -183,7 +184,9 @@ def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str
 
 
 def _resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: str | None = None) -> Resolved:
-    plain = resolve(profile, row, {}, stage1)
+    # Another family of backbones has other fields, so the rest of the overrides is matched with those.
+    arch = {path: value for path, value in overrides.items() if path == "backbone.arch"}
+    plain = resolve(profile, row, arch, stage1)
     fitting = {path: value for path, value in overrides.items() if applies(path, plain.recipe)}
     return resolve(profile, row, fitting, stage1) if fitting else plain
 
@@ -311,6 +314,7 @@ def _pretrain_spec(
             f"(views: {able.partition(',')[0]} in the grid). Their maps are computed by `suite run`, or before it by: "
             f"suite data saliency {data.name} --detector u2netp"
         )
+    _check_objective(row, recipe.backbone)
     return PretrainSpec(
         data=data,
         image_size=recipe.image_size,
@@ -323,6 +327,23 @@ def _pretrain_spec(
         seed=seed,
         init=None if parent is None else parent.key,
     )
+
+
+def _check_objective(row: Row, backbone: BackboneArgs) -> None:
+    """Raise UsageError where the objective does not fit the backbone or the alignment."""
+    objective = OBJECTIVES[str(row.objective)]
+    if row.alignment and not objective.exposes_maps:
+        able = ", ".join(name for name, entry in OBJECTIVES.items() if entry.exposes_maps)
+        raise UsageError(
+            f"row '{row.name}': alignment needs feature maps of a query and a key, and the objective '{row.objective}' "
+            f"computes none. Objectives that do: {able}. Write `alignment: false` in the grid, or leave the row out."
+        )
+    if objective.needs_regions and not family_of(backbone.arch).regions:
+        raise UsageError(
+            f"row '{row.name}': the objective '{row.objective}' cuts regions out of a feature map inside the backbone, "
+            f"and '{backbone.arch}' has no such map. Backbones that have: {', '.join(architectures(regions=True))} "
+            "(--set backbone.arch=NAME). Leave the row out with --method."
+        )
 
 
 def _block(name: str, entry: Entry, args: Args) -> Block:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
 from methods.args import AlignmentArgs, Args, BackboneArgs
+from methods.backbones.base import architectures, family_of
 from methods.registry import OBJECTIVES, VIEWS, Entry
 from suite.data.spec import SaliencyArgs
 from suite.errors import UsageError, unknown
@@ -117,6 +118,7 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     layers.append((f"row {row.name}", _nested(row.set)))
     layers.append(("--set", _nested(overrides)))
     for origin, layer in layers:
+        _drop_other_family(merged, layer, origins)
         _lay_over(merged, layer, origin, origins)
 
     where = f"recipe of row '{row.name}' in profile '{profile.name}'"
@@ -168,6 +170,16 @@ def field_paths(recipe: BaseModel, prefix: str = "") -> list[str]:
         value = getattr(recipe, name)
         paths += field_paths(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
     return paths
+
+
+def _drop_other_family(below: dict[str, Any], above: Mapping[str, Any], origins: dict[str, str]) -> None:
+    """Drop the backbone's settings where a layer names an architecture of another family, whose settings differ."""
+    old, new = (layer.get("backbone", {}).get("arch") for layer in (below, above))
+    known = architectures()
+    if old in known and new in known and family_of(old) is not family_of(new):
+        below["backbone"] = {}
+        for path in [path for path in origins if path.startswith("backbone.")]:
+            del origins[path]
 
 
 def _block(entry: Entry, data: dict[str, Any], where: str) -> Args:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from methods.args import BackboneArgs
+from methods.backbones.base import family_of
 from suite.errors import UsageError, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -20,14 +22,14 @@ def validated(model: type[Model], data: Any, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = [_explain(model, problem) for problem in error.errors()]
+        lines = [_explain(model, problem, data) for problem in error.errors()]
         raise UsageError(f"{where}: " + "; ".join(lines)) from None
 
 
-def _explain(model: type[BaseModel], problem: Any) -> str:
+def _explain(model: type[BaseModel], problem: Any, data: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        fields = _fields_at(model, problem["loc"][:-1])
+        fields = _fields_at(model, problem["loc"][:-1], data)
         return (
             str(unknown(f"field in '{place}':", str(problem["loc"][-1]), fields))
             if fields
@@ -38,10 +40,11 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     return f"{place + ': ' if place else ''}{message}{got}"
 
 
-def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+def _fields_at(model: type[BaseModel], path: tuple[Any, ...], data: Any) -> list[str]:
     """Names of the fields of the (possibly nested) model at `path`; empty where that is not a plain model."""
     current: Any = model
     for part in path:
+        data = data.get(part) if isinstance(data, dict) else None
         if isinstance(part, int):
             continue
         field = current.model_fields.get(part) if hasattr(current, "model_fields") else None
@@ -50,6 +53,8 @@ def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
         current = _model_in(field.annotation)
         if current is None:
             return []
+        if current is BackboneArgs and isinstance(data, dict):
+            current = family_of(str(data["arch"])).args
     return list(current.model_fields)
 
 

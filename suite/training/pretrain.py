@@ -87,8 +87,8 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     torch.manual_seed(derived_seed(spec.seed, "init"))
     objective = build_objective(spec, len(source), init)
     objective = objective.to(fabric.device).to(memory_format=torch.channels_last)
-    if objective.synchronise_bn:
-        objective = synchronised(objective)
+    for part in objective.synchronised_parts():
+        synchronised(part)
     batches = Batches(len(source), train.batch_size, train.epochs, derived_seed(spec.seed, "pretrain"))
     warmup = round(train.warmup_epochs * batches.per_epoch)
     lr = effective_lr(train.optimizer, train.batch_size)

@@ -202,6 +202,23 @@ def test_alignment_needs_masks() -> None:
         jobs(cells(grid, DEMO, Selection())[0])
 
 
+@pytest.mark.parametrize("objective", ["byol", "simclr", "moco_v2"])
+def test_alignment_attaches_to_objectives_with_maps(objective: str) -> None:
+    row = Row(name="x", label="X", method="x", objective=objective, views="saliency_swap", alignment=True)
+    grid = GridSpec(name="g", title="t", datasets=("cub",), reference_row="x", rows=(row,))
+    spec = jobs(cells(grid, DEMO, Selection())[0]).stages[0].spec
+    assert isinstance(spec, PretrainSpec)
+    assert spec.alignment is not None
+
+
+@pytest.mark.parametrize("objective", ["rot_pred", "rel_loc", "looc", "insloc"])
+def test_alignment_is_refused_beside_other_objectives(objective: str) -> None:
+    row = Row(name="x", label="X", method="x", objective=objective, views="saliency_swap", alignment=True)
+    grid = GridSpec(name="g", title="t", datasets=("cub",), reference_row="x", rows=(row,))
+    with pytest.raises(UsageError, match=f"'{objective}' computes none. Objectives that do: byol, simclr, moco_v2"):
+        jobs(cells(grid, DEMO, Selection())[0])
+
+
 def test_grid_files_with_mistakes(tmp_path: Any) -> None:
     text = yaml.safe_load((EXPERIMENTS / "grids" / "paper_table1.yaml").read_text("utf-8"))
     for change, message in (

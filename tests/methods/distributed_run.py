@@ -42,7 +42,8 @@ ARGS: dict[str, Args] = {
     "rot_pred": RotPredArgs(),
     "rel_loc": RelLocArgs(hidden_dim=12, dropout=0.5),
 }
-CASES = ("byol", "byol with alignment", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc")
+ALIGNED = ("byol with alignment", "simclr with alignment", "moco_v2 with alignment")
+CASES = ("byol", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", *ALIGNED)
 
 
 def batch(name: str, step: int) -> Views:
@@ -62,7 +63,7 @@ def batch(name: str, step: int) -> Views:
         case "insloc":
             corners = [torch.rand(BATCH, 2, generator=rng, dtype=torch.float64) * 6 for _ in range(2)]
             return Views([noise(BATCH), noise(BATCH)], boxes=[torch.cat([c, c + 8], dim=1) for c in corners])
-        case "byol with alignment":
+        case _ if name in ALIGNED:
             masks = [torch.rand(BATCH, 1, SIDE, SIDE, generator=rng, dtype=torch.float64) for _ in range(2)]
             return Views([noise(BATCH), noise(BATCH)], masks=masks)
     return Views([noise(BATCH), noise(BATCH)])
@@ -82,8 +83,8 @@ def run(name: str) -> dict[str, Any]:
     """Scalars, averaged over the processes, and gradients of each step, and all state at the end."""
     torch.manual_seed(0)
     objective = build(name).train()
-    if objective.synchronise_bn:
-        objective = synchronised(objective)
+    for part in objective.synchronised_parts():
+        synchronised(part)
     model = objective if world() == 1 else DistributedDataParallel(objective)
     optimizer = torch.optim.SGD(objective.parameters(), lr=0.05, momentum=0.9)
     # Masks of dropout need generators that agree; the order of keys is process 0's all the same.
