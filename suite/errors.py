@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 5  # names in an error; `suite list` has all
+
 
 class SuiteError(Exception):
-    """A mistake the user can mend. Shown without a traceback; the command exits with 2."""
+    """An error the user can fix. Shown without a traceback; the command exits with 2."""
 
 
 class UsageError(SuiteError):
@@ -16,6 +18,10 @@ class UsageError(SuiteError):
 
 class DataError(SuiteError):
     """A dataset, saliency map or weight file that is missing or wrong. Raised before any training starts."""
+
+
+class ImageError(DataError):
+    """An image file that cannot be read or decoded."""
 
 
 class TrainingError(SuiteError):
@@ -27,13 +33,17 @@ class StoreError(SuiteError):
 
 
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
-    """The error for an unknown `name`: says the nearest known one and lists them all.
+    """The error for an unknown `name`: suggests the nearest known name and lists at most five of them.
 
     >>> str(unknown("method", "byol_csva", ["byol", "byol_cvsa"]))
     "unknown method 'byol_csva': did you mean 'byol_cvsa'? Known: byol, byol_cvsa."
     """
     choices = sorted(known)
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name.lower(), choices, n=_LISTED, cutoff=0.0)
+    near = difflib.get_close_matches(name.lower(), nearest, n=1, cutoff=0.5)
     suggestion = f"did you mean '{near[0]}'? " if near else ""
-    listing = ", ".join(choices) if choices else "none"
-    return UsageError(f"unknown {what} '{name}': {suggestion}Known: {listing}.{' ' + hint if hint else ''}")
+    if len(choices) <= _LISTED:
+        listing = f"Known: {', '.join(choices) or 'none'}."
+    else:
+        listing = f"Nearest of {len(choices)}: {', '.join(nearest)}."
+    return UsageError(f"unknown {what} '{name}': {suggestion}{listing}{' ' + hint if hint else ''}")

@@ -26,6 +26,7 @@ from suite.data.datasets.names import composed, dataset_name
 from suite.data.record import Dataset
 from suite.errors import UsageError
 from suite.grid.spec import GridSpec, Row
+from suite.kinds.registry import KINDS
 
 _ROWS: dict[str, Row] = {}
 _OWN_DATASETS: list[str] = []
@@ -47,7 +48,14 @@ def load_plugins(paths: Sequence[Path]) -> tuple[Path, ...]:
             _register_folder(place)
             _LOADED[place] = ""
         elif place.suffix == ".py" and place.is_file():
+            before = _registered()
             _LOADED[place] = _execute(place)
+            if _registered() == before:
+                del _LOADED[place]
+                raise UsageError(
+                    f"plugin {place} registers nothing: expected a call such as register_objective(...) or "
+                    "register_dataset(...) when the file is loaded. See examples/barlow_twins.py."
+                )
         else:
             raise UsageError(f"--plugin expects a Python file or a folder with train/ and test/, got {place}.")
     return places
@@ -170,6 +178,11 @@ def with_plugins(grid: GridSpec) -> GridSpec:
     return grid.model_copy(
         update={"rows": (*grid.rows, *rows), "datasets": (*grid.datasets, *_OWN_DATASETS)},
     )
+
+
+def _registered() -> int:
+    """Number of things registered so far, of every kind that a plugin can add."""
+    return len(OBJECTIVES) + len(VIEWS) + len(KINDS) + len(DATASETS) + len(_ROWS)
 
 
 def _execute(path: Path) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 
 def duration(seconds: float) -> str:
     """``45 s``, ``12 min``, ``3.4 h`` or ``2.1 days``."""
@@ -12,3 +15,8 @@ def duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
+
+
+def yaml_text(value: Any) -> str:
+    """A value as a YAML file has it: ``null``, ``true``, ``[1, 2]``; plain text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

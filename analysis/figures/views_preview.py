@@ -1,9 +1,13 @@
-"""A look at what a view makes of a dataset's images."""
+"""A contact sheet of images and their views. Only the images that it uses are decoded and get saliency maps."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -18,6 +22,7 @@ from suite.data.datasets.load import load_dataset
 from suite.data.decoded.images import build_store
 from suite.data.decoded.saliency import build_maps
 from suite.data.decoded.split import SplitSource
+from suite.data.record import Dataset
 from suite.data.saliency.detectors import DETECTOR_IDENTITIES
 from suite.data.saliency.maps import saliency_maps
 from suite.data.spec import SaliencySpec
@@ -26,33 +31,44 @@ from suite.grid.cells import parse_overrides
 from suite.grid.profile import Profile, load_profile
 from suite.grid.recipe import Recipe, resolve
 from suite.grid.spec import Row
-from suite.planning.plan import fingerprints
+from suite.progress import preparation
 from suite.workspace import Workspace
 
 if TYPE_CHECKING:
     from methods.views.base import ViewMaker
+
+BACKGROUNDS = 8  # further images, for views that paste an object onto another image
 
 
 def preview_sheet(
     workspace: Workspace, dataset: str, view: str, profile: str, overrides: list[str], images: int, seed: int, out: Path
 ) -> Path:
     """Write a contact sheet of `images` training images: the image, then each view before and after colour changes."""
-    from analysis.figures.style import contact_sheet
-
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
     used = load_profile(profile)
     recipe = _recipe(used, view, overrides)
-    maker = _views(workspace, used, dataset, view, recipe)
     rng = torch.Generator().manual_seed(seed)
-    indices = torch.randperm(len(maker.source), generator=rng)[:images]
+    root = workspace.data_root(used, draw=True)
+    whole = load_dataset(dataset, root)
+    chosen = torch.randperm(len(whole.train), generator=rng)[: images + BACKGROUNDS].tolist()
+    part = replace(whole, train=tuple(whole.train[index] for index in chosen), test=())
+    indices = torch.arange(min(images, len(chosen)))
+    with _views(workspace, used, whole, part, view, recipe) as maker:
+        return _sheet(maker, view, indices, chosen, rng, out)
+
+
+def _sheet(maker: ViewMaker, view: str, indices: Tensor, numbers: list[int], rng: torch.Generator, out: Path) -> Path:
+    """Write the sheet of the first images of `maker.source`. `numbers`: their places in the training split."""
+    from analysis.figures.style import contact_sheet
+
     crops = maker.crops(indices, rng)
     coloured = [denormalised(batch) for batch in maker.colours(crops, rng, torch.device("cpu")).images]
     pictures, masks, titles = [], [], []
     for row, index in enumerate(indices.tolist()):
         pictures.append(maker.source.image(index).permute(1, 2, 0).numpy())
         masks.append(maker.source.saliency(index)[0].numpy() if VIEWS[view].needs_saliency else None)
-        titles.append(f"image {index}")
+        titles.append(f"image {numbers[index]}")
         for number, (plain, changed) in enumerate(zip(crops.images, coloured, strict=True)):
             for label, batch in (("", plain), (" coloured", changed)):
                 each = len(batch) // len(indices)  # a view may have several pictures per image
@@ -90,17 +106,23 @@ def _recipe(profile: Profile, view: str, overrides: list[str]) -> Recipe:
     return resolve(profile, row, parse_overrides(overrides)).recipe
 
 
-def _views(workspace: Workspace, profile: Profile, dataset: str, view: str, recipe: Recipe) -> ViewMaker:
+@contextmanager
+def _views(
+    workspace: Workspace, profile: Profile, whole: Dataset, part: Dataset, view: str, recipe: Recipe
+) -> Iterator[ViewMaker]:
+    """The view over the images of `part`. Their maps stay in the cache, their decoded images are temporary."""
     root = workspace.data_root(profile, draw=True)
-    found = load_dataset(dataset, root)
-    print_of = fingerprints({dataset: found}, workspace.cache)[dataset]
-    store = build_store(found, print_of, recipe.store_size, workspace.cache)
-    maps = None
-    if VIEWS[view].needs_saliency:
-        if recipe.saliency is None:
-            raise UsageError(f"view '{view}' needs saliency maps, but profile '{profile.name}' names no detector.")
-        version, weights = DETECTOR_IDENTITIES[recipe.saliency.detector]
-        spec = SaliencySpec(**recipe.saliency.model_dump(), version=version, weights_sha256=weights)
-        maps = build_maps(store, found, spec, saliency_maps(found, spec, root, workspace.cache))
-    maker: ViewMaker = VIEWS[view].load()(recipe.views, SplitSource(store, "train", maps), recipe.image_size)
-    return maker
+    with TemporaryDirectory() as temporary, preparation() as progress:
+        store = build_store(
+            part, "preview", recipe.store_size, Path(temporary), lambda done, total: progress("decode", done, total)
+        )
+        maps = None
+        if VIEWS[view].needs_saliency:
+            if recipe.saliency is None:
+                raise UsageError(f"view '{view}' needs saliency maps, but profile '{profile.name}' names no detector.")
+            version, weights = DETECTOR_IDENTITIES[recipe.saliency.detector]
+            spec = SaliencySpec(**recipe.saliency.model_dump(), version=version, weights_sha256=weights)
+            pictures = saliency_maps(whole, spec, root, workspace.cache, progress, records=part.train)
+            maps = build_maps(store, part, spec, pictures)
+        maker: ViewMaker = VIEWS[view].load()(recipe.views, SplitSource(store, "train", maps), recipe.image_size)
+        yield maker

@@ -52,6 +52,7 @@ def plan(
                 name = f"{row.row.name}, first stage on {row.row.stage1}"
                 _print_recipe(name, row.stage1.recipe.model_dump(mode="json"), row.stage1.origins)
         return
+    from suite.cli.select import warn_without_gpu
     from suite.execute.local.machine import machine
     from suite.planning.devices import refuse_uneven
     from suite.planning.forecast import Forecast
@@ -81,6 +82,7 @@ def plan(
         for p in jobs:
             left = duration(forecast.remaining[p.job.key]) if p.job.key in forecast.remaining else ""
             print(f"{p.status:12}{p.job.key}  {p.job.name:40}{left:>9}  {p.reason}".rstrip())
+        warn_without_gpu(forecast)
         for line in _summary(forecast, sum(p.status == "done" for p in jobs)):
             print(line)
         for name, used in planned.datasets.items():

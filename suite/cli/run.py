@@ -46,16 +46,19 @@ def run(
 
     Run the same command again after an interruption: it resumes. Rewrites results.csv at the end.
     """
-    from suite.cli.select import Chosen
+    from suite.cli.select import Chosen, warn_without_gpu
     from suite.errors import UsageError
     from suite.execute.run import run_plan
+    from suite.planning.forecast import Forecast
 
     engine = _engine(executor, site, detach, workers, devices)
     if detach and fail_fast:
         raise UsageError("--fail-fast needs a run that waits; leave --detach out.")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
-    outcome = run_plan(chosen.plan(draw=True), chosen.selection.overrides, engine, fail_fast)
+    plan = chosen.plan(draw=True)
+    warn_without_gpu(Forecast(plan, engine.machine))
+    outcome = run_plan(plan, chosen.selection.overrides, engine, fail_fast)
     print(json.dumps(outcome.as_dict(), indent=2) if json_ else outcome.text())
     raise typer.Exit(outcome.exit_code)
 

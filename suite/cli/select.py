@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from suite.data.datasets.names import composed
 from suite.errors import UsageError
 from suite.grid.cells import Selection, parse_overrides
 from suite.grid.profile import load_profile
-from suite.grid.spec import load_grid
+from suite.grid.spec import GridSpec, load_grid
+from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan, make_plan
 from suite.plugin import load_plugins, with_plugins
+from suite.text import duration
 from suite.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The selectors as they were typed."""
+    """The selectors as typed. Names may be repeated or joined by commas, in any case; methods also by their labels."""
 
     grid: str
     profile: str
@@ -32,12 +37,24 @@ class Chosen:
     plugins: list[Path] | None = None
     stage1: list[str] | None = None
 
-    @property
+    @cached_property
+    def loaded_plugins(self) -> tuple[Path, ...]:
+        """The plugins, loaded; absolute paths."""
+        return load_plugins(self.plugins or ())
+
+    @cached_property
+    def grid_spec(self) -> GridSpec:
+        """The grid with the rows and datasets of the plugins."""
+        _ = self.loaded_plugins
+        return with_plugins(load_grid(self.grid))
+
+    @cached_property
     def selection(self) -> Selection:
         """Parsed selectors."""
+        labels = {row.label: row.method for row in self.grid_spec.rows if row.series is None}
         return Selection(
-            tuple(composed(name) for name in self.datasets or ()),
-            tuple(self.methods or ()),
+            _names(self.datasets or (), {name: name for name in self.grid_spec.datasets}),
+            _names(self.methods or (), labels | {row.method: row.method for row in self.grid_spec.rows}),
             None if self.only is None else composed(self.only),
             _seeds(self.seeds),
             parse_overrides(self.overrides or ()),
@@ -46,19 +63,41 @@ class Chosen:
 
     def plan(self, draw: bool) -> Plan:
         """Load everything the selectors name."""
-        plugins = load_plugins(self.plugins or ())
-        grid = with_plugins(load_grid(self.grid))
         workspace = Workspace.of(self.data, self.runs)
-        return make_plan(workspace, grid, load_profile(self.profile), self.selection, draw, plugins)
+        profile = load_profile(self.profile)
+        return make_plan(workspace, self.grid_spec, profile, self.selection, draw, self.loaded_plugins)
+
+
+def warn_without_gpu(forecast: Forecast) -> None:
+    """Warn on standard error where the profile `paper`, or one that extends it, would train on CPUs."""
+    profile = forecast.plan.profile
+    if forecast.machine.device != "cpu" or profile.chain[0].name != "paper" or not forecast.remaining:
+        return
+    print(
+        f"warning: profile {profile.name} is made for GPUs and no GPU is visible: about "
+        f"{duration(forecast.wall_seconds)} on this machine. --profile small is made for one CPU or GPU.",
+        file=sys.stderr,
+    )
+
+
+def _names(typed: Sequence[str], known: Mapping[str, str]) -> tuple[str, ...]:
+    """The names behind what was typed; a name that is not known stays, for the error that suggests the nearest one."""
+    by_lower_case = {composed(name).lower(): name_meant for name, name_meant in known.items()}
+    parts = [composed(part.strip()) for text in typed for part in ([text] if text in known else text.split(","))]
+    return tuple(dict.fromkeys(by_lower_case.get(part.lower(), part) for part in parts if part))
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:
+    """``0,1,2``, ``0-4`` or both: the seeds, each once."""
     if text is None:
         return ()
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--seeds expects whole numbers such as 0,1,2, got '{text}'.") from None
+    seeds: list[int] = []
+    for part in text.split(","):
+        numbers = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if numbers is None or (numbers[2] is not None and int(numbers[2]) < int(numbers[1])):
+            raise UsageError(f"--seeds expects whole numbers such as 0,1,2 or a range such as 0-4, got '{text}'.")
+        seeds += range(int(numbers[1]), int(numbers[2] or numbers[1]) + 1)
+    return tuple(dict.fromkeys(seeds))
 
 
 def _checkpoints(pairs: Sequence[str]) -> dict[str, str]:

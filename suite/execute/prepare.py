@@ -7,7 +7,7 @@ from pathlib import Path
 
 from suite.data.record import Dataset
 from suite.data.saliency.maps import _named, saliency_maps
-from suite.errors import SuiteError
+from suite.errors import ImageError, SuiteError
 from suite.jobs.identity import Job
 from suite.kinds.base import DataJobSpec
 from suite.kinds.finetune import FinetuneSpec
@@ -41,6 +41,8 @@ def prepare(
         if (dataset.name, saliency.detector, split) not in maps:
             try:
                 found = saliency_maps(dataset, saliency, data_root, cache, progress, split)
+            except ImageError:
+                raise
             except SuiteError as error:
                 raise type(error)(f"{error}{'' if need in trained else _ADVICE}") from error
             maps[dataset.name, saliency.detector, split] = found

@@ -23,6 +23,7 @@ from suite.kinds.imported import ImportSpec
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.registry import protocols
 
+PRETRAINING = ("objective", "views", "alignment", "pretrain")  # sections that rows without pretraining lack
 STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
 
 
@@ -176,6 +177,11 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
 def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str]:
     """Per row, the checkpoint that takes the place of its first stage: the command line's, else the row's own."""
     able = [row for row in rows if row.stage1 != "none"]
+    if given and not able:
+        raise UsageError(
+            "--stage1 replaces the first stage of a row, and none of the selected rows has one. "
+            "Grids with a first stage: paper_table2 (COCO) and paper_table3 (ImageNet)."
+        )
     for objective in given:
         if objective not in {row.objective for row in able}:
             raise unknown("objective in --stage1:", objective, {str(row.objective) for row in able})
@@ -197,7 +203,23 @@ def _check_overrides(overrides: Mapping[str, Any], recipes: list[Recipe], stage1
         if not any(applies(path.removeprefix(prefix), recipe) for recipe in fitting):
             known = {name for recipe in recipes for name in field_paths(recipe)}
             known |= {name for recipe in stage1 for name in field_paths(recipe, STAGE1)}
+            section = path.removeprefix(STAGE1).partition(".")[0]
+            if section in PRETRAINING and all(getattr(recipe, section) is None for recipe in fitting):
+                raise UsageError(_without(section, path, bool(stage1) or not prefix))
             raise unknown("field in --set:", path, known)
+
+
+def _without(section: str, path: str, stage: bool) -> str:
+    """The message for a field of a section that no selected row has."""
+    if section == "alignment":
+        return (
+            f"--set {path}: none of the selected rows has an alignment. Select one that has, such as --method byol_cvsa"
+        )
+    if not stage:
+        return f"--set {path}: none of the selected rows has a first stage. Leave out 'stage1.', or choose paper_table2"
+    return (
+        f"--set {path}: the selected rows have no pretraining. Select a row that is pretrained, such as --method byol"
+    )
 
 
 def jobs_of(

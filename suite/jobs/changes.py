@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from suite.jobs.identity import JobSpec
+from suite.text import yaml_text
 
 _ABSENT = object()
 _PARENTS = {
@@ -45,7 +46,5 @@ def _differences(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]
 def _short(value: Any) -> str:
     if value is _ABSENT:
         return "absent"
-    if value is None:
-        return "none"
-    text = str(value)
+    text = yaml_text(value)
     return text if len(text) <= 40 else text[:_LENGTH] + "..."

@@ -15,6 +15,7 @@ from suite.errors import UsageError, unknown
 from suite.grid.cells import STAGE1, Cell
 from suite.grid.recipe import Recipe, applies, field_paths
 from suite.grid.spec import EXPERIMENTS
+from suite.text import yaml_text
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -138,7 +139,7 @@ def _parse(text: str, cells: Sequence[Cell]) -> Parameter:
         ranges: dict[str, dict[str, Any]] = yaml.safe_load((EXPERIMENTS / "search_spaces.yaml").read_text("utf-8"))
         if field not in ranges:
             raise UsageError(
-                f"--param {field} needs values: --param {field}={_SYNTAX}. It is {found[0]!r} now. "
+                f"--param {field} needs values: --param {field}={_SYNTAX}. It is {yaml_text(found[0])} now. "
                 f"Ranges of their own have: {', '.join(sorted(ranges))}."
             )
         values, points = ranges[field]["range"], tuple(ranges[field].get("grid", ()))
@@ -147,7 +148,7 @@ def _parse(text: str, cells: Sequence[Cell]) -> Parameter:
 
 def _range(field: str, text: str, current: Any, points: tuple[Value, ...]) -> Parameter:
     if isinstance(current, bool) or not isinstance(current, int | float):
-        raise UsageError(f"--param {field}={text}: {field} is no number (now {current!r}); expected A,B,C.")
+        raise UsageError(f"--param {field}={text}: {field} is no number (now {yaml_text(current)}); expected A,B,C.")
     low, high, *rest = text.split(":")
     log, step = rest == ["log"], None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,3 +279,20 @@ def test_maps_that_cannot_be_made_stop_the_run_and_say_what_to_leave_out(
         prepare([item.protocols[-1]], nowhere, tmp_path, tmp_path / "cache", lambda *_: None)
     assert masked(nowhere.values()) == set()
     assert masked(plan.datasets.values()) == {"cub"}
+
+
+def test_a_truncated_photograph_is_named_without_advice_that_does_not_help(
+    measured: tuple[Plan, Store], tmp_path: Path
+) -> None:
+    """Leaving the measurements out would not make the photograph readable."""
+    plan, _ = measured
+    copy = tmp_path / "cub"
+    shutil.copytree(plan.datasets["cub"].root, copy)
+    damaged = copy / plan.datasets["cub"].test[0].path
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    job = plan.cell_jobs[0].protocols[1]
+    assert isinstance(job.spec, LocalisationSpec)
+    with pytest.raises(DataError, match="cannot decode") as caught:
+        prepare([job], {"cub": replace(plan.datasets["cub"], root=copy)}, tmp_path, tmp_path / "cache", lambda *_: None)
+    assert damaged.name in str(caught.value)
+    assert "localisation=null" not in str(caught.value)

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from suite.data.datasets.formats import readable_formats
 from suite.data.datasets.integrity import check_whole, without_text
-from suite.errors import DataError
+from suite.errors import ImageError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,7 +53,7 @@ def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
     pages of a TIFF) it is the first. The content tells the format, not the file's name.
 
     Raises:
-        DataError: it is not a whole image.
+        ImageError: it is not a whole image.
     """
     try:
         data = path.read_bytes() if data is None else data
@@ -66,13 +66,13 @@ def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
                 raise
             return _decoded(bare, path)
     except DAMAGED as e:
-        raise DataError(f"cannot decode {path}: {cause(data or b'', e)}. Fetch the file again, then retry.") from e
+        raise ImageError(f"cannot decode {path}: {cause(data or b'', e)}. Fetch the file again, then retry.") from e
 
 
 def _decoded(data: bytes, path: Path) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise DataError(
+            raise ImageError(
                 f"{path} has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: it does not belong "
                 f"to a dataset of photographs. Replace it by a smaller copy."
             )
@@ -85,7 +85,7 @@ def to_rgb(image: Image.Image, path: Path) -> Image.Image:
     turn = UPRIGHT.get(orientation(image))
     upright = image if turn is None else image.transpose(turn)
     if image.mode == "F":
-        raise DataError(f"{path} has floating-point pixels of unknown range: save it with 8 bits per channel.")
+        raise ImageError(f"{path} has floating-point pixels of unknown range: save it with 8 bits per channel.")
     if image.mode.startswith("I"):  # "I;16", "I;16B", and "I" from formats that only have 16 bits
         grey = (np.asarray(upright, dtype=np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")

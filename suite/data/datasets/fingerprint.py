@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from suite.atomic import write_json
 from suite.cores import cores
 from suite.data.record import Dataset, Record
-from suite.errors import DataError
+from suite.errors import DataError, StoreError
 
 
 def fingerprint(dataset: Dataset, cache: Path) -> str:
@@ -73,7 +74,8 @@ def remember(dataset: Dataset, cache: Path, hashes: Mapping[str, str]) -> dict[s
     """Add {state: SHA-256 hex} to what is known of a dataset; returns all of it."""
     file = store_file(dataset, cache)
     known = read_store(file) | dict(hashes)
-    write_json(file, known)
+    with suppress(StoreError):  # a read-only cache: the hashes are computed again next time
+        write_json(file, known)
     return known
 
 

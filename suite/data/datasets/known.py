@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from suite.atomic import write_json
 from suite.data.catalogue import DATASETS
 from suite.data.datasets.load import find_folder, is_synthetic, load_dataset
 from suite.data.record import Box, Dataset, Finding, Record
+from suite.errors import StoreError
 
 LARGE = 20_000  # images; the files of smaller datasets are looked at every time, in tens of milliseconds
 FORMAT = 1  # raised when loading changes what it returns for the same folder
@@ -55,7 +57,8 @@ def remember_known(dataset: Dataset, fingerprint: str, cache: Path) -> None:
         "findings": [asdict(finding) for finding in dataset.findings],
         "times": times,
     }
-    write_json(_file(cache, dataset.name, dataset.root), content)
+    with suppress(StoreError):  # a read-only cache: the dataset is listed again next time
+        write_json(_file(cache, dataset.name, dataset.root), content)
 
 
 class LaterRecords(Sequence[Record]):

@@ -232,9 +232,16 @@ def saliency_maps(
     cache: Path,
     progress: Progress | None = None,
     split: Split = "train",
+    records: Sequence[Record] | None = None,
 ) -> SaliencyMaps:
-    """Maps of one split's images, computed where they are missing."""
-    maps, records = SaliencyMaps.of(dataset, DETECTORS[saliency.detector], cache), dataset.split(split)
+    """Maps of one split's images (or of `records` alone), computed where they are missing.
+
+    Raises:
+        ImageError: an image cannot be read.
+        DataError: the detector's weights or annotations are missing.
+    """
+    maps = SaliencyMaps.of(dataset, DETECTORS[saliency.detector], cache)
+    records = dataset.split(split) if records is None else records
     if not maps.missing(records):
         return maps
     detector = make_detector(saliency.detector, data_root, cache)

@@ -1,0 +1,100 @@
+"""What users type for datasets, methods, seeds and fields, and the errors that answer mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from suite.cli import app
+from suite.cli.select import Chosen
+from suite.errors import UsageError, unknown
+
+
+def chosen(**typed: object) -> Chosen:
+    empty = dict.fromkeys(("data", "runs", "datasets", "methods", "only", "seeds", "overrides"))
+    return Chosen(**({"grid": "paper_table1", "profile": "small"} | empty | typed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["BYOL"], ("byol",)),
+        (["moco.v2", "Byol+CVSA"], ("moco_v2", "byol_cvsa")),
+        (["byol, simclr", "byol"], ("byol", "simclr")),
+    ],
+)
+def test_methods_by_label_in_any_case_and_joined_by_commas(typed: list[str], expected: tuple[str, ...]) -> None:
+    assert chosen(methods=typed).selection.methods == expected
+
+
+def test_datasets_joined_by_commas() -> None:
+    assert chosen(datasets=["CUB,aircraft"]).selection.datasets == ("cub", "aircraft")
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0-4", (0, 1, 2, 3, 4)), ("7", (7,)), ("5,0-2,1", (5, 0, 1, 2)), ("3-3", (3,))]
+)
+def test_seeds_as_numbers_and_ranges(text: str, seeds: tuple[int, ...]) -> None:
+    assert chosen(seeds=text).selection.seeds == seeds
+
+
+@pytest.mark.parametrize("text", ["4-1", "-1", "a", "1,,2", "1-2-3", ""])
+def test_other_seeds_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"0,1,2 or a range such as 0-4, got"):
+        _ = chosen(seeds=text).selection
+
+
+def test_an_error_names_five_of_many() -> None:
+    names = [f"pretrain.field_{number:02}" for number in range(40)]
+    text = str(unknown("field", "pretrain.feild_07", names))
+    assert "did you mean 'pretrain.field_07'?" in text
+    assert "Nearest of 40: " in text
+    assert text.count("pretrain.field_") == 6  # the suggestion, and five
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"methods": ["random"], "overrides": ["pretrain.epochs=1"]}, "the selected rows have no pretraining"),
+        ({"methods": ["byol"], "overrides": ["alignment.weight=2"]}, "none of the selected rows has an alignment"),
+        ({"methods": ["byol"], "overrides": ["stage1.pretrain.epochs=2"]}, "none of the selected rows has a first st"),
+        ({"methods": ["byol"], "stage1": ["byol=x.pth"]}, "--stage1 replaces the first stage .* paper_table2"),
+        ({"methods": ["byol"], "overrides": ["pretrain.epoch=2"]}, r"did you mean 'pretrain\.epochs'"),
+    ],
+)
+def test_errors_name_the_reason(typed: dict[str, list[str]], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        chosen(data=tmp_path, runs=tmp_path, datasets=["cub"], **typed).plan(draw=False)
+
+
+def test_a_plugin_that_registers_nothing_is_an_error(tmp_path: Path) -> None:
+    plugin = tmp_path / "empty.py"
+    plugin.write_text("NUMBER = 3\n", "utf-8")
+    with pytest.raises(UsageError, match="registers nothing: expected a call such as register_objective"):
+        _ = chosen(plugins=[plugin]).grid_spec
+
+
+def test_plan_needs_no_folder_that_can_be_written(drawn: Path, tiny_profile: Path, tmp_path: Path) -> None:
+    """The result store lies below a file, so that nothing can be made there, also by root."""
+    (tmp_path / "file").write_text("", "utf-8")
+    command = ["plan", "--grid", "paper_table1", "--dataset", "cub", "--method", "byol", "--profile", str(tiny_profile)]
+    done = CliRunner().invoke(app, [*command, "--data", str(drawn), "--runs", str(tmp_path / "file" / "runs")])
+    assert done.exit_code == 0, done.output
+    assert "never run" in done.output
+
+
+def test_paper_profile_without_a_gpu_names_the_small_one(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    command = ["plan", "--grid", "paper_table1", "--dataset", "cub", "--method", "byol", "--data", str(drawn)]
+    paper = CliRunner().invoke(app, [*command, "--runs", str(tmp_path)])
+    assert "warning: profile paper is made for GPUs" in paper.stderr
+    assert "--profile small" in paper.stderr
+    small = CliRunner().invoke(app, [*command, "--runs", str(tmp_path), "--profile", "small"])
+    assert "warning" not in small.stderr
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with_gpu = CliRunner().invoke(app, [*command, "--runs", str(tmp_path)])
+    assert "warning" not in with_gpu.stderr
