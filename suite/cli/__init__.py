@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from suite import __version__
-from suite.cli import data, doctor, export, plan, report, run, status, sync, tune
+from suite.cli import data, doctor, export, forget, plan, report, run, status, sync, tune
 from suite.cli.light import LightCommand, LightGroup
 from suite.errors import SuiteError, TrainingError
 
@@ -45,6 +45,7 @@ app.command("plan", cls=LightCommand)(plan.plan)
 app.command("tune", cls=LightCommand)(tune.tune)
 app.command("status", cls=LightCommand)(status.status)
 app.command("cancel", cls=LightCommand)(status.cancel)
+app.command("forget", cls=LightCommand)(forget.forget)
 app.command("report", cls=LightCommand)(report.report)
 app.command("export", cls=LightCommand)(export.export)
 app.command("sync", cls=LightCommand)(sync.sync)

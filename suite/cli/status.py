@@ -41,7 +41,9 @@ def status(
     jobs = {key: _job(store, key, queue.get(key)) for key in dict.fromkeys(keys)}
     active = active_runs(store.root)
     if json_:
-        going = [{"host": run.holder.host, "process": run.holder.process, **run.facts} for run in active]
+        going = [
+            {"host": run.holder.host, "process": run.holder.process, **run.facts, "phase": run.phase} for run in active
+        ]
         tuning = {study.name: Counter(trial["state"] for trial in study.trials) for study in studies}
         print(json.dumps({"runs": going, "jobs": list(jobs.values()), "studies": tuning}, indent=2))
         return
@@ -49,9 +51,10 @@ def status(
         since = duration(time.time() - float(run.facts["started"]))
         stopping = ", asked to stop" if run.asked_to_stop else ""
         size = f", {len(run.facts['jobs'])} jobs" if run.facts["jobs"] else ""  # a study adds jobs while it runs
+        phase = f", {run.phase}" if run.phase else ""
         print(
             f"run of {run.facts['grid']} ({run.facts['profile']}){size}, for {since}, "
-            f"process {run.holder.process} on {run.holder.host}{stopping}"
+            f"process {run.holder.process} on {run.holder.host}{phase}{stopping}"
         )
     if silence:
         print(silence)

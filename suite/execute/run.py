@@ -16,11 +16,12 @@ from suite.execute.imports import import_checkpoints
 from suite.execute.invalidate import distrust_damaged
 from suite.execute.mlflow_process import BackgroundMirror
 from suite.execute.places import Places
-from suite.execute.prepare import prepare, undecoded
+from suite.execute.prepare import undecoded
+from suite.execute.preparing import PreparationStopped, prepare_visibly
+from suite.jobs.identity import Job
 from suite.planning.devices import refuse_uneven
 from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan, data_facts, refuse_missing
-from suite.progress import preparation
 from suite.store.active import Presence
 from suite.store.ledger import record_cells, write_results
 from suite.tracking.mirror import tracking_uri
@@ -77,7 +78,7 @@ class RunOutcome:
         if not self.summary.queued:
             lines += [f"  no number for {cell}: {reason}" for cell, reason in self.holes().items()]
         if self.summary.interrupted:
-            lines.append("interrupted; the same command goes on where it stopped.")
+            lines.append("interrupted; run the same command again to resume.")
         if self.summary.queued:
             lines.append(
                 f"{self.summary.queued} jobs are Slurm's now: `suite status` shows them, `suite cancel` ends them, and "
@@ -105,24 +106,17 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast
     pending = plan.pending
     summary = Summary()
     # Decoded images of finished cells are made again where they were deleted: figures need them.
-    with preparation() as progress:
-        needed = [*pending, *undecoded(plan.jobs, workspace.cache)]
-        prepare(needed, plan.datasets, plan.data_root, workspace.cache, progress)
-    if pending:
-        places = Places(workspace.runs, workspace.cache, plan.plugins)
-        executor = engine.executor(places, checkpoint_minutes())
-        grid = plan.cells[0].grid
-        with (
-            BackgroundMirror(store, tracking_uri(workspace.runs), grid),
-            Presence(workspace.runs, grid=grid, profile=plan.profile.name, jobs=[job.key for job in pending]) as here,
-        ):
-            forecast = Forecast(plan, engine.machine)
-            options = Options(fail_fast, forecast.remaining, here.asked_to_stop)
-            on_terminal = sys.stderr.isatty()
-            expected = forecast.wall_seconds if engine.starts_at_once else 0.0  # nobody knows how long a queue is
-            lines = LiveTable(len(pending), expected) if on_terminal else PlainLines(len(pending))
-            with lines:
-                summary = executor.run(pending, lines, options)
+    needed = [*pending, *undecoded(plan.jobs, workspace.cache)]
+    if needed:
+        facts = {"grid": plan.cells[0].grid, "profile": plan.profile.name, "jobs": [job.key for job in pending]}
+        with Presence(workspace.runs, **facts) as here:
+            try:
+                prepare_visibly(needed, plan.datasets, plan.data_root, workspace.cache, here)
+            except (KeyboardInterrupt, PreparationStopped):
+                print("Stopped while the data were prepared; finished maps and images are kept.", file=sys.stderr)
+                summary.interrupted = True
+            if pending and not summary.interrupted:
+                summary = _train(plan, pending, engine, fail_fast, here)
     try:
         results = write_results(store)
     except StoreError as error:  # what was trained is in the store all the same
@@ -130,6 +124,19 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast
     trained = len(summary.done) - summary.elsewhere
     cached = len(plan.jobs) - len(pending) + summary.elsewhere
     return RunOutcome(plan, trained, cached, summary, time.monotonic() - began, str(results))
+
+
+def _train(plan: Plan, pending: list[Job], engine: Engine, fail_fast: bool, here: Presence) -> Summary:
+    """Run the pending jobs on the engine, with MLflow kept up to date beside them."""
+    workspace = plan.workspace
+    executor = engine.executor(Places(workspace.runs, workspace.cache, plan.plugins), checkpoint_minutes())
+    with BackgroundMirror(plan.store, tracking_uri(workspace.runs), plan.cells[0].grid):
+        forecast = Forecast(plan, engine.machine)
+        options = Options(fail_fast, forecast.remaining, here.asked_to_stop)
+        expected = forecast.wall_seconds if engine.starts_at_once else 0.0  # nobody knows how long a queue is
+        lines = LiveTable(len(pending), expected) if sys.stderr.isatty() else PlainLines(len(pending))
+        with lines:
+            return executor.run(pending, lines, options)
 
 
 def checkpoint_minutes() -> float:

@@ -2,6 +2,7 @@
 
 run.json     what it was asked for
 claim.json   where it runs, with a sign of life every few seconds (suite/store/claim.py)
+phase        the work before training, such as saliency maps
 cancel       there once somebody asked it to stop
 """
 
@@ -39,6 +40,14 @@ class Active:
         """Whether it still goes on."""
         return held(self.folder)
 
+    @property
+    def phase(self) -> str:
+        """The work before training, such as ``preparing: saliency cub train, 120 of 5,994``; empty during training."""
+        try:
+            return (self.folder / "phase").read_text("utf-8")
+        except OSError:
+            return ""
+
     def ask_to_stop(self) -> None:
         """As the first Ctrl-C: it saves its running jobs and leaves."""
         write_text(self.folder / "cancel", "")
@@ -64,6 +73,10 @@ class Presence:
     def asked_to_stop(self) -> bool:
         """Whether somebody asked this run to stop."""
         return (self.folder / "cancel").exists()
+
+    def note(self, phase: str) -> None:
+        """Tell other processes what the run does before training; an empty text: it trains."""
+        write_text(self.folder / "phase", phase)
 
 
 def active_runs(root: Path) -> list[Active]:

@@ -151,7 +151,7 @@ def test_ctrl_c_checkpoints_and_the_next_run_finishes(tmp_path: Path, drawn: Pat
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors.decode()
-    assert b"the same command goes on" in output
+    assert b"run the same command again" in output
     assert list(tmp_path.glob("*/checkpoint/state.pt"))
     assert "KILLED" in statuses(tmp_path)
     assert subprocess.run(long, capture_output=True, check=True).returncode == 0
