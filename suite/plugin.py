@@ -182,7 +182,7 @@ def with_plugins(grid: GridSpec) -> GridSpec:
 
 def _registered() -> int:
     """Number of things registered so far, of every kind that a plugin can add."""
-    return len(OBJECTIVES) + len(VIEWS) + len(KINDS) + len(DATASETS) + len(_ROWS)
+    return len(OBJECTIVES) + len(VIEWS) + len(architectures()) + len(KINDS) + len(DATASETS) + len(_ROWS)
 
 
 def _execute(path: Path) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from typer.testing import CliRunner
 from suite.cli import app
 from suite.cli.select import Chosen
 from suite.errors import UsageError, unknown
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def chosen(**typed: object) -> Chosen:
@@ -98,3 +103,19 @@ def test_paper_profile_without_a_gpu_names_the_small_one(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with_gpu = CliRunner().invoke(app, [*command, "--runs", str(tmp_path)])
     assert "warning" not in with_gpu.stderr
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_every_example_counts_as_registering_something(example: str, tmp_path: Path) -> None:
+    """In a process of its own, since plugins stay loaded."""
+    if example == "vit_backbone.py":
+        pytest.importorskip("timm")
+    table = "file,label,split\na.png,x,train\nb.png,x,test\n"
+    (tmp_path / "labels.csv").write_text(table, "utf-8")
+    code = (
+        "import sys; from pathlib import Path; from suite.plugin import load_plugins; load_plugins([Path(sys.argv[1])])"
+    )
+    command = [sys.executable, "-c", code, str(EXAMPLES / example)]
+    environment = os.environ | {"CSV_DATASET": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
