@@ -25,7 +25,7 @@ FLOORS = (
     ("suite.tracking", "suite.training"),
     ("suite.planning",),
     ("suite.execute",),
-    ("suite.doctor", "suite.tuning"),
+    ("suite.doctor", "suite.discovery", "suite.tuning"),
     ("analysis",),
     ("suite.cli",),
 )

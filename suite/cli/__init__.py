@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from suite import __version__
-from suite.cli import data, doctor, export, forget, plan, report, run, status, sync, tune
+from suite.cli import data, discover, doctor, export, forget, plan, report, run, status, sync, tune
 from suite.cli.light import LightCommand, LightGroup
 from suite.errors import SuiteError, TrainingError
 
@@ -50,6 +50,8 @@ app.command("report", cls=LightCommand)(report.report)
 app.command("export", cls=LightCommand)(export.export)
 app.command("sync", cls=LightCommand)(sync.sync)
 app.add_typer(data.app, name="data")
+app.command("list", cls=LightCommand)(discover.list_)
+app.command("show", cls=LightCommand)(discover.show)
 app.command("doctor", cls=LightCommand)(doctor.doctor)
 
 
