@@ -17,7 +17,7 @@ from methods.alignment import SaliencyAlignment, add_alignment
 from methods.args import ByolArgs
 from methods.backbone import Backbone
 from methods.objective import Objective, cosine_tau, ema_update, embedding_std, frozen_copy
-from methods.solo_learn import byol_loss
+from methods.solo_learn import byol_loss, load_losses
 from methods.views.batch import Views
 
 
@@ -33,6 +33,7 @@ class Byol(Objective):
 
     def __init__(self, args: ByolArgs, backbone: Backbone, alignment: SaliencyAlignment | None = None) -> None:
         super().__init__()
+        load_losses()
         self.args = args
         self.backbone = backbone
         self.projector = _mlp(backbone.dim, args.hidden_dim, args.projection_dim)

@@ -74,6 +74,6 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
+        total = gradient.clone(memory_format=torch.contiguous_format)  # NCCL refuses other strides
         distributed.all_reduce(total)
         return share(total)

@@ -17,7 +17,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from methods.args import InsLocArgs
 from methods.backbone import RegionBackbone
@@ -25,8 +24,8 @@ from methods.distributed import gathered
 from methods.heads import mlp_head, unit
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
-from methods.shuffle_bn import in_groups, shuffled
-from methods.solo_learn import moco_loss
+from methods.shuffle_bn import cast_once, in_groups, shuffled
+from methods.solo_learn import load_losses, moco_loss
 from methods.sync_batchnorm import one_running_average
 from methods.views.batch import Views
 
@@ -38,6 +37,7 @@ class InsLoc(Objective):
 
     def __init__(self, args: InsLocArgs, backbone: RegionBackbone, train_images: int) -> None:
         super().__init__()
+        load_losses()
         self.args = args
         self.backbone: RegionBackbone = backbone
         self.head = mlp_head(backbone.dim, args.hidden_dim, args.projection_dim)
@@ -59,7 +59,7 @@ class InsLoc(Objective):
         splits = self.args.bn_splits
         with one_running_average(self.backbone, splits):
             query = unit(self.head(in_groups(encode, splits, view, box)))  # [B, D]
-        with torch.no_grad(), one_running_average(self.key_backbone, splits):
+        with torch.no_grad(), one_running_average(self.key_backbone, splits), cast_once(self.key_backbone):
             key = unit(self.key_head(shuffled(encode_key, splits, key_view, key_box)))  # [B, D]
         contrastive = moco_loss(query, key, self.queue.negatives(), self.args.temperature)
         if self.training:
@@ -73,8 +73,42 @@ def region_features(backbone: RegionBackbone, images: Tensor, boxes: Tensor, sid
     The scale from pixels to layer3's map is that map's true size over the image's: 1/16 with the imagenet stem.
     """
     x = backbone.before_regions(images)  # [B, C, h, w]
-    x = x.to(torch.promote_types(x.dtype, torch.float32))  # half precision would round the boxes
-    index = torch.arange(len(boxes), device=boxes.device)[:, None]
-    rois = torch.cat([index, boxes], dim=1).to(x)  # [B, 5]
-    regions = roi_align(x, rois, side, spatial_scale=x.shape[-1] / images.shape[-1], aligned=True)
+    regions = align_regions(x, boxes * (x.shape[-1] / images.shape[-1]), side)
     return backbone.after_regions(regions).mean(dim=(2, 3))
+
+
+def align_regions(maps: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """RoIAlign (arXiv:1703.06870) with one region per map: [B, C, h, w] and boxes [B, 4] -> [B, C, side, side].
+
+    Boxes are left, top, right, bottom in pixels of the map, within it, single precision at least. The number of samples
+    per bin adapts to the box, as torchvision's `roi_align(..., sampling_ratio=-1, aligned=True)` does.
+
+    Bilinear samples and their averages are linear in rows and in columns, so a region is the product of two matrices
+    with the map. Other than torchvision's kernel, this is deterministic on CUDA in the backward pass, keeps the memory
+    format channels_last, and never waits for the device. Computed in single precision at least.
+    """
+    precise = torch.promote_types(maps.dtype, torch.float32)
+    with torch.autocast(maps.device.type, enabled=False):
+        pixels = maps.to(precise).permute(0, 2, 3, 1)  # [B, h, w, C], contiguous for channels_last
+        batch, height, width, channels = pixels.shape
+        left, top, right, bottom = boxes.to(precise).unbind(dim=1)
+        rows = _sampling(top, bottom, height, side)  # [B, side, h]
+        columns = _sampling(left, right, width, side)  # [B, side, w]
+        cut = rows @ pixels.reshape(batch, height, width * channels)  # [B, side, w C]
+        cut = columns[:, None] @ cut.view(batch, side, width, channels)  # [B, side, side, C]
+    return cut.permute(0, 3, 1, 2)
+
+
+def _sampling(start: Tensor, end: Tensor, size: int, side: int) -> Tensor:
+    """Weights [B, side, size] of the pixels of an axis in the bins of the intervals start .. end, [B] each."""
+    length = (end - start)[:, None, None] / side  # of a bin
+    most = -(-size // side)  # samples per bin of the longest box
+    samples = length.ceil().clamp(1, most)  # torchvision's adaptive number
+    number = torch.arange(most, device=start.device, dtype=start.dtype)
+    bins = torch.arange(side, device=start.device, dtype=start.dtype)[:, None]
+    # Pixel i is centred at i + 0.5, so that a sample at x lies x - 0.5 pixels from the first centre.
+    places = start[:, None, None] - 0.5 + length * (bins + (number + 0.5) / samples)  # [B, side, samples]
+    pixels = torch.arange(size, device=start.device, dtype=start.dtype)
+    weights = (1 - (places.clamp(0, size - 1)[..., None] - pixels).abs()).clamp_min(0)  # [B, side, samples, size]
+    used = (number < samples) / samples
+    return (weights * used[..., None]).sum(dim=2)

@@ -27,7 +27,7 @@ from methods.distributed import gathered
 from methods.heads import mlp_head, unit
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
-from methods.shuffle_bn import in_groups, shuffled
+from methods.shuffle_bn import cast_once, in_groups, shuffled
 from methods.sync_batchnorm import one_running_average
 from methods.views.batch import Views
 
@@ -61,7 +61,7 @@ class Looc(Objective):
             ema_update(self.key_heads, self.heads, self.args.momentum)
         with one_running_average(self.backbone, self.args.bn_splits):
             feature = in_groups(self.backbone.pooled, self.args.bn_splits, view)  # [B, dim]
-        with torch.no_grad():
+        with torch.no_grad(), cast_once(self.key_backbone):
             key_features = [self._key_features(key_view) for key_view in key_views]
 
         queries = [unit(head(feature)) for head in self.heads]  # per space [B, D]

@@ -22,8 +22,8 @@ from methods.distributed import gathered
 from methods.heads import mlp_head, unit
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
-from methods.shuffle_bn import in_groups, shuffled
-from methods.solo_learn import moco_loss
+from methods.shuffle_bn import cast_once, in_groups, shuffled
+from methods.solo_learn import load_losses, moco_loss
 from methods.sync_batchnorm import one_running_average
 from methods.views.batch import Views
 
@@ -40,6 +40,7 @@ class MocoV2(Objective):
         self, args: MocoV2Args, backbone: Backbone, train_images: int, alignment: SaliencyAlignment | None = None
     ) -> None:
         super().__init__()
+        load_losses()
         self.args = args
         self.backbone = backbone
         self.alignment = alignment
@@ -67,7 +68,7 @@ class MocoV2(Objective):
         with one_running_average(self.backbone, splits):
             query_encoded = in_groups(encode, splits, view)  # [B, dim] or [B, dim, h, w]
             query = unit(self.head(_pooled(query_encoded)))  # [B, D]
-        with torch.no_grad(), one_running_average(self.key_backbone, splits):
+        with torch.no_grad(), one_running_average(self.key_backbone, splits), cast_once(self.key_backbone):
             key_encoded = shuffled(encode_key, splits, key_view)
             key = unit(self.key_head(_pooled(key_encoded)))  # [B, D]
         contrastive = moco_loss(query, key, self.queue.negatives(), self.args.temperature)

@@ -12,10 +12,11 @@ groups are the same however many processes there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.distributed import agreed, gathered, share, world
 
@@ -45,6 +46,31 @@ def shuffled(encode: Callable[..., Tensor], splits: int, *batch: Tensor) -> Tens
 
     Among several processes the result carries no gradient: it is for keys.
     """
-    order = agreed(torch.randperm(world() * len(batch[0])).to(batch[0].device))
+    order = torch.randperm(world() * len(batch[0]))
+    if batch[0].is_cuda:  # a copy that does not wait for the device
+        order = order.pin_memory().to(batch[0].device, non_blocking=True)
+    order = agreed(order)
     mine = (gathered(part)[share(order)] for part in batch)
     return share(gathered(in_groups(encode, splits, *mine))[order.argsort()])
+
+
+@contextmanager
+def cast_once(network: nn.Module) -> Iterator[None]:
+    """Under autocast, cast the weights of a frozen network once instead of once per group.
+
+    Autocast keeps casts of trained weights alone. Its results are the same. No gradient may be wanted inside.
+    """
+    device = next(network.parameters()).device.type
+    if not torch.is_autocast_enabled(device):
+        yield
+        return
+    precision = torch.get_autocast_dtype(device)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    weights = [(layer, name, p) for layer in layers for name, p in layer.named_parameters(recurse=False)]
+    try:
+        for layer, name, parameter in weights:
+            setattr(layer, name, nn.Parameter(parameter.detach().to(precision), requires_grad=False))
+        yield
+    finally:
+        for layer, name, parameter in weights:
+            setattr(layer, name, parameter)

@@ -15,7 +15,7 @@ from methods.args import SimclrArgs
 from methods.backbone import Backbone
 from methods.distributed import gathered_with_gradient
 from methods.objective import Objective, embedding_std
-from methods.solo_learn import simclr_loss
+from methods.solo_learn import load_losses, simclr_loss
 from methods.views.batch import Views
 
 
@@ -37,6 +37,7 @@ class Simclr(Objective):
 
     def __init__(self, args: SimclrArgs, backbone: Backbone, alignment: SaliencyAlignment | None = None) -> None:
         super().__init__()
+        load_losses()
         self.args = args
         self.backbone = backbone
         self.alignment = alignment

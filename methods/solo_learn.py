@@ -43,12 +43,32 @@ def _module(name: str) -> ModuleType:
     return import_module(f"solo.{name}")
 
 
+_LOSSES = {"byol_loss_func": "losses.byol", "moco_loss_func": "losses.moco", "simclr_loss_func": "losses.simclr"}
+_FUNCTIONS: dict[str, Any] = {}  # the losses, once they are imported
+
+
+def load_losses() -> None:
+    """Import the losses. Objectives call it when they are built: torch.compile breaks its graph at an import.
+
+    Raises:
+        SoloLearnMissing: names the command that installs solo-learn.
+    """
+    for name, module in _LOSSES.items():
+        _FUNCTIONS[name] = getattr(_module(module), name)
+
+
+def _function(name: str) -> Any:
+    if name not in _FUNCTIONS:
+        load_losses()
+    return _FUNCTIONS[name]
+
+
 def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """solo-learn's BYOL loss of one direction: mean over the batch of 2 - 2 cos(prediction, target).
 
     Both [B, D]; no gradient reaches `target` (arXiv:2006.07733, equation 2).
     """
-    function = cast("Callable[[Tensor, Tensor], Tensor]", _module("losses.byol").byol_loss_func)
+    function = cast("Callable[[Tensor, Tensor], Tensor]", _function("byol_loss_func"))
     return function(prediction, target)
 
 
@@ -58,7 +78,7 @@ def simclr_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     It normalises them, in single precision at least, since logits reach 1 / temperature. The negatives are those of
     the batch handed in; what other processes have must be gathered before.
     """
-    function = cast("Callable[[Tensor, Tensor, float], Tensor]", _module("losses.simclr").simclr_loss_func)
+    function = cast("Callable[[Tensor, Tensor, float], Tensor]", _function("simclr_loss_func"))
     precise = torch.promote_types(first.dtype, torch.float32)
     with torch.autocast(first.device.type, enabled=False):
         return function(first.to(precise), second.to(precise), temperature)
@@ -70,13 +90,18 @@ def moco_loss(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> 
     query and key are [B, D], queue is [D, K], all of unit length and at least single precision: nothing is normalised,
     nor detached. The key of another query in the batch is no negative.
     """
-    function = cast("Callable[[Tensor, Tensor, Tensor, float], Tensor]", _module("losses.moco").moco_loss_func)
+    function = cast("Callable[[Tensor, Tensor, Tensor, float], Tensor]", _function("moco_loss_func"))
     with torch.autocast(query.device.type, enabled=False):
         return function(query, key, queue, temperature)
 
 
+_EPSILON = 1e-8  # of solo-learn's LARSWrapper
+
+
 class Lars(torch.optim.SGD):
-    """SGD with momentum behind solo-learn's LARS (You et al. 2017, arXiv:1708.03888).
+    """SGD with momentum and solo-learn's LARS (You et al. 2017, arXiv:1708.03888).
+
+    It computes what solo-learn's wrapper computes, for all parameters at once and without waiting for the device.
 
     One-dimensional parameters (biases and all of batch normalisation) must come in a parameter group of their own
     with weight decay 0; they are also left out of the trust ratio, as BYOL and SimCLR do.
@@ -90,28 +115,32 @@ class Lars(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One update; the gradients are scaled in place by the trust ratios."""
-        wrapper = _module("utils.lars").LARSWrapper(_Inner(self), eta=self._eta, exclude_bias_n_norm=True)
-        return wrapper.step(closure)
+        decays = [group["weight_decay"] for group in self.param_groups]
+        try:
+            for group, decay in zip(self.param_groups, decays, strict=True):
+                trained = [p for p in group["params"] if p.grad is not None and p.ndim != 1]
+                if trained:
+                    _scale_gradients(trained, decay, self._eta)
+                group["weight_decay"] = 0  # it is part of the gradients now
+            return super().step(closure)
+        finally:
+            for group, decay in zip(self.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
 
 
-class _Inner:
-    """What solo-learn's wrapper sees of the optimiser: everything, with `step` being plain SGD's.
+def _scale_gradients(parameters: list[Tensor], decay: float, eta: float) -> None:
+    """In place: gradient <- ratio (gradient + decay weight).
 
-    The wrapper cannot stand in the optimiser's place itself: it is no torch.optim.Optimizer, and Fabric and
-    state_dict hooks require one.
+    ratio = eta |weight| / (|gradient| + decay |weight| + eps).
+
+    The arithmetic of solo-learn's LARSWrapper, without its two reads of the device per parameter: where a norm is 0 the
+    ratio is chosen on the device so that the gradient stays as it is.
     """
-
-    def __init__(self, optimizer: Lars) -> None:
-        self._optimizer = optimizer
-
-    def step(self, closure: Any = None) -> Any:
-        return torch.optim.SGD.step(self._optimizer, closure)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._optimizer, name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_optimizer": self._optimizer}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+    weights, gradients = [p.detach() for p in parameters], [cast(Tensor, p.grad) for p in parameters]
+    weight_norms, gradient_norms = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, gradients))
+    ratios = (eta * weight_norms) / (gradient_norms + weight_norms * decay + _EPSILON)
+    # A weight of norm 0 adds no decay, so 1 keeps the gradient; a gradient of norm 0 is 0, and so is 0 times the decay.
+    ratios = torch.where(weight_norms == 0, 1.0, torch.where(gradient_norms == 0, 0.0, ratios))
+    if decay:
+        torch._foreach_add_(gradients, torch._foreach_mul(weights, decay))
+    torch._foreach_mul_(gradients, list(ratios.unbind()))

@@ -9,6 +9,7 @@ same generator. `prepare` keeps no state in the maker and may run in several thr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -160,7 +161,7 @@ def slice_views(views: Views, rank: int, world: int) -> Views:
     rows of each tensor, labels included, and no image is split between processes.
     """
 
-    def part(tensors: list[Tensor] | None) -> list[Tensor] | None:
+    def part(tensors: Iterable[Tensor] | None) -> list[Tensor] | None:
         return None if tensors is None else [share(tensor, rank, world) for tensor in tensors]
 
     return Views(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -65,14 +66,38 @@ class Crops:
         )
 
 
+class Boxes:
+    """The boxes of a batch, one tensor [B, 4] per view, kept in single precision.
+
+    Mixed precision casts every floating-point tensor that it finds in a batch, and bfloat16 rounds 201.37 px to 201 px.
+    It looks into lists, mappings and dataclasses; this class is none of them.
+    """
+
+    def __init__(self, views: Iterable[Tensor]) -> None:
+        self._views = tuple(views)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __getitem__(self, view: int) -> Tensor:
+        return self._views[view]
+
+
 @dataclass(slots=True)
 class Views:
     """One batch as an objective receives it."""
 
     images: list[Tensor]  # per view, float32 [B, 3, S, S], normalised
     masks: list[Tensor] | None = None  # per view, float32 [B, 1, S, S] in [0, 1]
-    boxes: list[Tensor] | None = None  # as in Crops
+    boxes: Boxes | list[Tensor] | None = None  # as in Crops; a list becomes `Boxes`
     labels: Tensor | None = None  # as in Crops
+
+    def __post_init__(self) -> None:
+        if isinstance(self.boxes, list):
+            self.boxes = Boxes(self.boxes)
 
 
 @cache

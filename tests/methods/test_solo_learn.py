@@ -89,6 +89,7 @@ def test_missing_or_other_version_names_the_command(found: str | None, monkeypat
         return found
 
     solo_learn._module.cache_clear()
+    monkeypatch.setattr(solo_learn, "_FUNCTIONS", {})
     monkeypatch.setattr(metadata, "version", version)
     with pytest.raises(solo_learn.SoloLearnMissing, match=r"pip install --no-deps solo-learn==1\.0\.2"):
         solo_learn.byol_loss(torch.ones(1, 2), torch.ones(1, 2))
