@@ -34,13 +34,14 @@ def export(
     from typing import get_args
 
     from analysis.export.export import Stage, export_cell
+    from suite.cli.select import load_store_plugins
     from suite.errors import unknown
-    from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
     stages: dict[str, Stage] = {name: name for name in get_args(Stage)}
     if stage not in stages:
         raise unknown("stage", stage, stages)
-    load_plugins(plugin or ())
-    for path in export_cell(Workspace.of(None, runs), grid, cell, profile, stages[stage], out):
+    workspace = Workspace.of(None, runs)
+    load_store_plugins(workspace.runs, plugin or ())
+    for path in export_cell(workspace, grid, cell, profile, stages[stage], out):
         print(path)

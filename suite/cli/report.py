@@ -49,8 +49,8 @@ def report(
 
     from analysis.report import check_images, grids_run, write_overview, write_report
     from analysis.tables.metrics_text import to_text
+    from suite.cli.select import load_store_plugins
     from suite.errors import UsageError
-    from suite.plugin import load_plugins
     from suite.workspace import Workspace
 
     if from_mlflow is not None and runs is not None:
@@ -58,9 +58,9 @@ def report(
     if from_mlflow is not None and not grid:
         raise UsageError("--from-mlflow needs the grids by name: --grid NAME, repeatable.")
     asked = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
-    load_plugins(plugin or ())
+    workspace, place = Workspace.of(None, runs), out
+    load_store_plugins(workspace.runs, plugin or ())
     with ExitStack() as stack:
-        workspace, place = Workspace.of(None, runs), out
         grids = list(dict.fromkeys(grid or grids_run(workspace)))
         if from_mlflow is not None:
             from suite.grid.spec import load_grid

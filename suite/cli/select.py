@@ -17,6 +17,7 @@ from suite.grid.spec import GridSpec, load_grid
 from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan, make_plan
 from suite.plugin import load_plugins, with_plugins
+from suite.store.plugins import remembered_plugins
 from suite.text import duration
 from suite.workspace import Workspace
 
@@ -78,6 +79,16 @@ def warn_without_gpu(forecast: Forecast) -> None:
         f"{duration(forecast.wall_seconds)} on this machine. --profile small is made for one CPU or GPU.",
         file=sys.stderr,
     )
+
+
+def load_store_plugins(store: Path, named: Sequence[Path]) -> None:
+    """Load the named plugins and those of the store's earlier runs; says on standard error which of these it leaves."""
+    paths, remarks = remembered_plugins(store)
+    given = {path.expanduser().resolve() for path in named}
+    load_plugins([*named, *(path for path in paths if path not in given)])
+    for remark in remarks:
+        if not any(str(path) in remark for path in given):
+            print(f"note: {remark}", file=sys.stderr)
 
 
 def _names(typed: Sequence[str], known: Mapping[str, str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan, data_facts, refuse_missing
 from suite.store.active import Presence
 from suite.store.ledger import record_cells, write_results
+from suite.store.plugins import remember_plugins
 from suite.tracking.mirror import tracking_uri
 
 
@@ -99,6 +100,7 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast
     for kind in ("pretrain", "finetune"):
         refuse_uneven([job for job in plan.pending if job.spec.kind == kind], engine.devices_for(kind))
     workspace, store = plan.workspace, plan.store
+    remember_plugins(workspace.runs, plan.plugins)
     record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs, data_facts(plan))
     while distrust_damaged(plan.pending, store):
         continue  # what it starts from may be damaged as well
