@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-lowest lint benchmark clean
+.PHONY: demo test test-gpu test-lowest lint benchmark clean
 
 # The file .installed stands for the environment: it is rebuilt whenever the dependencies change.
 $(VENV)/.installed: pyproject.toml
@@ -34,7 +34,11 @@ demo: $(VENV)/.installed
 
 # One test process per core, each with one thread.
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not gpu"
+
+# On a machine with a CUDA device, one process at a time; tests/gpu/conftest.py.
+test-gpu: $(VENV)/.installed
+	$(BIN)/pytest tests/gpu
 
 # The tests on the lowest supported version of every main dependency, in an environment of its own (Python 3.11).
 test-lowest:
