@@ -27,6 +27,7 @@ FLOORS = (
     ("suite.execute",),
     ("suite.doctor", "suite.discovery", "suite.tuning"),
     ("analysis",),
+    ("suite.api",),
     ("suite.cli",),
 )
 

@@ -1,4 +1,4 @@
-"""Own methods, views and datasets: the README's example itself, and what goes wrong."""
+"""Custom methods, views and datasets: the example of docs/plugins.md itself, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def keys(*arguments: str | Path) -> dict[str, str]:
 
 def test_the_readme_shows_the_example_and_it_is_short() -> None:
     text = EXAMPLE.read_text("utf-8")
-    assert text.strip() in (ROOT / "README.md").read_text("utf-8")
+    assert text.strip() in (ROOT / "docs" / "plugins.md").read_text("utf-8")
     assert len(text.splitlines()) < 40
 
 
@@ -48,6 +48,8 @@ def test_the_example_runs_beside_a_row_of_ours(tmp_path: Path, drawn: Path, tiny
     assert {line["protocol"] for line in lines} == {"finetune", "knn", "linear"}
     report = ["report", *GRID, "--runs", tmp_path, "--no-figures", "--out", tmp_path / "report"]
     assert "Barlow Twins" in suite(*report, "--plugin", EXAMPLE).stdout
+    assert "Barlow Twins" in suite(*report).stdout  # the store remembers its plugins
+    (tmp_path / "plugins.json").unlink()
     without = " ".join(suite(*report).stdout.split())
     assert "Left out" in without
     assert "barlow_twins on cub" in without

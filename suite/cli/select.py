@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from suite.data.datasets.names import composed
+from suite.api import Request, request
 from suite.errors import UsageError
 from suite.grid.cells import Selection, parse_overrides
-from suite.grid.profile import load_profile
-from suite.grid.spec import GridSpec, load_grid
 from suite.planning.forecast import Forecast
-from suite.planning.plan import Plan, make_plan
-from suite.plugin import load_plugins, with_plugins
+from suite.planning.plan import Plan
+from suite.plugin import load_plugins
 from suite.store.plugins import remembered_plugins
 from suite.text import duration
-from suite.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -39,34 +36,23 @@ class Chosen:
     stage1: list[str] | None = None
 
     @cached_property
-    def loaded_plugins(self) -> tuple[Path, ...]:
-        """The plugins, loaded; absolute paths."""
-        return load_plugins(self.plugins or ())
+    def request(self) -> Request:
+        """Parsed, with every name resolved."""
+        return request(
+            self.grid, profile=self.profile, data=self.data, runs=self.runs, datasets=self.datasets or (),
+            methods=self.methods or (), only=self.only, seeds=_seeds(self.seeds),
+            overrides=parse_overrides(self.overrides or ()), stage1=_checkpoints(self.stage1 or ()),
+            plugins=self.plugins or (),
+        )  # fmt: skip
 
-    @cached_property
-    def grid_spec(self) -> GridSpec:
-        """The grid with the rows and datasets of the plugins."""
-        _ = self.loaded_plugins
-        return with_plugins(load_grid(self.grid))
-
-    @cached_property
+    @property
     def selection(self) -> Selection:
         """Parsed selectors."""
-        labels = {row.label: row.method for row in self.grid_spec.rows if row.series is None}
-        return Selection(
-            _names(self.datasets or (), {name: name for name in self.grid_spec.datasets}),
-            _names(self.methods or (), labels | {row.method: row.method for row in self.grid_spec.rows}),
-            None if self.only is None else composed(self.only),
-            _seeds(self.seeds),
-            parse_overrides(self.overrides or ()),
-            _checkpoints(self.stage1 or ()),
-        )
+        return self.request.selection
 
     def plan(self, draw: bool) -> Plan:
-        """Load everything the selectors name."""
-        workspace = Workspace.of(self.data, self.runs)
-        profile = load_profile(self.profile)
-        return make_plan(workspace, self.grid_spec, profile, self.selection, draw, self.loaded_plugins)
+        """The plan; with `draw`, synthetic datasets are written where they are missing."""
+        return self.request.plan(draw)
 
 
 def warn_without_gpu(forecast: Forecast) -> None:
@@ -89,13 +75,6 @@ def load_store_plugins(store: Path, named: Sequence[Path]) -> None:
     for remark in remarks:
         if not any(str(path) in remark for path in given):
             print(f"note: {remark}", file=sys.stderr)
-
-
-def _names(typed: Sequence[str], known: Mapping[str, str]) -> tuple[str, ...]:
-    """The names behind what was typed; a name that is not known stays, for the error that suggests the nearest one."""
-    by_lower_case = {composed(name).lower(): name_meant for name, name_meant in known.items()}
-    parts = [composed(part.strip()) for text in typed for part in ([text] if text in known else text.split(","))]
-    return tuple(dict.fromkeys(by_lower_case.get(part.lower(), part) for part in parts if part))
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:

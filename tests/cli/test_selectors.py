@@ -78,7 +78,7 @@ def test_a_plugin_that_registers_nothing_is_an_error(tmp_path: Path) -> None:
     plugin = tmp_path / "empty.py"
     plugin.write_text("NUMBER = 3\n", "utf-8")
     with pytest.raises(UsageError, match="registers nothing: expected a call such as register_objective"):
-        _ = chosen(plugins=[plugin]).grid_spec
+        _ = chosen(plugins=[plugin]).selection
 
 
 def test_plan_needs_no_folder_that_can_be_written(drawn: Path, tiny_profile: Path, tmp_path: Path) -> None:

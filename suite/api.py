@@ -1,0 +1,231 @@
+"""The Python interface: plan, run and read results. The command line uses the same functions.
+
+Every function takes the names that the command line takes. torch is loaded by `run` and `load_backbone` only, pandas by
+`results` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from suite.data.datasets.names import composed
+from suite.errors import UsageError, unknown
+from suite.grid.cells import Selection
+from suite.grid.profile import Profile, load_profile
+from suite.grid.spec import GridSpec
+from suite.grid.spec import load_grid as _load_grid
+from suite.planning.plan import Plan, make_plan
+from suite.plugin import load_plugins, with_plugins
+from suite.store.cells import COLUMNS, CellRecord, result_lines
+from suite.store.ledger import profile_of, read_cells
+from suite.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from methods.backbone import Backbone
+    from suite.execute.engine import Engine
+    from suite.execute.run import RunOutcome
+
+Names = str | Iterable[str]
+
+
+class Selectors(TypedDict, total=False):
+    """Which part of a grid, with which profile, and where. All are optional, with the command line's defaults."""
+
+    profile: str  # name or YAML file; default paper
+    data: Path | str | None  # data root; default $SUITE_DATA, else ./data
+    runs: Path | str | None  # result store; default $SUITE_RUNS, else ./runs
+    datasets: Names  # "cub,aircraft" or ["cub", "aircraft"]; default all
+    methods: Names  # names or labels, in any case; default all
+    only: str | None  # one cell, such as "byol/cub/0"
+    seeds: Iterable[int]  # default the profile's
+    overrides: Mapping[str, Any]  # {"pretrain.epochs": 5}, as --set
+    stage1: Mapping[str, str]  # objective -> file or URL#sha256=..., as --stage1
+    plugins: Iterable[Path | str]  # files or folders, as --plugin
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a caller asked for, with every name resolved."""
+
+    grid: GridSpec
+    profile: Profile
+    workspace: Workspace
+    selection: Selection
+    plugins: tuple[Path, ...]
+
+    def plan(self, prepare: bool = False) -> Plan:
+        """The plan. With `prepare`, missing synthetic datasets are written and missing checkpoints downloaded."""
+        return make_plan(self.workspace, self.grid, self.profile, self.selection, prepare, self.plugins)
+
+
+def load_grid(grid: str, plugins: Iterable[Path | str] = ()) -> GridSpec:
+    """A shipped grid by its name, or one from a YAML file, with the rows and datasets of plugins.
+
+    Raises:
+        UsageError: no such grid, or a file that does not fit; names the nearest match.
+    """
+    load_plugins([Path(path) for path in plugins])
+    return with_plugins(_load_grid(grid))
+
+
+def request(grid: str, **selectors: Unpack[Selectors]) -> Request:
+    """Resolve the names of a grid and of selectors.
+
+    Raises:
+        UsageError: an unknown name or a value that does not fit.
+    """
+    plugins = load_plugins([Path(path) for path in selectors.get("plugins", ())])
+    spec = with_plugins(_load_grid(grid))
+    labels = {row.label: row.method for row in spec.rows if row.series is None}
+    only = selectors.get("only")
+    selection = Selection(
+        resolve_names(selectors.get("datasets", ()), {name: name for name in spec.datasets}),
+        resolve_names(selectors.get("methods", ()), labels | {row.method: row.method for row in spec.rows}),
+        None if only is None else composed(only),
+        tuple(dict.fromkeys(selectors.get("seeds", ()))),
+        dict(selectors.get("overrides", {})),
+        dict(selectors.get("stage1", {})),
+    )
+    workspace = Workspace.of(_path(selectors.get("data")), _path(selectors.get("runs")))
+    return Request(spec, load_profile(selectors.get("profile", "paper")), workspace, selection, plugins)
+
+
+def plan(grid: str, **selectors: Unpack[Selectors]) -> Plan:
+    """The jobs of a run and the reason for each (`Plan.explain()`). Trains nothing and loads no torch.
+
+    Raises:
+        UsageError: an unknown name or a value that does not fit. Missing data are no error: `Plan.missing` names them.
+    """
+    return request(grid, **selectors).plan()
+
+
+def run(
+    grid: str,
+    *,
+    workers: int | None = None,
+    devices: int = 1,
+    fail_fast: bool = False,
+    engine: Engine | None = None,
+    **selectors: Unpack[Selectors],
+) -> RunOutcome:
+    """Train every planned job that has no result yet, as `suite run` does.
+
+    Call it below ``if __name__ == "__main__":`` in a script, since jobs run in processes of their own.
+
+    Args:
+        grid: name or YAML file.
+        workers: jobs trained at the same time; default by the machine.
+        devices: processes that train each job together.
+        fail_fast: start no further job after a failure.
+        engine: where jobs run; default this machine.
+        selectors: as for `plan`.
+
+    Returns:
+        The outcome; `outcome.holes()` names cells without a number and why, `outcome.exit_code` is 0 if there are none.
+
+    Raises:
+        DataError: data are missing or wrong; nothing was trained.
+        UsageError: as `plan`.
+    """
+    from suite.execute.local.executor import Here
+    from suite.execute.run import run_plan
+
+    asked = request(grid, **selectors)
+    engine = Here(workers, devices) if engine is None else engine
+    return run_plan(asked.plan(prepare=True), asked.selection.overrides, engine, fail_fast)
+
+
+def results(runs: Path | str | None = None, grid: str | None = None, profile: str | None = None) -> pd.DataFrame:
+    """Every number of a store, one row per cell, metric and seed: the columns of results.csv.
+
+    `seed` and `n` are integers, `value` is a float (top-1 in percent). Only finished jobs have rows.
+    """
+    import pandas as pd
+
+    store = Workspace.of(None, _path(runs)).store
+    lines = result_lines(store, read_cells(store.root, grid, profile))
+    table = {column: [getattr(line, column) for line in lines] for column in COLUMNS}
+    types = {"seed": "int64", "value": "float64", "n": "int64"}
+    return pd.DataFrame(table, columns=list(COLUMNS)).astype({name: types.get(name, "object") for name in COLUMNS})
+
+
+def load_backbone(
+    cell: str,
+    grid: str | None = None,
+    profile: str | None = None,
+    runs: Path | str | None = None,
+    plugins: Iterable[Path | str] = (),
+) -> Backbone:
+    """The pretrained backbone of a finished cell, on the CPU and in evaluation mode.
+
+    It maps images [B, 3, H, W], normalised by ImageNet's mean and standard deviation, to features: `pooled(images)` is
+    [B, dim]. For a row without pretraining it is the random initialisation that fine-tuning started from.
+
+    Args:
+        cell: such as ``byol_cvsa/cub/0``; without the seed if there is one only.
+        grid, profile: needed if several in the store have that cell.
+        runs: result store; default $SUITE_RUNS, else ./runs.
+        plugins: files that bring the backbone's family.
+
+    Raises:
+        UsageError: no such cell, or several.
+        StoreError: not finished, or its weights are missing or damaged.
+    """
+    import torch
+
+    from methods.args import BackboneArgs
+    from suite.training.networks import frozen_backbone
+
+    load_plugins([Path(path) for path in plugins])
+    store = Workspace.of(None, _path(runs)).store
+    record = _record(store.root, cell, grid, profile)
+    stages = [key for role, key in record.roles.items() if role.startswith("stage ")]
+    init = stages[-1] if stages else None
+    weights = None if init is None else store.weights(init, "backbone.safetensors")
+    spec = _Frozen(BackboneArgs.model_validate(record.recipe["backbone"]), record.seed, init)
+    return frozen_backbone(spec, weights, torch.device("cpu"))
+
+
+def resolve_names(typed: Names, known: Mapping[str, str]) -> tuple[str, ...]:
+    """The names behind what was typed: joined by commas or one by one, in any case.
+
+    A name that is not known stays as it is, for the error that suggests the nearest one.
+    """
+    by_lower_case = {composed(name).lower(): meant for name, meant in known.items()}
+    texts = [typed] if isinstance(typed, str) else list(typed)
+    parts = [composed(part.strip()) for text in texts for part in ([text] if text in known else text.split(","))]
+    return tuple(dict.fromkeys(by_lower_case.get(part.lower(), part) for part in parts if part))
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """What `frozen_backbone` reads of a spec."""
+
+    backbone: Any
+    seed: int
+    init: str | None
+
+
+def _record(root: Path, cell: str, grid: str | None, profile: str | None) -> CellRecord:
+    if grid is not None:
+        profile = profile_of(root, grid, profile)
+    records = read_cells(root, grid, profile)
+    matches = [record for record in records if cell in {record.id, "/".join(record.place)}]
+    if not matches:
+        raise unknown("cell", cell, {record.id for record in records}, f"(recorded in {root})")
+    if len(matches) > 1:
+        raise UsageError(f"several cells are called {cell}: {_listing(matches)}. Name seed, grid and profile.")
+    return matches[0]
+
+
+def _listing(records: Sequence[CellRecord]) -> str:
+    return ", ".join(f"{record.id} (grid {record.grid}, profile {record.profile})" for record in records[:5])
+
+
+def _path(place: Path | str | None) -> Path | None:
+    return None if place is None else Path(place)
