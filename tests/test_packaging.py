@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 def lower_bounds() -> dict[str, tuple[int, ...]]:
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["saliency"], *extras["slurm"]]
+    wanted = [*PROJECT["dependencies"], *(bound for extra in extras if extra != "dev" for bound in extras[extra])]
     bounds = (re.match(r"([\w-]+)>=([\d.]+)", requirement) for requirement in wanted)
     return {bound[1]: version(bound[2]) for bound in bounds if bound is not None}
 

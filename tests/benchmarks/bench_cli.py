@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from record import record
+
 from suite.data.synthetic.spec import Counts, SyntheticSpec
 from suite.data.synthetic.write import write_synthetic
 
@@ -35,6 +37,7 @@ def main() -> None:
     suite = [sys.executable, "-c", "from suite.cli import main; main()"]
     python = seconds([sys.executable, "-c", "pass"], options.repeats)
     shown = seconds([*suite, "--help"], options.repeats)
+    record("help", "`suite --help`, median", f"{shown:.2f} s, {shown / python:.1f} x an empty Python", ("suite/cli",))
     print(f"suite --help: {shown:.3f} s, {shown / python:.1f} x an empty python ({python:.3f} s)")
 
     with tempfile.TemporaryDirectory() as folder:
@@ -43,11 +46,14 @@ def main() -> None:
         write_synthetic(data, SyntheticSpec(short_side=32, sets=("cub",), cub=counts), workers=1)
         methods = ["--method", "random", "--method", "byol"]
         place = ["--data", str(data), "--runs", str(Path(folder) / "runs"), "--dataset", "cub", "--profile", "small"]
+        times = []
         for cells in (options.cells // 100, options.cells // 10, options.cells):
             seeds = ",".join(str(seed) for seed in range(cells // 2))
             command = [*suite, "plan", "--grid", "paper_table1", *methods, *place, "--seeds", seeds]
             planned = seconds(command, 3)
+            times.append(f"{cells:,} cells: {planned:.2f} s")
             print(f"suite plan, {cells} cells: {planned:.2f} s, {planned / shown:.1f} x suite --help")
+        record("plan", "`suite plan`", "; ".join(times), ("suite/cli", "suite/planning", "suite/grid"))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from record import record
 
 from suite.cores import cores
 from suite.data.datasets.load import load_dataset
@@ -139,6 +140,13 @@ def main() -> None:
         rates = [(stored(dataset, folder / f"cache{k}"), bare(dataset)) for k in range(options.repeats)]
         ratio = statistics.median(store / loop for store, loop in rates)
         store, loop = (statistics.median(values) for values in zip(*rates, strict=True))
+        what = f"store of decoded images at {SIZE} px beside a bare parallel loop"
+        record(
+            "decoded store",
+            what,
+            f"{ratio:.2f} of its rate ({store:.0f} and {loop:.0f} images/s)",
+            ("suite/data/decoded",),
+        )
         print(f"store at {SIZE} px: {store:.0f} images/s; bare parallel loop: {loop:.0f} images/s; ratio {ratio:.2f}")
 
         write_cub(folder / "tiny", options.files, tiny)
@@ -154,6 +162,8 @@ def main() -> None:
                        capture_output=True)  # fmt: skip
         whole, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        what = f"cached check of {options.files:,} verified images"
+        record("verify", what, f"{again:.2f} s; the whole command {whole:.2f} s", ("suite/data/verify.py",))
         print(
             f"{options.files:,} images verified in {first:.1f} s; again {again:.2f} s ({spent:.2f} s of a core; "
             f"cached: {found.cached}); the whole command {whole:.2f} s ({cpu:.2f} s of a core)."

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import yaml
+from record import record
 
 from suite.data.synthetic.spec import Counts, SyntheticSpec
 from suite.data.synthetic.write import write_synthetic
@@ -85,6 +86,8 @@ def main() -> None:
     if len(found) > 1:
         a, b = found[-2:]
         wall, cpu = (1000 * (b[name] - a[name]) / (b["jobs"] - a["jobs"]) for name in ("run_s", "run_cpu_s"))
+        what = f"a further job that does nothing, from {a['jobs']:,.0f} to {b['jobs']:,.0f} jobs"
+        record("further job", what, f"{wall:.1f} ms, {cpu:.1f} ms of processor time", ("suite/execute", "suite/store"))
         print(f"per further job: {wall:.1f} ms, of processor time {cpu:.1f} ms")
 
 

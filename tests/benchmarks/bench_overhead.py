@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from record import record
+
 SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
 PLUGIN = Path(__file__).with_name("overhead_plugin.py")
 
@@ -42,6 +44,11 @@ def main() -> None:
         "engine_share_of_jobs": 1 - total["training_s"] / total["job_s"],
         "once_per_run_s": wall - total["job_s"], "once_per_run_cpu_s": cpu - total["job_cpu_s"],
     }  # fmt: skip
+    share, once = 100 * report["engine_share_of_jobs"], report["once_per_run_s"]
+    text = (
+        f"{report['engine_ms_per_job']:.0f} ms per job, {share:.0f} % of the jobs' time; {once:.1f} s per run to start"
+    )
+    record("overhead", f"engine beside training, {len(jobs)} demo jobs", text, ("suite/execute", "suite/store"))
     print(json.dumps({name: round(value, 3) for name, value in report.items()}, indent=2))
 
 

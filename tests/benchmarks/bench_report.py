@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from record import record
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "analysis"))
 
 from made_store import fill
@@ -46,6 +48,8 @@ def main() -> None:
             began = time.perf_counter()
             subprocess.run(one, check=True, capture_output=True)
             times[name] = time.perf_counter() - began
+        what = f"`suite report`, {len(planned):,} results of {jobs:,} jobs, tables only"
+        record("report", what, f"{times['report']:.1f} s", ("analysis",))
         print(
             f"suite report, {len(planned)} results of {jobs} jobs: {times['report']:.2f} s, "
             f"{times['report'] / times['help']:.1f} x suite --help"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from record import record
 
 from methods.views.base import ViewMaker
 from suite.grid.cells import Selection, cells, jobs_of
@@ -132,6 +133,13 @@ def main() -> None:
             f"{statistics.median(values):.3f} of the bare loop ({name}; {min(values):.3f} to {max(values):.3f})"
             for name, values in ratios.items()
         )
+        what = f"pretraining, {row}, {options.size} px, batch {options.batch}, {options.threads} threads"
+        record(
+            f"throughput {row}",
+            what,
+            f"{statistics.median(speeds):.1f} images/s, {text}",
+            ("methods", "suite/training"),
+        )
         print(f"{row}: {statistics.median(speeds):.1f} images/s, {text}")
 
     torch.set_num_threads(1)
@@ -142,6 +150,8 @@ def main() -> None:
     ]
     plain, swapped = (statistics.median(speeds) for speeds in zip(*pairs, strict=True))
     cost = statistics.median(a / b for a, b in pairs)
+    what = "cost of a Saliency Swap view over a random-resized-crop view, one core"
+    record("views", what, f"{cost:.2f}", ("methods/views",))
     print(f"views per second and core: random_resized_crop {plain:.0f}, saliency_swap {swapped:.0f}: cost x {cost:.2f}")
 
 

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from bench_overhead import run
+from record import record
 
 
 def main() -> None:
@@ -49,6 +50,8 @@ def main() -> None:
             print(
                 f"two workers {seconds[2]:.1f} s, one with two threads {seconds[1]:.1f} s: {ratios[-1]:.2f}", flush=True
             )
+    what = "two workers of one thread beside one of two, demo jobs"
+    record("workers", what, f"{statistics.median(ratios):.2f} times as fast", ("suite/execute/local",))
     print(f"two workers are {statistics.median(ratios):.2f} times as fast (median of {repeats})")
 
 
