@@ -132,11 +132,11 @@ def run(
         DataError: data are missing or wrong; nothing was trained.
         UsageError: as `plan`.
     """
-    from suite.execute.local.executor import Here
+    from suite.execute.local.executor import LocalEngine
     from suite.execute.run import run_plan
 
     asked = request(grid, **selectors)
-    engine = Here(workers, devices) if engine is None else engine
+    engine = LocalEngine(workers, devices) if engine is None else engine
     return run_plan(asked.plan(prepare=True), asked.selection.overrides, engine, fail_fast)
 
 

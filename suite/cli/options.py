@@ -54,3 +54,17 @@ Stage1 = Annotated[
 ]
 Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs (or CPU processes) that train each job together")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE, such as pretrain.epochs=5; repeatable")]
+Executor = Annotated[
+    str, typer.Option("--executor", help="local: this machine; slurm: a Slurm cluster; ray: a Ray cluster, or KubeRay")
+]
+Site = Annotated[
+    str | None, typer.Option("--site", help="slurm: YAML file that describes the cluster [default: $SUITE_SITE]")
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="ray: cluster to join [default: $RAY_ADDRESS, else a cluster of this machine]"),
+]
+GpusPerJob = Annotated[
+    float | None,
+    typer.Option("--gpus-per-job", help="ray: GPUs per device of a job, such as 0.5 [default: 1 where there are GPUs]"),
+]

@@ -14,8 +14,7 @@ from suite.errors import StoreError
 from suite.text import duration
 
 if TYPE_CHECKING:
-    from suite.execute.slurm.queue import State
-    from suite.execute.slurm.records import Record
+    from suite.execute.engine import QueuedJob
     from suite.store.store import Store
     from suite.tracking.studies import RecordedStudy
 
@@ -35,10 +34,10 @@ def status(
 
     store = Workspace.of(None, runs).store
     entries, studies = read_cells(store.root), read_studies(store.root)
-    queue, silence = _queue(store)
+    queued, silences = _queued(store)
     keys = [key for entry in entries for key in entry.jobs]
     keys += [key for study in studies for trial in study.trials for key in trial["jobs"] or ()]
-    jobs = {key: _job(store, key, queue.get(key)) for key in dict.fromkeys(keys)}
+    jobs = {key: _job(store, key, queued.get(key)) for key in dict.fromkeys(keys)}
     active = active_runs(store.root)
     if json_:
         going = [
@@ -56,7 +55,7 @@ def status(
             f"run of {run.facts['grid']} ({run.facts['profile']}){size}, for {since}, "
             f"process {run.holder.process} on {run.holder.host}{phase}{stopping}"
         )
-    if silence:
+    for silence in silences:
         print(silence)
     for job in jobs.values():
         if all_ or job["state"] in _WORTH_A_LINE:
@@ -82,10 +81,10 @@ def cancel(
 ) -> None:
     """Stop the active runs; their jobs save a checkpoint first.
 
-    The same as the first Ctrl-C in the shell of the run. Slurm jobs of the store are cancelled; they save as well.
+    The same as the first Ctrl-C in the shell of the run. Queued jobs of the store, as those of Slurm, are cancelled;
+    running ones save as well.
     """
-    from suite.execute.slurm.queue import cancel as end
-    from suite.execute.slurm.records import in_queue
+    from suite.execute.engines import queues
     from suite.store.active import active_runs
     from suite.workspace import Workspace
 
@@ -93,43 +92,57 @@ def cancel(
     active = active_runs(store.root)
     for run in active:
         run.ask_to_stop()
-    queued = in_queue(store)
-    if not active and not queued:
+    submitted = [(queue, queue.jobs()) for _, queue in queues(store)]
+    submitted = [(queue, jobs) for queue, jobs in submitted if jobs]
+    if not active and not submitted:
         print("no active run.")
         return
-    end(record.slurm for record, _ in queued.values())
+    for queue, jobs in submitted:
+        queue.cancel(list(jobs.values()))
     deadline = time.monotonic() + wait
-    going, left = active, queued
-    while (going or left) and time.monotonic() < deadline:
-        time.sleep(1.0 if left else 0.2)
+    going = active
+    left = [dict(jobs) for _, jobs in submitted]
+    while (going or any(left)) and time.monotonic() < deadline:
+        time.sleep(1.0 if any(left) else 0.2)
         going = [run for run in going if run.alive]
-        left = in_queue(store, queued) if left else left
+        left = [
+            {key: job for key, job in queue.jobs().items() if key in jobs} if rest else rest
+            for (queue, jobs), rest in zip(submitted, left, strict=True)
+        ]
     if active:
         print(f"{len(active) - len(going)} of {len(active)} runs stopped; ", end="")
-    if queued:
-        print(f"{len(queued) - len(left)} of {len(queued)} Slurm jobs ended; ", end="")
+    for (queue, jobs), rest in zip(submitted, left, strict=True):
+        print(f"{len(jobs) - len(rest)} of {len(jobs)} {queue.title} jobs ended; ", end="")
     print("run the same `suite run` command again to resume.")
     for run in going:
         print(f"still saving: process {run.holder.process} on {run.holder.host}")
-    for record, state in left.values():
-        print(f"not ended yet: Slurm job {record.slurm}, {record.name}: {state.text}")
-    raise typer.Exit(1 if going or left else 0)
+    for (queue, _), rest in zip(submitted, left, strict=True):
+        for job in rest.values():
+            print(f"not ended yet: {queue.title} job {job.id}, {job.name}: {job.state}")
+    left_over = going or any(left)
+    raise typer.Exit(1 if left_over else 0)
 
 
-def _queue(store: Store) -> tuple[dict[str, tuple[Record, State]], str]:
-    """The store's jobs in Slurm's queue; and, if Slurm does not answer, a line that says so."""
-    from suite.execute.slurm.queue import QueueSilent
-    from suite.execute.slurm.records import in_queue, read_records
+def _queued(store: Store) -> tuple[dict[str, tuple[str, QueuedJob]], list[str]]:
+    """By key, the engine's name and the job in its queue; and a line for each queue that does not answer."""
+    from suite.execute.engine import QueueSilent
+    from suite.execute.engines import queues
 
-    try:
-        return in_queue(store), ""
-    except QueueSilent as error:
-        return {}, f"{len(read_records(store))} jobs were submitted to Slurm; their state is unknown: {error}"
+    queued: dict[str, tuple[str, QueuedJob]] = {}
+    silences = []
+    for name, queue in queues(store):
+        try:
+            queued |= {key: (name, job) for key, job in queue.jobs().items()}
+        except QueueSilent as error:
+            silences.append(
+                f"{queue.submitted()} jobs were submitted to {queue.title}; their state is unknown: {error}"
+            )
+    return queued, silences
 
 
-def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[str, Any]:
+def _job(store: Store, key: str, queued: tuple[str, QueuedJob] | None) -> dict[str, Any]:
     """State of one job: its progress, where it runs or waits, or why it failed."""
-    from suite.execute.display import Progress
+    from suite.execute.display import JobProgress
     from suite.store.claim import read_holder
 
     state = store.status(key)
@@ -137,15 +150,16 @@ def _job(store: Store, key: str, queued: tuple[Record, State] | None) -> dict[st
     try:
         found["name"] = "" if state == "new" else store.name(key)
         if state in {"running", "interrupted"} and (lines := store.metrics(key)):
-            progress = Progress.of(store.spec(key), lines[-1])
+            progress = JobProgress.of(store.spec(key), lines[-1])
             found["progress"] = None if progress is None else progress.columns
     except StoreError:  # the file is written again when the job runs again
         found["name"] = "(its job.yaml is damaged)"
     if state == "running" and (holder := read_holder(store.folder(key) / "claim.json")) is not None:
         found["host"], found["process"] = holder.host, holder.process
     if queued is not None:
-        record, at = queued
-        found |= {"name": record.name, "slurm": record.slurm, "slurm_state": at.text}
+        engine, waiting = queued
+        found |= {"name": waiting.name, engine: waiting.id, f"{engine}_state": waiting.state}
+        found["queue"] = f"{engine.capitalize()} job {waiting.id}: {waiting.state}"
         found["state"] = state if state == "running" else "queued"
     if state == "failed" and (failure := store.failure(key)) is not None:
         found |= {"error": failure.error, "log": failure.log, "traceback": failure.traceback}
@@ -167,6 +181,6 @@ def _line(job: dict[str, Any]) -> str:
         line += f"epoch {epoch}, loss {loss}, {speed.removesuffix('/s')} images/s, {left} left"
     if "host" in job:
         line += f" on {job['host']}"
-    if "slurm" in job:
-        line += f"  Slurm job {job['slurm']}: {job['slurm_state']}"
+    if "queue" in job:
+        line += f"  {job['queue']}"
     return line.rstrip()

@@ -31,6 +31,11 @@ def tune(
     only: options.Only = None,
     seeds: options.Seeds = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="jobs trained at the same time")] = None,
+    devices: options.Devices = 1,
+    executor: options.Executor = "local",
+    site: options.Site = None,
+    address: options.Address = None,
+    gpus_per_job: options.GpusPerJob = None,
     objective: Annotated[
         str, typer.Option("--objective", help="held-out accuracy to maximise: finetune, linear or knn")
     ] = "finetune",
@@ -67,6 +72,8 @@ def tune(
     """
     from analysis.figures.tuning import tuning_figures
     from suite.cli.select import Chosen
+    from suite.execute.engine import EngineOptions
+    from suite.execute.engines import create_engine
     from suite.grid.spec import load_grid
     from suite.grid.validate import validated
     from suite.plugin import with_plugins
@@ -74,6 +81,7 @@ def tune(
     from suite.tuning.run import tune as run_study
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    engine = create_engine(executor, EngineOptions(workers, devices, site, False, address, gpus_per_job))
     chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
     typed = {
         "params": param, "trials": trials, "objective": objective, "pretrain_on": pretrain_on, "sampler": sampler,
@@ -82,7 +90,7 @@ def tune(
     request = validated(Request, typed, "suite tune")
     plan = chosen.plan(draw=True)
     tuning = Tuning(plan, with_plugins(load_grid(grid)), chosen.selection, profile, request)
-    outcome = run_study(tuning, workers)
+    outcome = run_study(tuning, engine)
     figures = [str(path) for path in tuning_figures(tuning.folder)]
     following = outcome.next_command(grid, _selectors(chosen))
     if json_:

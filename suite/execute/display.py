@@ -1,4 +1,4 @@
-"""How a run tells what it does: a live table on a terminal, plain lines elsewhere. All on standard error."""
+"""Progress of a run on standard error: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a job with epochs is, by the last line of its metrics."""
+class JobProgress:
+    """How far a job with epochs is, from the last line of its metrics."""
 
     epoch: int
     epochs: int
@@ -27,7 +27,7 @@ class Progress:
     seconds_left: float
 
     @classmethod
-    def of(cls, spec: JobSpec, line: dict[str, float]) -> Progress | None:
+    def of(cls, spec: JobSpec, line: dict[str, float]) -> JobProgress | None:
         """None for jobs without epochs."""
         if not isinstance(spec, TrainingSpec):
             return None
@@ -56,7 +56,7 @@ class PlainLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to put back."""
+        """Nothing to restore."""
 
     def started(self, job: Job) -> None:
         """Announce a start."""
@@ -66,12 +66,12 @@ class PlainLines:
     def progress(self, job: Job, line: dict[str, float]) -> None:
         """Announce an epoch, unless one was announced just before."""
         now = time.monotonic()
-        if now - self._last.get(job.key, 0.0) < 5 or (found := Progress.of(job.spec, line)) is None:
+        if now - self._last.get(job.key, 0.0) < 5 or (state := JobProgress.of(job.spec, line)) is None:
             return
         self._last[job.key] = now
         self.say(
-            f"{job.name}: epoch {found.epoch}/{found.epochs}, loss {found.loss:.4f}, "
-            f"{found.images_per_second:.0f} images/s, {duration(found.seconds_left)} left"
+            f"{job.name}: epoch {state.epoch}/{state.epochs}, loss {state.loss:.4f}, "
+            f"{state.images_per_second:.0f} images/s, {duration(state.seconds_left)} left"
         )
 
     def ended(self, job: Job, outcome: str, error: str) -> None:
@@ -85,7 +85,7 @@ class PlainLines:
 
 
 def show_cursor() -> None:
-    """Give a terminal back the cursor that the live table hides; for those who leave without clearing up."""
+    """Show the cursor that the live table hides; for an exit without clean-up."""
     if sys.stderr.isatty():
         os.write(2, b"\x1b[?25h")
 
@@ -94,11 +94,11 @@ def show_cursor() -> None:
 class _Row:
     job: Job
     since: float = field(default_factory=time.monotonic)
-    progress: Progress | None = None
+    progress: JobProgress | None = None
 
 
 class LiveTable:
-    """A table of the running jobs that redraws itself, with what has ended and failed scrolling by above it.
+    """A live table of the running jobs; failures scroll by above it.
 
     Args:
         total: jobs to do.
@@ -123,16 +123,16 @@ class LiveTable:
         self._live.__exit__(None, None, None)
 
     def started(self, job: Job) -> None:
-        """A row more."""
+        """Add the job's row."""
         self._rows[job.key] = _Row(job)
 
     def progress(self, job: Job, line: dict[str, float]) -> None:
-        """An epoch is over."""
+        """Update the job's row."""
         if job.key in self._rows:
-            self._rows[job.key].progress = Progress.of(job.spec, line)
+            self._rows[job.key].progress = JobProgress.of(job.spec, line)
 
     def ended(self, job: Job, outcome: str, error: str) -> None:
-        """A row less; failures stay readable above the table."""
+        """Remove the job's row; failures stay visible above the table."""
         self._rows.pop(job.key, None)
         self.ends += 1
         if outcome in {"failed", "skipped", "interrupted"}:
@@ -144,7 +144,7 @@ class LiveTable:
         self.console.print(text, markup=False, highlight=False)
 
     def table(self) -> Group:
-        """What is drawn."""
+        """Render the table."""
         from rich import box
         from rich.console import Group
         from rich.table import Table

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from suite.errors import DataError, SuiteError
-from suite.execute.places import Device
+from suite.execute.context import Device
 from suite.execute.provenance import environment
 from suite.jobs.identity import Job
 from suite.kinds.imported import ImportSpec

@@ -1,4 +1,4 @@
-"""Before anything starts: finished stages whose weights have been lost or changed on disk are to be done again."""
+"""Before a run starts: finished jobs whose weights are missing or changed on disk are run again."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from suite.store.store import Store
 log = logging.getLogger(__name__)
 
 
-def distrust_damaged(pending: Iterable[Job], store: Store) -> list[Job]:
-    """Set aside what pending jobs start from, where it is no longer what the store recorded.
+def invalidate_damaged(pending: Iterable[Job], store: Store) -> list[Job]:
+    """Invalidate finished parent jobs whose weight files are missing or fail their SHA-256.
 
-    Only what is needed is looked at: a stage whose weights were deleted to save space is done again when another job
-    is to start from it, and not before. The same key gives the same bits, so nothing else has to be.
+    Only the parents of pending jobs are checked: weights that were deleted to save space are made again when another
+    job starts from them, and not before. Other jobs need not run again, since the same key gives the same bits.
 
     Returns:
-        The jobs to be done again; there may be more behind them, so look again until there are none.
+        The invalidated jobs. Their own parents may be damaged as well: call again until nothing is returned.
     """
     damaged = []
     for parent in {parent.key: parent for job in pending for parent in job.parents if store.done(parent.key)}.values():
         if isinstance(parent.spec, FinetuneSpec):
-            continue  # a learning rate that was tried; its children read its result alone
+            continue  # a learning-rate trial; its children read its result, not its weights
         try:
             store.weights(parent.key, "backbone.safetensors")
         except StoreError as error:
@@ -35,7 +35,7 @@ def distrust_damaged(pending: Iterable[Job], store: Store) -> list[Job]:
                 with store.claim(parent.key).acquire():
                     store.distrust(parent.key, str(error))
             except Timeout:
-                continue  # another run is at it already
-            log.warning("%s Doing '%s' again.", error, parent.name)
+                continue  # another run is working on it
+            log.warning("%s Running '%s' again.", error, parent.name)
             damaged.append(parent)
     return damaged

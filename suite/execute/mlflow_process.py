@@ -1,5 +1,4 @@
-"""MLflow kept up to date while jobs run, by a process of its own: what MLflow costs in time and memory then slows
-nothing else down, and a tracker that hangs hangs alone."""
+"""Sync the store to MLflow from a separate process, so that a slow or hung tracking server cannot block training."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from suite.execute.ddp.spawned import end_with_parent
 from suite.execute.local.pool import CONTEXT
-from suite.execute.signals import held_back, left_to_parent
+from suite.execute.signals import block_signals, ignore_signals
 from suite.store.store import Store
 from suite.tracking.mirror import Mirror, without_password
 
@@ -43,7 +42,7 @@ class BackgroundMirror:
         )
 
     def __enter__(self) -> BackgroundMirror:
-        with held_back():
+        with block_signals():
             self._process.start()
         self._theirs.close()
         return self
@@ -58,8 +57,8 @@ class BackgroundMirror:
 
 
 def _serve(connection: Connection, root: Path, uri: str, grid: str, every: float) -> None:
-    """The process's life: look at the store now and then until told to end, or until the parent is gone."""
-    left_to_parent()
+    """Main loop of the process: sync every few seconds until told to end, or until the parent exits."""
+    ignore_signals()
     threading.Thread(target=end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     deadline = float("inf")

@@ -1,4 +1,4 @@
-"""Everything between a selection of cells and training: load, check, fingerprint, saliency, decoded stores."""
+"""Prepare the data of a run before training: decoded images and saliency maps, each made once."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def prepare(
         dataset = datasets[need.data.name]
         if (dataset.name, saliency.detector, split) not in maps:
             try:
-                found = saliency_maps(dataset, saliency, data_root, cache, progress, split)
+                maps_folder = saliency_maps(dataset, saliency, data_root, cache, progress, split)
             except ImageError:
                 raise
             except SuiteError as error:
                 raise type(error)(f"{error}{'' if need in trained else _ADVICE}") from error
-            maps[dataset.name, saliency.detector, split] = found
+            maps[dataset.name, saliency.detector, split] = maps_folder
     for data in {job.spec.data: None for job in jobs if isinstance(job.spec, DataJobSpec)}:
         dataset = datasets[data.name]
         store = build_store(dataset, data.fingerprint, data.store_size, cache, _named(progress, f"decode {data.name}"))
         for need in saliency_needs:
             if need.data == data:
-                found = maps[dataset.name, need.saliency.detector, need.split]
+                maps_folder = maps[dataset.name, need.saliency.detector, need.split]
                 named = _named(progress, f"saliency store {data.name}")
-                build_maps(store, dataset, need.saliency, found, named, need.split)
+                build_maps(store, dataset, need.saliency, maps_folder, named, need.split)
 
 
 def undecoded(jobs: Iterable[Job], cache: Path) -> list[Job]:

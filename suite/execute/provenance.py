@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from suite.execute.context import Device
 from suite.execute.ddp.group import BACKENDS
-from suite.execute.places import Device
 
 
 def environment(device: Device) -> dict[str, Any]:

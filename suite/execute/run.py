@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite.errors import StoreError, TrainingError, UsageError
+from suite.execute.context import RunPaths
 from suite.execute.display import LiveTable, PlainLines
 from suite.execute.engine import Engine, Options, Summary
 from suite.execute.imports import import_checkpoints
-from suite.execute.invalidate import distrust_damaged
+from suite.execute.invalidate import invalidate_damaged
 from suite.execute.mlflow_process import BackgroundMirror
-from suite.execute.places import Places
 from suite.execute.prepare import undecoded
 from suite.execute.preparing import PreparationStopped, prepare_visibly
 from suite.jobs.identity import Job
@@ -102,7 +102,7 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast
     workspace, store = plan.workspace, plan.store
     remember_plugins(workspace.runs, plan.plugins)
     record_cells(store, plan.profile.name, dict(overrides), plan.cell_jobs, data_facts(plan))
-    while distrust_damaged(plan.pending, store):
+    while invalidate_damaged(plan.pending, store):
         continue  # what it starts from may be damaged as well
     import_checkpoints(plan.pending, {digest: file for file, digest in plan.checkpoints.values()}, store)
     pending = plan.pending
@@ -131,7 +131,7 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast
 def _train(plan: Plan, pending: list[Job], engine: Engine, fail_fast: bool, here: Presence) -> Summary:
     """Run the pending jobs on the engine, with MLflow kept up to date beside them."""
     workspace = plan.workspace
-    executor = engine.executor(Places(workspace.runs, workspace.cache, plan.plugins), checkpoint_minutes())
+    executor = engine.executor(RunPaths(workspace.runs, workspace.cache, plan.plugins), checkpoint_minutes())
     with BackgroundMirror(plan.store, tracking_uri(workspace.runs), plan.cells[0].grid):
         forecast = Forecast(plan, engine.machine)
         options = Options(fail_fast, forecast.remaining, here.asked_to_stop)

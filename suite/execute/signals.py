@@ -1,4 +1,4 @@
-"""The signals that ask a run to stop."""
+"""SIGINT and SIGTERM, which ask a run to stop."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def handled_by(handler: Callable[..., None]) -> Iterator[None]:
-    """Meanwhile `handler` gets them. Outside the main thread, which alone may have handlers, nothing changes."""
+def handle_signals(handler: Callable[..., None]) -> Iterator[None]:
+    """Call `handler` on both signals. Does nothing outside the main thread, which alone may have handlers."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, handler) for number in STOPPING}
@@ -24,8 +24,8 @@ def handled_by(handler: Callable[..., None]) -> Iterator[None]:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """A process started now inherits that they are; here they are delivered afterwards."""
+def block_signals() -> Iterator[None]:
+    """Block both signals. Child processes inherit the mask; pending signals are delivered on exit."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
@@ -33,8 +33,8 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def left_to_parent() -> None:
-    """In a child process: what they mean is the parent's to decide, which kills where it must."""
+def ignore_signals() -> None:
+    """In a worker: ignore both signals; the parent handles them and kills the worker where needed."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)

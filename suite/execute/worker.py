@@ -1,21 +1,24 @@
-"""Runs one job in this process: claim it, map its data, train, write the result."""
+"""Runs one job in this process: claim it, open its data, train or measure, write the result."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
+import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from filelock import Timeout
 
 from suite.errors import StoreError, TrainingError
-from suite.execute.ddp.group import Alone, Crew, Group, fabric_of
-from suite.execute.places import Device, Places
+from suite.execute.context import JobContext
+from suite.execute.ddp.group import ProcessGroup, Rank, SingleProcess, fabric_of
+from suite.execute.device_errors import breaks_process, explained
 from suite.execute.provenance import environment
 from suite.jobs.identity import Job
 from suite.jobs.sections import Precision
@@ -29,97 +32,82 @@ from suite.training.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
-# "busy": another process works on the job. "elsewhere": another has done it.
-End = Literal["done", "failed", "interrupted", "busy", "elsewhere"]
 
+class JobEnd(NamedTuple):
+    """How a job ended.
 
-def run_job(
-    job: Job,
-    places: Places,
-    device: Device,
-    should_stop: Callable[[], bool],
-    report: Callable[[dict[str, float]], None],
-    crew: Crew | None = None,
-) -> tuple[End, str]:
-    """Do `job` unless it is done; its parents must be. Never raises for what goes wrong in training.
-
-    What has epochs is trained together with `crew`. Probes are not: one pass over the images is soon over.
-
-    Returns:
-        The outcome and, for a failure, the error in one line.
+    Attributes:
+        outcome: "busy": another process works on the job; "elsewhere": another has done it.
+        error: of a failure, in one line.
+        retire: the error leaves this process unable to run another job, as a broken CUDA context does.
     """
-    if crew is None or not kind_of(job.spec).trains:
-        device, crew = replace(device, devices=1), Alone()
+
+    outcome: Literal["done", "failed", "interrupted", "busy", "elsewhere"]
+    error: str = ""
+    retire: bool = False
+
+
+def run_job(job: Job, context: JobContext, processes: ProcessGroup | None = None) -> JobEnd:
+    """Run `job` unless it is done; its parents must be. Never raises for an error in training.
+
+    Jobs with epochs are trained together with `processes`; others need one pass over the images and use one process.
+    """
+    if processes is None or not kind_of(job.spec).trains:
+        context = replace(context, device=replace(context.device, devices=1))
+        processes = SingleProcess()
     try:
-        return _claim_and_run(job, Store(places.runs), places, device, crew, should_stop, report)
+        return _claim_and_run(job, Store(context.paths.runs), context, processes)
     except Timeout:
-        return "busy", ""
-    except (OSError, StoreError) as error:  # nothing can be written into the store, not even why
-        return "failed", str(error)
+        return JobEnd("busy")
+    except (OSError, StoreError) as error:  # nothing can be written into the store, not even the reason
+        return JobEnd("failed", str(error))
+    finally:
+        _free_memory()
 
 
-def _claim_and_run(
-    job: Job,
-    store: Store,
-    places: Places,
-    device: Device,
-    crew: Crew,
-    should_stop: Callable[[], bool],
-    report: Callable[[dict[str, float]], None],
-) -> tuple[End, str]:
+def _claim_and_run(job: Job, store: Store, context: JobContext, processes: ProcessGroup) -> JobEnd:
     from suite.training.session import Interrupted
 
     with store.claim(job.key).acquire() as claim:
 
-        def stopping() -> bool:
+        def should_stop() -> bool:
             claim.check_now_and_then()
-            return should_stop()
+            return context.should_stop()
 
         if store.result(job.key) is not None:
-            return "elsewhere", ""
-        store.begin(job, environment(device))
+            return JobEnd("elsewhere")
+        store.begin(job, environment(context.device))
         with _logging_to(store.folder(job.key) / "log.txt"):
             try:
-                with crew.at_work(job, places) as group:
-                    result = _to_result(job, store, places, device, group, stopping, report)
+                with processes.connect(job, context.paths) as rank:
+                    result = _to_result(job, store, replace(context, should_stop=should_stop), rank)
                 claim.check()
                 store.finish(result)
             except ClaimLost:
-                return "busy", ""  # nothing is written: the folder is another's now
+                return JobEnd("busy")  # nothing is written: the folder belongs to another process now
             except Interrupted:
                 log.info("stopped on request; the next run resumes here")
                 store.fail(job.key, Failure(error="stopped on request", kind="killed", traceback=""))
-                return "interrupted", ""
-            except Exception as error:  # whatever it is, the other jobs go on and the cause is kept
-                text, tail = f"{type(error).__name__}: {error}", store.log_tail(job.key)
+                return JobEnd("interrupted")
+            except Exception as error:  # the other jobs continue, and the reason is kept
+                text, tail = f"{type(error).__name__}: {explained(error, job.spec)}", store.log_tail(job.key)
                 log.exception("failed")
                 store.fail(job.key, Failure(error=text, kind="failed", traceback=traceback.format_exc(), log=tail))
-                return "failed", text
-    if result.images_per_second:
-        speed = result.images_per_second, kind_of(job.spec).macs(job.spec)
-        with contextlib.suppress(OSError):  # only estimates would miss it
-            record_speed(store.root, Speed(throughput_key(job.spec), device.kind, *speed, device.devices))
-    return "done", ""
+                return JobEnd("failed", text, breaks_process(error))
+    _record_speed(store, job, context, result)
+    return JobEnd("done")
 
 
-def follow_job(job: Job, places: Places, device: Device, group: Group) -> None:
-    """Another process's share of a job that process 0 does with `run_job`. Writes nothing, raises what goes wrong."""
+def follow_job(job: Job, context: JobContext, rank: Rank) -> None:
+    """The part of a rank other than 0 in a job that rank 0 runs with `run_job`. Writes nothing; errors are raised."""
     from suite.training.session import Interrupted
 
     with contextlib.suppress(Interrupted):
-        _run_loop(job, Store(places.runs), places, device, group)
+        _run_loop(job, Store(context.paths.runs), context, rank)
 
 
-def _to_result(
-    job: Job,
-    store: Store,
-    places: Places,
-    device: Device,
-    group: Group,
-    should_stop: Callable[[], bool],
-    report: Callable[[dict[str, float]], None],
-) -> Result:
-    outcome, seconds = _run_loop(job, store, places, device, group, should_stop, report)
+def _to_result(job: Job, store: Store, context: JobContext, rank: Rank) -> Result:
+    outcome, seconds = _run_loop(job, store, context, rank)
     folder = store.folder(job.key)
     files = {path.name: sha256(path) for path in sorted((folder / "checkpoint").glob("*.safetensors"))}
     for reason in outcome.suspicious:
@@ -137,21 +125,14 @@ def _to_result(
     )
 
 
-def _run_loop(
-    job: Job,
-    store: Store,
-    places: Places,
-    device: Device,
-    group: Group,
-    should_stop: Callable[[], bool] = lambda: False,
-    report: Callable[[dict[str, float]], None] = lambda _: None,
-) -> tuple[Outcome, float]:
-    """The loop's outcome (complete in rank 0 alone), and the seconds spent, earlier attempts included."""
+def _run_loop(job: Job, store: Store, context: JobContext, rank: Rank) -> tuple[Outcome, float]:
+    """The loop's outcome (complete in rank 0 only), and the seconds spent, earlier attempts included."""
     import torch
 
     from suite.training.inputs import Inputs
     from suite.training.session import Session
 
+    device = context.device
     torch.set_num_threads(device.threads)
     spec, kind = job.spec, kind_of(job.spec)
     if not isinstance(spec, DataJobSpec) or not kind.loop:
@@ -162,13 +143,31 @@ def _run_loop(
             "the recipe asks for 16-mixed precision, which needs a GPU, and none is visible. On a CPU use "
             "--set pretrain.precision=32-true --set finetune.precision=32-true (another recipe, hence other jobs)."
         )
-    fabric = fabric_of(group, device.kind, device.gpu, precision)
-    session = Session(store.folder(job.key), fabric, device.checkpoint_minutes, should_stop, report)
-    log.info("%s (%s) on %s, %d threads, %d device(s)", job.name, job.key, fabric.device, device.threads, group.world)
+    fabric = fabric_of(rank, device.kind, device.gpu, precision)
+    session = Session(store.folder(job.key), fabric, device.checkpoint_minutes, context.should_stop, context.report)
+    log.info(
+        "%s (%s) on %s, %d threads, %d device(s)", job.name, job.key, fabric.device, device.threads, rank.world_size
+    )
     module, _, function = kind.loop.partition(":")
     loop = getattr(import_module(module), function)
-    outcome: Outcome = loop(spec, Inputs(spec, places.cache, store, device.online), session)
+    outcome: Outcome = loop(spec, Inputs(spec, context.paths.cache, store, device.online), session)
     return outcome, session.seconds
+
+
+def _record_speed(store: Store, job: Job, context: JobContext, result: Result) -> None:
+    if result.images_per_second:
+        speed = result.images_per_second, kind_of(job.spec).macs(job.spec)
+        key, device = throughput_key(job.spec), context.device
+        with contextlib.suppress(OSError):  # only estimates of time would miss it
+            record_speed(store.root, Speed(key, device.kind, *speed, device.devices))
+
+
+def _free_memory() -> None:
+    """Give a job's GPU memory back: the next job of this worker may be small, and another worker may need the card."""
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        gc.collect()
+        with contextlib.suppress(RuntimeError):  # a broken CUDA context; the process retires
+            torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ class Ready:
         stack = [job]
         while stack:
             for child in self._children[stack.pop().key]:
-                if child.key not in found:
+                if child.key not in found and child.key in self._place:  # not forgotten
                     found[child.key] = child
                     stack.append(child)
         return sorted(found.values(), key=lambda child: self._place[child.key])

@@ -1,4 +1,4 @@
-"""One `suite tune`: open the study, run its trials on warm workers, write figures and the profile of the best."""
+"""One `suite tune`: open the study, run its trials, write the profile with the best values."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.atomic import write_json, write_text
+from suite.execute.context import RunPaths
 from suite.execute.display import LiveTable, PlainLines
-from suite.execute.engine import Options, Summary
+from suite.execute.engine import Engine, Options, Summary
 from suite.execute.imports import import_checkpoints
-from suite.execute.local.executor import LocalExecutor
 from suite.execute.mlflow_process import BackgroundMirror
-from suite.execute.places import Device, Places
 from suite.execute.prepare import prepare
 from suite.execute.run import checkpoint_minutes
 from suite.jobs.identity import Job
@@ -57,13 +56,13 @@ class TuningOutcome:
         return shlex.join(["suite", "run", "--grid", grid, "--profile", str(self.profile), *selectors])
 
 
-def tune(tuning: Tuning, workers: int | None) -> TuningOutcome:
-    """Bring the study to the number of trials that was asked for: that many minus those it has."""
+def tune(tuning: Tuning, engine: Engine) -> TuningOutcome:
+    """Run the remaining trials of the study on `engine`."""
     began, request = time.monotonic(), tuning.request
     workspace, store = tuning.plan.workspace, tuning.plan.workspace.store
     lines = LiveTable(0) if sys.stderr.isatty() else PlainLines(0)
-    device = Device(checkpoint_minutes=checkpoint_minutes(), online=tuning.online)
-    executor = LocalExecutor(Places(workspace.runs, workspace.cache, tuning.plan.plugins), workers, device)
+    paths = RunPaths(workspace.runs, workspace.cache, tuning.plan.plugins)
+    executor = engine.executor(paths, checkpoint_minutes(), tuning.online)
     files = {digest: file for file, digest in tuning.plan.checkpoints.values()}
     summary, trained = Summary(), 0
 

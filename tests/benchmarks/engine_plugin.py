@@ -17,4 +17,4 @@ def _trivial(job: Job, *_: Any) -> Result:
     )  # fmt: skip
 
 
-worker._train = _trivial
+worker._to_result = _trivial

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from suite.execute.display import LiveTable, PlainLines, Progress
+from suite.execute.display import JobProgress, LiveTable, PlainLines
 from suite.jobs.identity import Job
 from suite.kinds.registry import parse_spec
 
@@ -39,10 +39,10 @@ def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_time_left_is_that_of_the_epochs_left() -> None:
-    progress = Progress.of(job().spec, line(20))
+    progress = JobProgress.of(job().spec, line(20))
     assert progress is not None
     assert progress.columns == ("20/50", "1.2500", "10/s", "4 min")  # 30 epochs of 3 steps of 30 images at 10/s: 270 s
-    assert Progress.of(job("probe").spec, line(1)) is None
+    assert JobProgress.of(job("probe").spec, line(1)) is None
 
 
 def test_live_table_shows_running_jobs_and_keeps_failures() -> None:

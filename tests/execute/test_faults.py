@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from suite.cli import app
 from suite.cli.select import Chosen
 from suite.errors import StoreError, SuiteError
-from suite.execute.places import Device, Places
+from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
 from suite.execute.worker import run_job
 from suite.jobs.identity import Job
@@ -53,7 +53,9 @@ def run(drawn: Path, runs: Path, profile: Path, expect: int = 0) -> str:
 
 
 def train(job: Job, plan: Plan) -> tuple[str, str]:
-    return run_job(job, Places(plan.workspace.runs, plan.workspace.cache), Device("cpu"), lambda: False, lambda _: None)
+    context = JobContext(RunPaths(plan.workspace.runs, plan.workspace.cache), Device("cpu"))
+    end = run_job(job, context)
+    return end.outcome, end.error
 
 
 @pytest.fixture(scope="module")

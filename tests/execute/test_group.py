@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from suite.errors import UsageError
-from suite.execute.ddp.group import Group
+from suite.execute.context import Device, RunPaths
+from suite.execute.ddp.group import Rank
 from suite.execute.local.executor import LocalExecutor
 from suite.execute.local.machine import machine
-from suite.execute.places import Device, Places
 
 TASK = {
     "SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "1234567",
@@ -19,12 +19,12 @@ TASK = {
 
 
 def test_a_task_of_srun_knows_its_place() -> None:
-    assert Group.from_slurm(TASK) == Group(5, 8, 1, "gpu07", 24_567)
+    assert Rank.from_slurm(TASK) == Rank(5, 8, 1, "gpu07", 24_567)
     given = {**TASK, "MASTER_ADDR": "10.0.0.3", "MASTER_PORT": "29500", "SLURM_STEP_NODELIST": "gpu11"}
-    assert Group.from_slurm(given) == Group(5, 8, 1, "10.0.0.3", 29_500)
-    assert Group.from_slurm({**TASK, "SLURM_STEP_NODELIST": "gpu11"}).address == "gpu11"  # a step may have fewer nodes
+    assert Rank.from_slurm(given) == Rank(5, 8, 1, "10.0.0.3", 29_500)
+    assert Rank.from_slurm({**TASK, "SLURM_STEP_NODELIST": "gpu11"}).address == "gpu11"  # a step may have fewer nodes
     with pytest.raises(UsageError, match="SLURM_LOCALID is not set"):
-        Group.from_slurm({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"})
+        Rank.from_slurm({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"})
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def executor(workers: int | None, devices: int, accelerator: str = "auto") -> LocalExecutor:
-    return LocalExecutor(Places(Path(), Path()), workers, Device(accelerator=accelerator, devices=devices))  # type: ignore[arg-type]
+    return LocalExecutor(RunPaths(Path(), Path()), workers, Device(accelerator=accelerator, devices=devices))  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("eight_gpus")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from suite.cli.select import Chosen
+from suite.execute.context import Device, RunPaths
 from suite.execute.engine import Options, Summary
 from suite.execute.local.executor import LocalExecutor
 from suite.execute.local.machine import gpu_count
-from suite.execute.places import Device, Places
 from suite.execute.prepare import prepare
 from suite.jobs.identity import Job
 from suite.planning.plan import Plan
@@ -46,7 +46,7 @@ def planned(drawn: Path, runs: Path, profile: Path, *overrides: str) -> Plan:
 
 
 def run(plan: Plan, watch: Watch, workers: int = 2, fail_fast: bool = False) -> Summary:
-    places = Places(plan.workspace.runs, plan.workspace.cache)
+    places = RunPaths(plan.workspace.runs, plan.workspace.cache)
     return LocalExecutor(places, workers, Device(accelerator="cpu")).run(plan.pending, watch, Options(fail_fast))
 
 

@@ -15,9 +15,9 @@ from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
 from methods.measures.grad_cam import grad_cam
 from suite.cli.select import Chosen
+from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.engine import Options
 from suite.execute.local.executor import LocalExecutor
-from suite.execute.places import Device, Places
 from suite.execute.prepare import prepare
 from suite.execute.worker import run_job
 from suite.jobs.identity import Job
@@ -62,15 +62,15 @@ def device_of(place: torch.device, gpu: int = 0) -> Device:
     return Device(accelerator="cuda" if place.type == "cuda" else "cpu", gpu=gpu, checkpoint_minutes=1000)
 
 
-def planned(runs: Path, data: Path, profile: Path, methods: Sequence[str], *overrides: str) -> tuple[Plan, Places]:
+def planned(runs: Path, data: Path, profile: Path, methods: Sequence[str], *overrides: str) -> tuple[Plan, RunPaths]:
     plan = Chosen("paper_table1", str(profile), data, runs, ["cub"], list(methods), None, None, list(overrides)).plan(
         False
     )
     prepare(plan.jobs, plan.datasets, data, plan.workspace.cache, lambda *_: None)
-    return plan, Places(plan.workspace.runs, plan.workspace.cache)
+    return plan, RunPaths(plan.workspace.runs, plan.workspace.cache)
 
 
-def trained(job: Job, places: Places, device: Device, stop_after: int | None = None) -> str:
+def trained(job: Job, places: RunPaths, device: Device, stop_after: int | None = None) -> str:
     polls = 0
 
     def should_stop() -> bool:
@@ -78,9 +78,9 @@ def trained(job: Job, places: Places, device: Device, stop_after: int | None = N
         polls += 1
         return stop_after is not None and polls > stop_after
 
-    outcome, error = run_job(job, places, device, should_stop, lambda _: None)
-    assert not error, error
-    return outcome
+    end = run_job(job, JobContext(places, device, should_stop))
+    assert not end.error, end.error
+    return end.outcome
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -131,9 +131,9 @@ def test_a_failed_job_leaves_the_next_one_whole(
         def progress(self, job: Job, line: dict[str, float]) -> None: ...
         def ended(self, job: Job, outcome: str, error: str) -> None: ...
 
-    places = Places(places.runs, places.cache, (plugin,))
+    places = RunPaths(places.runs, places.cache, (plugin,))
     summary = LocalExecutor(places, 1, device_of(cuda)).run(jobs, Quiet(), Options(False))
-    assert [job.name for job in summary.failed] == [f"pretrain break_{how} cub s0"]
+    assert list(summary.failed) == [jobs[0].key]
     assert [job.name for job in summary.done] == ["pretrain byol cub s0"]
 
 

@@ -18,7 +18,7 @@ import suite.data.decoded.images
 import suite.training.finetune
 import suite.training.pretrain  # noqa: F401  - loaded before the processes fork
 from suite.cli.select import Chosen
-from suite.execute.places import Device, Places
+from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
 from suite.execute.worker import run_job
 from suite.planning.plan import Plan
@@ -38,11 +38,9 @@ def leg(plan: Plan, key: str, die: int | None, stop: int | None) -> None:
 
     (job,) = [job for job in plan.jobs if job.key == key]
     device = Device("cpu", checkpoint_minutes=-1)
-    outcome, error = run_job(
-        job, Places(plan.workspace.runs, plan.workspace.cache), device, should_stop, lambda _: None
-    )
-    if outcome == "failed":
-        raise SystemExit(error)
+    end = run_job(job, JobContext(RunPaths(plan.workspace.runs, plan.workspace.cache), device, should_stop))
+    if end.outcome == "failed":
+        raise SystemExit(end.error)
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 
 from suite.cli.select import Chosen
-from suite.execute.ddp import spawned as members_module
-from suite.execute.ddp.spawned import Members
-from suite.execute.places import Device
+from suite.execute.context import Device, JobContext
+from suite.execute.ddp import spawned
+from suite.execute.ddp.spawned import SpawnedRanks
 from suite.execute.worker import run_job
 from suite.jobs.identity import Job
 from suite.kinds.probe import ProbeSpec
@@ -40,16 +40,16 @@ DOUBLE = (1e-11, 1e-6)
 
 
 @pytest.fixture(scope="module")
-def second() -> Iterator[Members]:
+def second() -> Iterator[SpawnedRanks]:
     """Process 1 beside this one, warm for all tests."""
-    with closing(Members(TWO)) as members:
+    with closing(SpawnedRanks(TWO)) as members:
         yield members
 
 
 def train(
     runs: Runs,
     job: Job,
-    members: Members | None,
+    members: SpawnedRanks | None,
     stop_after: int | None = None,
     report: Callable[[dict[str, float]], None] = lambda _: None,
 ) -> tuple[str, str]:
@@ -61,7 +61,9 @@ def train(
         polls += 1
         return stop_after is not None and polls > stop_after
 
-    return run_job(job, runs.places, ONE if members is None else TWO, should_stop, report, members)
+    context = JobContext(runs.places, ONE if members is None else TWO, should_stop, report)
+    end = run_job(job, context, members)
+    return end.outcome, end.error
 
 
 def in_precision(runs: Runs, precision: str) -> list[Job]:
@@ -101,7 +103,7 @@ def assert_close(one: Runs, two: Runs, job: Job, weights: float, metrics: float)
 
 
 @pytest.mark.parametrize("case", [*(f"{row} 64-true" for row in ROWS), "moco_v2 32-true"])
-def test_two_devices_are_one(case: str, tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members) -> None:
+def test_two_devices_are_one(case: str, tmp_path: Path, drawn: Path, tiny_profile: Path, second: SpawnedRanks) -> None:
     """Pretraining, fine-tuning and probes of a cell."""
     row, precision = case.split()
     one, two = (Cell(tmp_path / name, drawn, tiny_profile, f"{row}/cub") for name in ("one", "two"))
@@ -114,7 +116,7 @@ def test_two_devices_are_one(case: str, tmp_path: Path, drawn: Path, tiny_profil
 
 @pytest.mark.parametrize("row", ["byol", "moco_v2"])
 def test_a_job_goes_on_with_another_number_of_devices(
-    row: str, tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members
+    row: str, tmp_path: Path, drawn: Path, tiny_profile: Path, second: SpawnedRanks
 ) -> None:
     """2 then 2 devices end in the bits of 2 throughout; 2 then 1 and 1 then 2, in the same numbers."""
     straight, again, to_one, to_two = (
@@ -134,7 +136,7 @@ def test_a_job_goes_on_with_another_number_of_devices(
 
 
 def test_a_killed_process_fails_the_job_which_then_resumes(
-    tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members
+    tmp_path: Path, drawn: Path, tiny_profile: Path, second: SpawnedRanks
 ) -> None:
     straight, killed = (Runs(tmp_path / name, drawn, tiny_profile, "byol/cub") for name in ("straight", "killed"))
     job = straight.jobs[0]
@@ -157,7 +159,7 @@ def test_a_killed_process_fails_the_job_which_then_resumes(
 
 
 def test_what_goes_wrong_in_another_process_is_told(
-    tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members
+    tmp_path: Path, drawn: Path, tiny_profile: Path, second: SpawnedRanks
 ) -> None:
     """An error of all, or of process 0, is told as in one process; an error of process 1 alone with its number."""
     runs = Runs(tmp_path, drawn, tiny_profile, "random/cub", "finetune.optimizer.base_lr=1e30")
@@ -174,7 +176,7 @@ def test_what_goes_wrong_in_another_process_is_told(
     plugin = tmp_path / "plugin.py"
     plugin.write_text(
         "import multiprocessing\n"
-        "if multiprocessing.current_process().name == 'suite-member-1':\n"
+        "if multiprocessing.current_process().name == 'suite-rank-1':\n"
         "    raise ValueError('only here')\n",
         "utf-8",
     )
@@ -189,16 +191,16 @@ def test_what_goes_wrong_in_another_process_is_told(
 
 
 def test_a_process_that_waits_for_a_dead_one_for_ever_leaves(
-    tmp_path: Path, drawn: Path, tiny_profile: Path, second: Members, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, drawn: Path, tiny_profile: Path, second: SpawnedRanks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As NCCL may: here process 0 does not exchange anything any more."""
     runs = Runs(tmp_path, drawn, tiny_profile, "random/cub")
     job, left = runs.jobs[0], threading.Event()
     runs.store.begin(job, {})
     codes: list[int] = []
-    monkeypatch.setattr(members_module, "_GRACE", 0.1)
-    monkeypatch.setattr(members_module.os, "_exit", lambda code: (codes.append(code), left.set()))
-    with second.at_work(job, runs.places):
+    monkeypatch.setattr(spawned, "_GRACE", 0.1)
+    monkeypatch.setattr(spawned.os, "_exit", lambda code: (codes.append(code), left.set()))
+    with second.connect(job, runs.places):
         (victim,) = members_alive()
         os.kill(victim, signal.SIGKILL)
         assert left.wait(60)
@@ -211,7 +213,7 @@ def test_a_process_that_waits_for_a_dead_one_for_ever_leaves(
 
 def members_alive() -> list[int]:
     """Ids of the other processes, of all groups that this one leads."""
-    return [child.pid for child in active_children() if child.name.startswith("suite-member") and child.pid]
+    return [child.pid for child in active_children() if child.name.startswith("suite-rank") and child.pid]
 
 
 COMMAND = [sys.executable, "-c", "from suite.cli import main; main()", "run", "--grid", "paper_table1"]
@@ -267,10 +269,11 @@ def test_processes_started_by_slurm(tmp_path: Path, drawn: Path, tiny_profile: P
     (tmp_path / "order.pickle").write_bytes(pickle.dumps((job, runs.places, ONE)))
     code = (
         "import os, pickle, sys\n"
-        "from suite.execute.ddp.group import Group\n"
-        "from suite.execute.ddp.launched import run_started\n"
-        "order = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "print(run_started(*order, lambda: False, lambda _: None, Group.from_slurm(os.environ))[0])\n"
+        "from suite.execute.context import JobContext\n"
+        "from suite.execute.ddp.group import Rank\n"
+        "from suite.execute.ddp.launched import run_launched\n"
+        "job, paths, device = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(run_launched(job, JobContext(paths, device), Rank.from_slurm(os.environ)).outcome)\n"
     )
     for expected in (["done", "elsewhere"], ["elsewhere", "elsewhere"]):
         port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}

@@ -26,7 +26,7 @@ from suite.data.record import Split
 from suite.data.saliency.detectors import DETECTORS, masked
 from suite.data.saliency.maps import SaliencyMaps, salient_box
 from suite.errors import DataError
-from suite.execute.places import Device, Places
+from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
 from suite.execute.worker import run_job
 from suite.kinds.background import BackgroundSpec
@@ -62,7 +62,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, drawn: Path, tiny_profile
     record_cells(store, "tiny", {}, plan.cell_jobs, data_facts(plan))
     prepare(plan.jobs, plan.datasets, drawn, runs / "runs" / "cache", lambda *_: None)
     for job in plan.jobs:
-        done = run_job(job, Places(store.root, store.root / "cache"), CPU, lambda: False, lambda _: None)
+        done = run_job(job, JobContext(RunPaths(store.root, store.root / "cache"), CPU))
         assert done == ("done", ""), job.name
     return plan, store
 

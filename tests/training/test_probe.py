@@ -17,9 +17,9 @@ from methods.args import ResNetArgs
 from methods.backbones.registry import build_backbone
 from suite.cli.select import Chosen
 from suite.data.decoded.split import held_out
-from suite.execute.places import Device, Places
+from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
-from suite.execute.worker import run_job
+from suite.execute.worker import JobEnd, run_job
 from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.probe import KnnArgs, LinearArgs
 from suite.planning.plan import Plan
@@ -111,7 +111,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory, drawn: Path, tiny_profile: 
     plan = Chosen("paper_table1", str(tiny_profile), drawn, runs, None, None, "random/cars", None, rates).plan(False)
     prepare(plan.jobs, plan.datasets, drawn, runs / "cache", lambda *_: None)
     for job in plan.jobs:
-        assert run_job(job, Places(runs, runs / "cache"), CPU, lambda: False, lambda _: None) == ("done", "")
+        assert run_job(job, JobContext(RunPaths(runs, runs / "cache"), CPU)) == JobEnd("done")
     return plan, Store(runs)
 
 

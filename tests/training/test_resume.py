@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from suite.cli.select import Chosen
 from suite.errors import TrainingError
-from suite.execute.places import Device, Places
+from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
 from suite.execute.worker import run_job
 from suite.jobs.identity import Job
@@ -45,7 +45,7 @@ class Runs:
         )
         prepare(plan.jobs, plan.datasets, drawn, root / "cache", lambda *_: None)
         self.jobs: list[Job] = [job for job in plan.jobs if job.spec.kind != "probe"]
-        self.places = Places(root, Workspace.of(drawn, root).cache)
+        self.places = RunPaths(root, Workspace.of(drawn, root).cache)
         self.store = Store(root)
 
     def run(self, job: Job, stop_after: int | None = None, device: Device = CPU) -> tuple[str, str]:
@@ -56,7 +56,8 @@ class Runs:
             polls += 1
             return stop_after is not None and polls > stop_after
 
-        return run_job(job, self.places, device, should_stop, lambda _: None)
+        end = run_job(job, JobContext(self.places, device, should_stop))
+        return end.outcome, end.error
 
     def tensors(self, job: Job) -> dict[str, torch.Tensor]:
         (path,) = self.store.checkpoint(job.key).glob("*.safetensors")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from methods.args import ResNetArgs
 from suite.cli.select import Chosen
+from suite.execute.context import Device, RunPaths
 from suite.execute.engine import Options
 from suite.execute.local.executor import LocalExecutor
-from suite.execute.places import Device, Places
 from suite.execute.prepare import prepare
 from suite.jobs.identity import Job
 from suite.jobs.order import Ready
@@ -92,7 +92,7 @@ def test_a_job_nobody_wants_is_left_with_its_checkpoint_and_the_run_grows(
             self.events.append((outcome, job.name))
 
     feed = Feed()
-    executor = LocalExecutor(Places(tmp_path, plan.workspace.cache), 1, Device(accelerator="cpu"))
+    executor = LocalExecutor(RunPaths(tmp_path, plan.workspace.cache), 1, Device(accelerator="cpu"))
     summary = executor.run([], feed, Options(more=feed.more, unwanted=feed.unwanted))
     assert feed.events == [
         ("started", long.name), ("left", long.name), ("started", short.name), ("done", short.name),

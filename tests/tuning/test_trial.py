@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from suite.cli.select import Chosen
 from suite.data.decoded import split as source
-from suite.execute.places import Device, Places
+from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
-from suite.execute.worker import run_job
+from suite.execute.worker import JobEnd, run_job
 from suite.grid.spec import load_grid
 from suite.jobs.identity import Job
 from suite.kinds.finetune import FinetuneSpec
@@ -41,8 +41,8 @@ def jobs(plan: Plan, params: dict[str, Any], objective: Objective = "finetune", 
 
 def run(job: Job, plan: Plan, device: Device = CPU) -> None:
     prepare([job], plan.datasets, plan.data_root, plan.workspace.cache, lambda *_: None)
-    outcome = run_job(job, Places(plan.workspace.runs, plan.workspace.cache), device, lambda: False, lambda _: None)
-    assert outcome == ("done", "")
+    end = run_job(job, JobContext(RunPaths(plan.workspace.runs, plan.workspace.cache), device))
+    assert end == JobEnd("done")
 
 
 def test_a_trials_stage_is_the_job_of_a_plain_run_and_is_shared(

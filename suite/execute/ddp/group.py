@@ -1,7 +1,7 @@
-"""Several processes that train one job, one per device: who is who, where they meet, and what they train with.
+"""Several processes that train one job, one per device: their ranks, their connection, and Fabric for each of them.
 
-Process 0 holds the claim, writes every file and reports; the others compute their share of each batch. Who starts them
-does not matter: `members.py` does on one machine, Slurm's srun on several.
+Rank 0 holds the claim, writes every file and reports; the other ranks compute their shard of each batch. The ranks are
+started by `spawned.py` on one machine, or from outside, as by Slurm's srun (`launched.py`).
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from suite.errors import UsageError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from suite.execute.places import Places
+    from suite.execute.context import RunPaths
     from suite.jobs.identity import Job
     from suite.jobs.sections import Precision
 
 Kind = Literal["cpu", "cuda"]
 
 BACKENDS: dict[Kind, str] = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # tensors on the CPU always by gloo
-# Longer than process 0 ever works alone (saving, measuring). That another has died shows long before.
-_PATIENCE = timedelta(hours=2)
+# Longer than rank 0 ever works alone (saving, measuring). The death of a rank is noticed long before.
+_TIMEOUT = timedelta(hours=2)
 _SLURM_PORTS = 20_000, 10_000  # the first, and how many
 
 
 @dataclass(frozen=True)
-class Group:
-    """One process's place among those that train a job together, and where they meet."""
+class Rank:
+    """One of the processes that train a job together, and the address at which they meet."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     local_rank: int = 0  # on its machine
-    address: str = "127.0.0.1"  # of process 0's machine
-    port: int = 0  # where process 0 listens; 0 lets its system choose
+    address: str = "127.0.0.1"  # of rank 0's machine
+    port: int = 0  # where rank 0 listens; 0: the system chooses
 
     @classmethod
-    def from_slurm(cls, environ: Mapping[str, str]) -> Group:
-        """What `srun` tells a task. Without $MASTER_ADDR and $MASTER_PORT: the first node, a port by the job's id.
+    def from_slurm(cls, environ: Mapping[str, str]) -> Rank:
+        """The rank of a task that `srun` started. Without $MASTER_ADDR and $MASTER_PORT: the first node, and a port
+        that depends on the job's id.
 
         Raises:
             UsageError: not started by srun.
@@ -61,113 +62,137 @@ class Group:
         return cls(rank, world, local, address or cls.address, port)
 
 
-class Crew(Protocol):
-    """The processes beside process 0, as process 0 sees them."""
+class ProcessGroup(Protocol):
+    """The other ranks, as rank 0 sees them."""
 
-    def at_work(self, job: Job, places: Places) -> AbstractContextManager[Group]:
-        """Process 0's place in the group, connected to all others, which work on `job` meanwhile."""
+    def connect(self, job: Job, paths: RunPaths) -> AbstractContextManager[Rank]:
+        """Rank 0, connected to the other ranks, which run `job` meanwhile."""
 
 
-class Alone:
-    """No other process."""
+class SingleProcess:
+    """No other rank."""
 
-    def at_work(self, job: Job, places: Places) -> AbstractContextManager[Group]:
+    def connect(self, job: Job, paths: RunPaths) -> AbstractContextManager[Rank]:
         """A group of one."""
-        return nullcontext(Group())
+        return nullcontext(Rank())
 
 
-def open_store(group: Group) -> Any:
-    """The torch store at which the processes meet. Process 0 opens it, the others wait for it."""
+def open_store(rank: Rank) -> Any:
+    """The torch store at which the ranks meet. Rank 0 opens it, the others wait for it."""
     from torch import distributed
 
-    leads = group.rank == 0
+    leads = rank.rank == 0
     return distributed.TCPStore(  # type: ignore[attr-defined]
-        group.address, group.port, group.world, leads, timeout=_PATIENCE, wait_for_workers=False
+        rank.address, rank.port, rank.world_size, leads, timeout=_TIMEOUT, wait_for_workers=False
     )
 
 
 @contextmanager
-def connected(group: Group, kind: Kind, store: Any = None) -> Iterator[Group]:
-    """All processes of the group within reach of each other, for `methods.distributed` and for DDP."""
-    if group.world == 1:
-        yield group
+def connected(rank: Rank, kind: Kind, store: Any = None) -> Iterator[Rank]:
+    """torch's process group among all ranks, for `methods.distributed` and for DDP."""
+    if rank.world_size == 1:
+        yield rank
         return
     from torch import distributed
 
     distributed.init_process_group(
         BACKENDS[kind],
-        store=open_store(group) if store is None else store,
-        rank=group.rank,
-        world_size=group.world,
-        timeout=_PATIENCE,
+        store=open_store(rank) if store is None else store,
+        rank=rank.rank,
+        world_size=rank.world_size,
+        timeout=_TIMEOUT,
     )
     try:
-        yield group
+        yield rank
     except BaseException:
-        with suppress(RuntimeError, AttributeError):  # what nobody will answer must not keep this one; torch >= 2.6
+        with suppress(RuntimeError, AttributeError):  # do not wait for an exchange that will not end; torch >= 2.6
             distributed.distributed_c10d._get_default_group().abort()
         raise
     finally:
         distributed.destroy_process_group()
 
 
-def fabric_of(group: Group, kind: Kind, gpu: int, precision: Precision) -> Fabric:
-    """Lightning Fabric for this process: plain for one, DDP for several, in `connected` then.
+def fabric_of(rank: Rank, kind: Kind, gpu: int, precision: Precision) -> Fabric:
+    """Lightning Fabric for this process: plain for a single one, with DDP for several, inside `connected`.
 
-    `gpu` is the index of the group's first on this machine. A task that sees but one GPU, as Slurm can bind them, uses
-    that.
+    `gpu` is the index of the group's first GPU on this machine. A task that sees a single GPU, as Slurm can bind them,
+    uses that one. The GPU becomes the current device of the process and float32 products are exact: see `_set_device`.
     """
     import torch
     from lightning_fabric import Fabric
 
-    if group.world == 1:
-        devices = [gpu] if kind == "cuda" else 1
-        return Fabric(accelerator=kind, devices=devices, precision=precision, plugins=[_environment(group)])
-    index = gpu + group.local_rank if torch.cuda.device_count() > 1 else 0
+    single = rank.world_size == 1
+    index = gpu if single else gpu + rank.local_rank if torch.cuda.device_count() > 1 else 0
+    if kind == "cuda":
+        _set_device(index)
+    if single:
+        devices = [index] if kind == "cuda" else 1
+        return Fabric(accelerator=kind, devices=devices, precision=precision, plugins=[_environment(rank)])
     device = torch.device("cuda", index) if kind == "cuda" else torch.device("cpu")
-    fabric = Fabric(accelerator=kind, strategy=_strategy(group, device), precision=precision)
+    fabric = Fabric(accelerator=kind, strategy=_strategy(rank, device), precision=precision)
     fabric.launch()
     return fabric
 
 
-def _strategy(group: Group, device: Any) -> Any:
-    """DDP, in which every buffer is left alone: by construction (methods/distributed.py) all processes have the same,
-    and a queue is large."""
+def _set_device(index: int) -> None:
+    """Make a GPU the current device, so that streams and allocations without a device belong to it.
+
+    Float32 products and convolutions are computed in float32, not TF32 (10 bits of mantissa), so that probes,
+    localisation and background reliance agree with the CPU. Training under autocast is not affected. The choice of
+    cuDNN's algorithms is deterministic, so that a resumed job ends in the same bits; cuDNN's benchmark, which may
+    choose another algorithm in the next process, stays off. docs/devices.md states what that costs.
+    """
+    import torch
+
+    torch.cuda.set_device(index)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def _strategy(rank: Rank, device: Any) -> Any:
+    """DDP that synchronises no buffers: they are the same in all ranks by construction (methods/distributed.py), and a
+    queue is large.
+
+    Gradients are views of the buckets, which saves one copy of them. `static_graph` stays off: it saves little where no
+    parameter is unused, and where the graph does change it gives wrong gradients silently.
+    """
     from inspect import signature
 
     from lightning_fabric.strategies.ddp import DDPStrategy
     from torch.nn.parallel import DistributedDataParallel
 
-    known = signature(DistributedDataParallel).parameters
-    # The old name warns where the new one is known.
-    synchronise = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    options: dict[str, Any] = {synchronise: False}
+    parameters = signature(DistributedDataParallel).parameters
+    # The old name warns where the new one exists.
+    synchronise = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"
+    options: dict[str, Any] = {synchronise: False, "gradient_as_bucket_view": True}
     return DDPStrategy(
-        # To Fabric the group is one machine with `world` devices, of which it only looks at this process's own.
-        parallel_devices=[device] * group.world,
-        cluster_environment=_environment(group),
+        # To Fabric the group is one machine with `world_size` devices, of which it uses this process's own.
+        parallel_devices=[device] * rank.world_size,
+        cluster_environment=_environment(rank),
         **options,
     )
 
 
-def _environment(group: Group) -> Any:
+def _environment(rank: Rank) -> Any:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     class Environment(LightningEnvironment):
-        """Ranks are the group's; the processes run already, and have met."""
+        """Ranks as in `rank`; the processes run and are connected already."""
 
         @property
         def creates_processes_externally(self) -> bool:
             return True
 
         def world_size(self) -> int:
-            return group.world
+            return rank.world_size
 
         def global_rank(self) -> int:
-            return group.rank
+            return rank.rank
 
         def local_rank(self) -> int:
-            return group.rank
+            return rank.rank
 
         def node_rank(self) -> int:
             return 0

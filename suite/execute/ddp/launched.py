@@ -1,71 +1,66 @@
-"""A job for processes that were started from outside, one per device, such as the tasks of an srun step."""
+"""Run a job in externally launched ranks (one per device), e.g. the tasks of an `srun` step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from suite.execute.ddp.group import Group, connected
-from suite.execute.places import Device, Places
-from suite.execute.worker import End, follow_job, run_job
+from suite.execute.context import JobContext, RunPaths
+from suite.execute.ddp.group import Rank, connected
+from suite.execute.worker import JobEnd, follow_job, run_job
 from suite.jobs.identity import Job
 
 
-def run_started(
-    job: Job,
-    places: Places,
-    device: Device,
-    should_stop: Callable[[], bool],
-    report: Callable[[dict[str, float]], None],
-    group: Group,
-) -> tuple[End, str]:
-    """`run_job` in every process of `group`: all call this with the same job, and `Group.from_slurm(os.environ)`, say.
+def run_launched(job: Job, context: JobContext, rank: Rank) -> JobEnd:
+    """`run_job` in every rank: all call this with the same job, and with `Rank.from_slurm(os.environ)`, for example.
 
-    `device.gpu` is the index of the machine's first; each process takes the one of its local rank. What goes wrong in
-    another process than 0 is raised there. Whoever started them must end all when one ends with an error, as
+    `context.device.gpu` is the index of the machine's first GPU; each rank takes the one of its local rank. An error in
+    a rank other than 0 is raised there. The launcher must end all ranks when one ends with an error, as
     `srun --kill-on-bad-exit` does.
 
     Returns:
-        In process 0 as `run_job`; in the others "elsewhere".
+        In rank 0 as `run_job`; in the others "elsewhere".
     """
-    if group.world == 1:
-        return run_job(job, places, device, should_stop, report)
-    with connected(group, device.kind):
-        others = _Others(group)
-        if group.rank == 0:
+    if rank.world_size == 1:
+        return run_job(job, context)
+    with connected(rank, context.device.kind):
+        others = LaunchedRanks(rank)
+        if rank.rank == 0:
+            together = replace(context, device=replace(context.device, devices=rank.world_size))
             try:
-                return run_job(job, places, replace(device, devices=group.world), should_stop, report, others)
+                return run_job(job, together, others)
             finally:
-                others.tell(begin=False)
-        if _said(False):
-            follow_job(job, places, device, group)
-        return "elsewhere", ""
+                others.broadcast_start(False)
+        if _broadcast(False):
+            follow_job(job, context, rank)
+        return JobEnd("elsewhere")
 
 
-class _Others:
-    """The crew of process 0. They wait for one word: to begin, or to leave."""
+class LaunchedRanks:
+    """The process group of rank 0: the other ranks wait for one flag, whether to begin or to leave."""
 
-    def __init__(self, group: Group) -> None:
-        self._group = group
-        self._told = False
+    def __init__(self, rank: Rank) -> None:
+        self._rank = rank
+        self._sent = False
 
     @contextmanager
-    def at_work(self, job: Job, places: Places) -> Iterator[Group]:
-        self.tell(begin=True)
-        yield self._group
+    def connect(self, job: Job, paths: RunPaths) -> Iterator[Rank]:
+        """Have the other ranks begin."""
+        self.broadcast_start(True)
+        yield self._rank
 
-    def tell(self, begin: bool) -> None:
-        """Only the first word is said."""
-        if not self._told:
-            self._told = True
-            _said(begin)
+    def broadcast_start(self, begin: bool) -> None:
+        """Send the flag. Later calls are no-ops."""
+        if not self._sent:
+            self._sent = True
+            _broadcast(begin)
 
 
-def _said(word: bool) -> bool:
-    """Process 0's word, in every process."""
+def _broadcast(flag: bool) -> bool:
+    """Broadcast a flag from rank 0; returns it in every rank."""
     import torch
 
     from methods.distributed import agreed
 
-    return bool(agreed(torch.tensor(word)))
+    return bool(agreed(torch.tensor(flag)))

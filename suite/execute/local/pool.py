@@ -1,4 +1,4 @@
-"""The warm processes of the local executor, seen from both ends: the parent's handle, and what runs in the child."""
+"""A worker process of the local engine: the handle in the parent, and the loop in the child."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from suite.execute.ddp.spawned import Members, end_with_parent
-from suite.execute.places import Device, Places
-from suite.execute.signals import held_back, left_to_parent
+from suite.execute.context import Device, JobContext, RunPaths
+from suite.execute.ddp.spawned import SpawnedRanks, end_with_parent
+from suite.execute.signals import block_signals, ignore_signals
 from suite.jobs.identity import Job
 
 CONTEXT = multiprocessing.get_context("spawn")
 
 
 def flag() -> Any:
-    """A shared truth value. Not an Event: that has a lock, and a worker killed while it holds it would stop everybody
-    for ever."""
+    """A truth value in shared memory. Not an Event: a worker killed while it holds the Event's lock would block all
+    others for ever."""
     return CONTEXT.RawValue(ctypes.c_bool, False)
 
 
 class Worker:
     """One process, its pipe, and the job it works on."""
 
-    def __init__(self, places: Places, device: Device, index: int, stop: Any) -> None:
+    def __init__(self, paths: RunPaths, device: Device, index: int, stop: Any) -> None:
         self.index = index
         self.job: Job | None = None
         self.leave = flag()  # this worker's job alone
         self.connection, theirs = CONTEXT.Pipe()
         self.process: BaseProcess = CONTEXT.Process(
             target=_serve,
-            args=(theirs, (stop, self.leave), places, device),
+            args=(theirs, (stop, self.leave), paths, device),
             name=f"suite-worker-{index}",
-            daemon=device.devices == 1,  # a daemon may not have children, which a group's process 0 has
+            daemon=device.devices == 1,  # a daemon may not have children, and rank 0 of several has some
         )
-        # A Ctrl-C on the terminal reaches the child as well; it learns to leave that to the parent only once it runs.
-        with _ThreadEnvironment(device.threads), held_back():
+        # A Ctrl-C on the terminal reaches the child as well, and it ignores signals only once it runs.
+        with _ChildEnvironment(device.threads), block_signals():
             self.process.start()
         theirs.close()
 
     def give(self, job: Job) -> bool:
-        """False where the process is gone."""
+        """Send a job; False if the process has ended."""
         self.leave.value = False
         try:
             self.connection.send(job)
@@ -69,11 +69,14 @@ class Worker:
             self.process.join()
 
 
-class _ThreadEnvironment:
-    """Numerical libraries read their thread count when they load, before any code of ours runs in the child."""
+class _ChildEnvironment:
+    """Environment variables that libraries read when they load, before any code of the suite runs in the child."""
 
     def __init__(self, threads: int) -> None:
         self.values = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        if not {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & os.environ.keys():
+            # Without it a warm worker's memory fragments from job to job.
+            self.values["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
     def __enter__(self) -> None:
         self.before = {name: os.environ.get(name) for name in self.values}
@@ -87,24 +90,30 @@ class _ThreadEnvironment:
                 os.environ[name] = value
 
 
-def _serve(connection: Connection, stops: Sequence[Any], places: Places, device: Device) -> None:
-    """A worker's life: take jobs until told to end, or until the parent is gone."""
-    left_to_parent()
+def _serve(connection: Connection, stops: Sequence[Any], paths: RunPaths, device: Device) -> None:
+    """Main loop of a worker: run one job after another until told to end, until the parent has ended, or until an
+    error leaves this process unable to run another job."""
+    ignore_signals()
     threading.Thread(target=end_with_parent, daemon=True).start()
     from suite.execute.worker import run_job
     from suite.plugin import load_plugins
 
-    load_plugins(places.plugins)
+    load_plugins(paths.plugins)
     last = [0.0]
 
     def report(line: dict[str, float]) -> None:
-        if time.monotonic() - last[0] > 0.5:  # many tiny epochs must not flood the pipe
+        if time.monotonic() - last[0] > 0.5:  # many short epochs must not fill the pipe
             last[0] = time.monotonic()
             connection.send(("progress", line))
 
-    def stopping() -> bool:
+    def should_stop() -> bool:
         return any(stop.value for stop in stops)
 
-    with closing(Members(device)) as crew, suppress(EOFError):
+    context = JobContext(paths, device, should_stop, report)
+    with closing(SpawnedRanks(device)) as ranks, suppress(EOFError):
         while (job := connection.recv()) is not None:
-            connection.send(("ended", run_job(job, places, device, stopping, report, crew)))
+            end = run_job(job, context, ranks)
+            connection.send(("ended", end))
+            if end.retire:
+                ranks.close()
+                os._exit(1)  # the usual way out would touch the broken CUDA context

@@ -1,28 +1,27 @@
-"""Jobs on a cluster: one Slurm job per job of the store, their dependencies Slurm's to keep."""
+"""Jobs on a cluster: one Slurm job per job of the store; Slurm keeps the dependencies."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from filelock import FileLock
-
-from suite.execute.engine import Listener, Options, Summary
-from suite.execute.places import Places
+from suite.errors import UsageError
+from suite.execute.context import RunPaths
+from suite.execute.drain import drain
+from suite.execute.engine import EngineOptions, Listener, Options, Summary
+from suite.execute.slurm.backend import SlurmBackend
 from suite.execute.slurm.queue import require_slurm
-from suite.execute.slurm.records import folder, in_queue
-from suite.execute.slurm.site import Site
-from suite.execute.slurm.submit import Submission, absolute
-from suite.execute.slurm.watch import Watch
+from suite.execute.slurm.site import Site, load_site
+from suite.execute.slurm.submit import Submission
 from suite.jobs.identity import Job
 from suite.planning.costs import Machine
 from suite.store.store import Store
+from suite.training.online import OnlineKnn
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """Where and how `suite run --executor slurm` runs."""
+class SlurmEngine:
+    """Where and how `--executor slurm` runs."""
 
     site: Site
     detach: bool = False  # submit and return
@@ -36,26 +35,27 @@ class Cluster:
         return self.site.machine(self.at_once)
 
     def devices_for(self, kind: str) -> int:
-        """As the site file says."""
+        """The number in the site file."""
         return self.site.resources(kind).devices
 
-    def executor(self, places: Places, checkpoint_minutes: float) -> SlurmExecutor:
+    def executor(self, paths: RunPaths, checkpoint_minutes: float, online: OnlineKnn | None = None) -> SlurmExecutor:
         """See `SlurmExecutor`."""
-        return SlurmExecutor(places, self, checkpoint_minutes)
+        return SlurmExecutor(paths, self, checkpoint_minutes, online)
 
 
 @dataclass
 class SlurmExecutor:
-    """Submits what neither is done nor waits in the queue already; then waits, unless it is to detach."""
+    """Submits the jobs that are neither done nor in the queue already; then waits for them, unless it detaches."""
 
-    places: Places
-    cluster: Cluster
+    paths: RunPaths
+    engine: SlurmEngine
     checkpoint_minutes: float = 5.0
+    online: OnlineKnn | None = None
     _store: Store = field(init=False)
 
     def __post_init__(self) -> None:
-        self.places = absolute(self.places)
-        self._store = Store(self.places.runs)
+        self.paths = self.paths.resolved()
+        self._store = Store(self.paths.runs)
 
     def run(self, jobs: Sequence[Job], listener: Listener, options: Options | None = None) -> Summary:
         """Run jobs whose parents are done or among them.
@@ -65,21 +65,24 @@ class SlurmExecutor:
         """
         options = options or Options()
         require_slurm()
-        site = self.cluster.site
-        submission = Submission(site, self.places, self.checkpoint_minutes, self.cluster.at_once or site.array_at_once)
-        with FileLock(_lock_file(self._store)):
-            before = {key: record for key, (record, _) in in_queue(self._store, {job.key for job in jobs}).items()}
-            fresh = [job for job in jobs if job.key not in before]
-            ids = {key: record.slurm for key, record in before.items()}
-            made = submission.submit(fresh, options.seconds, ids)
-        names = ", ".join(dict.fromkeys(record.slurm.partition("_")[0] for record in made.values()))
-        waiting = f" {len(before)} are in its queue already." if before else ""
-        print(f"submitted {len(made)} jobs to Slurm{': ' + names if names else ''}.{waiting}", file=sys.stderr)
-        if self.cluster.detach:
-            return Summary(queued=len(jobs))
-        return Watch(self._store, jobs, {**before, **made}, set(made), listener, options, site.poll_seconds).run()
+        site = self.engine.site
+        at_once = self.engine.at_once or site.array_at_once
+        submission = Submission(site, self.paths, self.checkpoint_minutes, at_once, self.online)
+        backend = SlurmBackend(submission, self._store, dict(options.seconds))
+        if not self.engine.detach:
+            return drain(jobs, backend, self._store, listener, options)
+        if options.more:
+            raise UsageError("a study cannot be detached: it asks for trials as results come in. Leave --detach out.")
+        backend.start(jobs)
+        return Summary(queued=len(jobs))
 
 
-def _lock_file(store: Store) -> str:
-    folder(store).mkdir(parents=True, exist_ok=True)
-    return str(folder(store) / ".lock")
+def slurm_engine(options: EngineOptions) -> SlurmEngine:
+    """For `suite.execute.engines`.
+
+    Raises:
+        UsageError: no site file, or Slurm or submitit is missing.
+    """
+    engine = SlurmEngine(load_site(options.site), options.detach, options.workers)
+    require_slurm()
+    return engine

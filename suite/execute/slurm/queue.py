@@ -1,4 +1,4 @@
-"""What Slurm says about jobs: squeue and, where the cluster keeps accounts, sacct. Says nothing about results."""
+"""State of Slurm jobs, from squeue and, where the cluster keeps accounts, sacct."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from suite.errors import SuiteError, UsageError
+from suite.errors import UsageError
+from suite.execute.engine import QueueSilent
 
 _ENDED = {
     "COMPLETED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "CANCELLED", "PREEMPTED", "BOOT_FAIL", "DEADLINE",
     "REVOKED", "FORGOTTEN",
 }  # fmt: skip
-
-
-class QueueSilent(SuiteError):
-    """Slurm does not answer just now, so that nothing is known about any job."""
 
 
 @dataclass(frozen=True)

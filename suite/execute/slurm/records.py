@@ -19,7 +19,7 @@ from suite.jobs.identity import Job
 from suite.kinds.registry import parse_spec
 from suite.store.store import Failure, Store
 
-_HINTS = {  # where Slurm knows better than the job, which may not have had the time to say anything
+_HINTS = {  # for states in which the job may not have had time to record a reason
     "OUT_OF_MEMORY": "raise mem_gb in the site file",
     "TIMEOUT": "it did not save and requeue in time: raise grace_seconds or time.min_minutes in the site file",
     "NODE_FAIL": "the node went down; run again",
@@ -46,7 +46,7 @@ def folder(store: Store) -> Path:
 
 
 def write_record(store: Store, record: Record) -> None:
-    """Remember a submission. What went wrong in an earlier attempt is no longer the job's last word."""
+    """Record a submission, and forget the failure of an earlier attempt."""
     store.forget_failure(record.key)
     write_json(folder(store) / f"{record.key}.json", asdict(record))
 
@@ -69,14 +69,14 @@ def in_queue(store: Store, keys: Collection[str] | None = None) -> dict[str, tup
         QueueSilent: Slurm does not answer, and something is recorded.
     """
     records = {key: record for key, record in read_records(store).items() if keys is None or key in keys}
-    known = states(record.slurm for record in records.values())
-    found = {}
+    answer = states(record.slurm for record in records.values())
+    queued = {}
     for key, record in records.items():
-        if known[record.slurm].ended or store.result(key) is not None:
-            settle(store, record, known[record.slurm])
+        if answer[record.slurm].ended or store.result(key) is not None:
+            settle(store, record, answer[record.slurm])
         else:
-            found[key] = record, known[record.slurm]
-    return found
+            queued[key] = record, answer[record.slurm]
+    return queued
 
 
 def forget(store: Store, key: str) -> None:
@@ -87,8 +87,8 @@ def forget(store: Store, key: str) -> None:
 def settle(store: Store, record: Record, state: State) -> str:
     """Remove an ended job's record, and return why it has no result; empty where it has one.
 
-    Where the job itself could not say what became of it, Slurm's word is written down. Only FAILED counts as failed:
-    after anything else trying again may well succeed, and goes on from the checkpoint.
+    If the job itself recorded no reason, Slurm's state is recorded. Only FAILED counts as failed: after any other state
+    another attempt may succeed, and it resumes from the checkpoint.
     """
     forget(store, record.key)
     if store.result(record.key) is not None:
@@ -96,7 +96,7 @@ def settle(store: Store, record: Record, state: State) -> str:
     before = store.failure(record.key)
     if before is not None and (before.kind == "failed" or state.name not in _HINTS):
         return before.error
-    error = _last_words(record, state)
+    error = _reason(record, state)
     if state.name != "CANCELLED" or (before is None and store.status(record.key) != "new"):
         with suppress(ValueError):  # a spec that today's code no longer reads
             store.describe(Job(parse_spec(record.spec), record.name))
@@ -105,8 +105,8 @@ def settle(store: Store, record: Record, state: State) -> str:
     return error
 
 
-def _last_words(record: Record, state: State) -> str:
-    """Slurm's state, and what to do about it or the last line that the process printed."""
+def _reason(record: Record, state: State) -> str:
+    """Slurm's state, with a remedy or the last line that the process printed."""
     hint = _HINTS.get(state.name) or _last_line(Path(record.log)) or f"nothing in {record.log}"
     return f"Slurm ended job {record.slurm}: {state.name}, {hint}"
 

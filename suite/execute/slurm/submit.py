@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from suite.errors import UsageError
-from suite.execute.places import Places
+from suite.execute.context import RunPaths
 from suite.execute.slurm.arrays import Array, into_arrays
 from suite.execute.slurm.queue import cancel
 from suite.execute.slurm.records import Record, folder, write_record
@@ -17,6 +16,7 @@ from suite.execute.slurm.site import Resources, Site
 from suite.execute.slurm.task import Order, run_task
 from suite.jobs.identity import Job
 from suite.store.store import Store
+from suite.training.online import OnlineKnn
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Submission:
-    """How jobs are handed to one cluster."""
+    """How jobs are submitted to one cluster."""
 
     site: Site
-    places: Places
+    paths: RunPaths
     checkpoint_minutes: float
     at_once: int  # tasks of one array that run side by side
+    online: OnlineKnn | None = None  # measured during pretraining
 
     def submit(self, jobs: Sequence[Job], seconds: Mapping[str, float], queued: Mapping[str, str]) -> dict[str, Record]:
         """Submit `jobs`, all or none, and record them.
@@ -43,7 +44,7 @@ class Submission:
         Args:
             jobs: parents before children; parents elsewhere are done or in `queued`.
             seconds: expected duration per key; decides time limits and which comes first.
-            queued: Slurm job per key, of those submitted before.
+            queued: Slurm job per key, of jobs that were submitted before.
 
         Raises:
             UsageError: sbatch refuses; says why.
@@ -55,14 +56,14 @@ class Submission:
             for job in jobs
         }
         arrays = into_arrays(jobs, requests, seconds, queued, self.site.array_largest)
-        store, records, ids = Store(self.places.runs), dict[str, Record](), list[str]()
-        known = dict(queued)
+        store, records, ids = Store(self.paths.runs), dict[str, Record](), list[str]()
+        slurm_ids = dict(queued)
         try:
             for array in arrays:
-                made = self._sbatch(array, known, ids)
+                made = self._sbatch(array, slurm_ids, ids)
                 ids.append(made[0][0].partition("_")[0])
                 for job, (slurm, log) in zip(array.jobs, made, strict=True):
-                    known[job.key] = slurm
+                    slurm_ids[job.key] = slurm
                     records[job.key] = Record(
                         job.key, job.name, slurm, log, time.time(), job.spec.model_dump(mode="json")
                     )
@@ -72,13 +73,13 @@ class Submission:
             raise
         return records
 
-    def _sbatch(self, array: Array[Request], known: Mapping[str, str], ids: Sequence[str]) -> list[tuple[str, str]]:
-        """One call of sbatch. Per job, Slurm's id and the file with what it prints."""
+    def _sbatch(self, array: Array[Request], slurm_ids: Mapping[str, str], ids: Sequence[str]) -> list[tuple[str, str]]:
+        """One call of sbatch. Returns, per job, Slurm's id and the file that its process prints to."""
         import submitit
         from submitit.core.utils import FailedJobError
 
-        executor = submitit.SlurmExecutor(folder(Store(self.places.runs)) / "files")
-        waits = [f"afterok:{':'.join(known[key] for key in array.afterok)}"] if array.afterok else []
+        executor = submitit.SlurmExecutor(folder(Store(self.paths.runs)) / "files")
+        waits = [f"afterok:{':'.join(slurm_ids[key] for key in array.afterok)}"] if array.afterok else []
         waits += [f"aftercorr:{ids[index]}" for index in array.aftercorr]
         executor.update_parameters(**self.parameters(array.request, waits))
         try:
@@ -89,7 +90,7 @@ class Submission:
         return [(str(job.job_id), str(job.paths.stderr)) for job in made]
 
     def parameters(self, request: Request, waits: Sequence[str]) -> dict[str, Any]:
-        """As submitit takes them."""
+        """Arguments of submitit's `update_parameters`."""
         site, used = self.site, request.resources
         threads = [f"export {name}={used.cpus_per_task}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
         given = {
@@ -113,18 +114,14 @@ class Submission:
             key=job.key,
             name=job.name,
             spec=job.spec.model_dump(mode="json"),
-            runs=self.places.runs,
-            cache=self.places.cache,
-            plugins=self.places.plugins,
+            runs=self.paths.runs,
+            cache=self.paths.cache,
+            plugins=self.paths.plugins,
             threads=request.resources.cpus_per_task,
             gpu=request.resources.gpus_per_node > 0,
             devices=request.resources.devices,
             checkpoint_minutes=self.checkpoint_minutes,
             signal=self.site.signal,
             requeues=self.site.requeues,
+            online=self.online,
         ).model_dump_json()
-
-
-def absolute(places: Places) -> Places:
-    """The same places, named so that another machine finds them from any folder."""
-    return Places(places.runs.resolve(), places.cache.resolve(), tuple(Path(p).resolve() for p in places.plugins))

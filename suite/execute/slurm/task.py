@@ -1,8 +1,8 @@
-"""What runs inside a Slurm task: one job of the store, from its spec as it was submitted.
+"""The code of a Slurm task: run one job of the store from its spec as it was submitted.
 
-SIGUSR1 (or the site's other signal; shortly before the time limit, or at preemption): save, put the Slurm job back into
-the queue, leave. The next start resumes. SIGTERM (scancel, `scontrol requeue`, preemption): save and leave; whether the
-Slurm job comes back is Slurm's to decide.
+SIGUSR1 (or the site's other signal; shortly before the time limit, or at preemption): save, requeue the Slurm job, and
+exit; the next start resumes. SIGTERM (scancel, `scontrol requeue`, preemption): save and exit; Slurm decides whether
+the job starts again.
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
 from suite.errors import TrainingError
-from suite.execute.slurm.queue import QueueSilent, requeue
+from suite.execute.context import Device, JobContext, RunPaths
+from suite.execute.engine import QueueSilent
+from suite.execute.slurm.queue import requeue
 from suite.jobs.identity import Job, JobSpec, content_key
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.registry import parse_spec
 from suite.plugin import load_plugins
 from suite.store.store import Failure, Store
+from suite.training.online import OnlineKnn
 
 _BUSY = 5.0  # seconds between two looks at a job that another process works on
-_REQUEUED = 120.0  # seconds for Slurm to end this process after it has agreed to start it anew
+_REQUEUED = 120.0  # seconds for Slurm to end this process after it has accepted the requeue
 
 
 class Order(BaseModel):
-    """All that a task is told. JSON, not a pickle of our classes: code may change while the job waits."""
+    """The arguments of a task. JSON, not a pickle of our classes: code may change while the job waits."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,6 +49,7 @@ class Order(BaseModel):
     checkpoint_minutes: float
     signal: str
     requeues: int
+    online: OnlineKnn | None = None
 
 
 class Stop:
@@ -72,13 +76,13 @@ class Stop:
 
     @property
     def to_requeue(self) -> bool:
-        """Whether the Slurm job is to be started again by this process's doing."""
+        """Whether this process is to requeue the Slurm job."""
         return self._again in self._by and not self.told_to_leave.is_set()
 
 
 def run_task(order_json: str) -> str:
-    """Do the job. Returns how it went; raises TrainingError where those that wait for it must not start. What is wrong
-    before training begins goes to the Slurm job's log alone: whoever settles its record reads it there."""
+    """Run the job and return its outcome. Raises TrainingError if the jobs that depend on it must not start. An error
+    before training begins goes to the Slurm job's log only, and is read from there when its record is settled."""
     order = Order.model_validate_json(order_json)
     stop = Stop(order.signal)
     stop.listen()
@@ -92,30 +96,33 @@ def run_task(order_json: str) -> str:
 
 
 def _run(job: Job, order: Order, stop: Stop) -> tuple[str, str]:
-    from suite.execute.ddp.group import Group
-    from suite.execute.ddp.launched import run_started
-    from suite.execute.places import Device, Places
+    from suite.execute.ddp.group import Rank
+    from suite.execute.ddp.launched import run_launched
 
-    group = Group.from_slurm(os.environ) if order.devices > 1 else Group()
-    device = Device("cuda" if order.gpu else "cpu", threads=order.threads, checkpoint_minutes=order.checkpoint_minutes)
+    rank = Rank.from_slurm(os.environ) if order.devices > 1 else Rank()
+    accelerator: Literal["cpu", "cuda"] = "cuda" if order.gpu else "cpu"
+    device = Device(
+        accelerator, threads=order.threads, checkpoint_minutes=order.checkpoint_minutes, online=order.online
+    )
     if order.gpu and device.kind != "cuda":
         return "failed", f"the site file asks for a GPU, but torch sees none on {os.uname().nodename}"
-    # Another process works on it; mostly it is done then. The others of a group wait for process 0.
-    while group.rank == 0 and Store(order.runs).status(job.key) == "running":
+    # Wait while another process works on the job; usually the job is done then. Other ranks wait for rank 0.
+    while rank.rank == 0 and Store(order.runs).status(job.key) == "running":
         if stop.told_to_leave.wait(_BUSY) or stop.asked():
             return "interrupted", "another process worked on it"
-    places = Places(order.runs, order.cache, order.plugins)
-    return run_started(job, places, device, stop.asked, lambda _: None, group)
+    paths = RunPaths(order.runs, order.cache, order.plugins)
+    end = run_launched(job, JobContext(paths, device, stop.asked), rank)
+    return end.outcome, end.error
 
 
 def _start_again(order: Order, stop: Stop) -> None:
-    """Have Slurm start this job anew, and wait to be ended by it. Returns only if it is not to be."""
+    """Requeue this job, and wait for Slurm to end this process. Returns only if the job is not requeued."""
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     try:
         if restarts >= order.requeues:
             raise TrainingError(f"requeued {restarts} times without an end; raise requeues or time in the site file")
-        if os.environ.get("SLURM_PROCID", "0") == "0":  # one of the job's processes speaks for all
+        if os.environ.get("SLURM_PROCID", "0") == "0":  # one of the job's processes does it for all
             requeue(os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}")
     except (TrainingError, QueueSilent) as error:
         Store(order.runs).fail(order.key, Failure(error=str(error), kind="killed", traceback=""))
@@ -124,7 +131,7 @@ def _start_again(order: Order, stop: Stop) -> None:
 
 
 def _spec(order: Order) -> JobSpec:
-    """The submitted spec, if today's code would still train the very same thing."""
+    """The submitted spec, if today's code would still train the same thing."""
     spec = parse_spec(order.spec)
     if (key := content_key(spec)) != order.key or (changed := next(_changed(spec), None)) is not None:
         what = f"its spec now reads as job {key}" if key != order.key else changed
@@ -136,7 +143,7 @@ def _spec(order: Order) -> JobSpec:
 
 
 def _changed(spec: JobSpec) -> Iterator[str]:
-    """What has another version, or another plugin file, than when the job was submitted."""
+    """Components whose version or plugin file has changed since the job was submitted."""
     today = type(spec).model_fields["version"].default
     if spec.version != today:
         yield f"{spec.kind} is version {today} now, not {spec.version}"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from suite.cli.select import Chosen
+from suite.execute.context import Device, RunPaths
 from suite.execute.engine import Options, Summary
 from suite.execute.local.executor import LocalExecutor
-from suite.execute.places import Device, Places
 from suite.execute.prepare import prepare
-from suite.execute.slurm.executor import Cluster, SlurmExecutor
+from suite.execute.slurm.executor import SlurmEngine, SlurmExecutor
 from suite.execute.slurm.records import read_records
 from suite.execute.slurm.site import Site
 from suite.jobs.identity import Job
@@ -65,8 +65,8 @@ def planned(drawn: Path, runs: Path, profile: Path, *overrides: str) -> Plan:
     return plan
 
 
-def places(plan: Plan) -> Places:
-    return Places(plan.workspace.runs, plan.workspace.cache)
+def places(plan: Plan) -> RunPaths:
+    return RunPaths(plan.workspace.runs, plan.workspace.cache)
 
 
 def submissions(runs: Path) -> int:
@@ -129,7 +129,7 @@ def test_a_requeued_and_then_cancelled_job_ends_in_the_same_bits(
 
     plan = planned(drawn, tmp_path / "disturbed", lean_profile, long)
     store = plan.workspace.store
-    executor = SlurmExecutor(places(plan), Cluster(site, detach=True))
+    executor = SlurmExecutor(places(plan), SlurmEngine(site, detach=True))
     assert executor.run(plan.pending, Events()).queued == 2
     record = read_records(store)[pretraining.key]
     wait_until(lambda: store.metrics(pretraining.key), "first epoch")
@@ -148,7 +148,7 @@ def test_a_requeued_and_then_cancelled_job_ends_in_the_same_bits(
                 slurm.call("scancel", record.slurm)
 
     events = Canceller()
-    summary = SlurmExecutor(places(plan), Cluster(site)).run(plan.pending, events)
+    summary = SlurmExecutor(places(plan), SlurmEngine(site)).run(plan.pending, events)
     assert submissions(tmp_path / "disturbed") == 2  # what waited in the queue was waited for
     assert summary.interrupted
     assert not summary.failed
@@ -156,7 +156,7 @@ def test_a_requeued_and_then_cancelled_job_ends_in_the_same_bits(
     assert store.status(pretraining.key) == "interrupted"
     assert (store.checkpoint(pretraining.key) / "state.pt").is_file()
 
-    assert finished(SlurmExecutor(places(plan), Cluster(site)).run(plan.pending, Events()))
+    assert finished(SlurmExecutor(places(plan), SlurmEngine(site)).run(plan.pending, Events()))
     assert (store.folder(pretraining.key) / "log.txt").read_text("utf-8").count("resuming at step") == 2
     assert finished(LocalExecutor(places(calm), 2, Device(accelerator="cpu")).run(calm.pending, Events(), Options()))
     for job in calm.jobs:
@@ -204,7 +204,7 @@ def test_two_tasks_train_a_job_together(
     plan = planned(drawn, tmp_path, lean_profile)
     together = site.model_copy(update={"cpu_tasks_per_node": 2})
     events = Events()
-    assert finished(SlurmExecutor(places(plan), Cluster(together)).run(plan.pending, events)), events.seen
+    assert finished(SlurmExecutor(places(plan), SlurmEngine(together)).run(plan.pending, events)), events.seen
     for job in plan.jobs:
         folder = plan.workspace.store.folder(job.key)
         assert json.loads((folder / "env.json").read_text("utf-8"))["devices"] == 2

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from suite.errors import UsageError
-from suite.execute.places import Places
+from suite.execute.context import RunPaths
 from suite.execute.slurm.site import load_site
 from suite.execute.slurm.submit import Request, Submission
 
@@ -68,7 +68,7 @@ def test_every_field_reaches_sbatch(tmp_path: Path) -> None:
             by_kind={"probe": {"partition": "small"}},
         )
     )  # fmt: skip
-    submission = Submission(site, Places(tmp_path, tmp_path), 5.0, at_once=3)
+    submission = Submission(site, RunPaths(tmp_path, tmp_path), 5.0, at_once=3)
     request = Request("pretrain", site.resources("pretrain"), 30)
     parameters = submission.parameters(request, ["afterok:1_0:2", "aftercorr:4"])
     script = _make_sbatch_string(command="python", folder=tmp_path, map_count=8, **parameters)
@@ -92,7 +92,7 @@ def test_every_field_reaches_sbatch(tmp_path: Path) -> None:
         (["--executor", "slurm"], "--site FILE"),
         (["--executor", "slurm", "--site", "exampel"], "did you mean 'example'"),
         (["--executor", "slurm", "--site", "example"], "sbatch"),
-        (["--detach"], "are for --executor slurm"),
+        (["--detach"], "it is for --executor slurm"),
     ],
 )
 def test_the_command_line_says_what_it_lacks(options: list[str], said: str, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from suite.errors import TrainingError
+from suite.execute.engine import QueueSilent
 from suite.execute.slurm import queue, task
-from suite.execute.slurm.queue import QueueSilent, State, states
+from suite.execute.slurm.queue import State, states
 from suite.execute.slurm.records import Record, in_queue, read_records, settle, write_record
 from suite.execute.slurm.task import Order, Stop, run_task
+from suite.execute.worker import JobEnd
 from suite.grid.cells import Selection, cells, jobs_of
 from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
@@ -82,7 +84,7 @@ def test_a_job_that_another_process_works_on_is_waited_for(
     monkeypatch.setattr(task, "_BUSY", 0.01)
     states_seen = iter(["running", "running", "done"])
     monkeypatch.setattr(task.Store, "status", lambda self, key: next(states_seen))
-    monkeypatch.setattr("suite.execute.ddp.launched.run_started", lambda *_: ("elsewhere", ""))
+    monkeypatch.setattr("suite.execute.ddp.launched.run_launched", lambda *_: JobEnd("elsewhere"))
     assert run_task(order(job, tmp_path)) == "elsewhere"
     assert next(states_seen, None) is None
 
@@ -92,11 +94,11 @@ def test_a_job_is_put_back_into_the_queue_only_so_often(
 ) -> None:
     asked: list[str] = []
 
-    def interrupted(*_: object) -> tuple[str, str]:
+    def interrupted(*_: object) -> JobEnd:
         signal.raise_signal(signal.SIGUSR1)
-        return "interrupted", ""
+        return JobEnd("interrupted")
 
-    monkeypatch.setattr("suite.execute.ddp.launched.run_started", interrupted)
+    monkeypatch.setattr("suite.execute.ddp.launched.run_launched", interrupted)
     monkeypatch.setattr(task, "requeue", asked.append)
     monkeypatch.setattr(task, "_REQUEUED", 0.01)
     for name, value in (("SLURM_ARRAY_JOB_ID", "4"), ("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_RESTART_COUNT", "2")):
