@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from methods.args import DiloArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import resample_row, stacked, uniform
+from methods.views.geometry import mirror_where, resample_row, uniform
 from methods.views.random_resized_crop import Box, image_boxes
 
 _REACH = 4  # standard deviations; beyond lies 6e-5 of the kernel's weight
@@ -50,7 +50,7 @@ class Dilo(ViewMaker):
         composited = (chance[:, 0] < args.composite_p).tolist()
         softened = (chance[:, 1] < args.blur_p).tolist()
         boxes = image_boxes(images, args, rng)
-        mirrored = uniform(rng, (count,)) < args.flip_p
+        flips = uniform(rng, (count,)) < args.flip_p
         rows = []
         for row, (image, box) in enumerate(zip(images, boxes, strict=True)):
             picture = cut(image, box)
@@ -59,7 +59,7 @@ class Dilo(ViewMaker):
                 picture = composite(picture, opacity(self.source.saliency(indices[row]), box, sigma), levels[row])
             whole = (0, 0, picture.shape[2], picture.shape[1])
             rows.append(resample_row(picture, whole, square, args.interpolation))
-        return stacked(rows, mirrored)
+        return torch.cat(mirror_where(rows, flips))
 
 
 def cut(image: Tensor, box: Box) -> Tensor:

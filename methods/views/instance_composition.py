@@ -20,7 +20,7 @@ from torchvision.ops import box_iou, nms
 from methods.args import BoxAugmentationArgs, InstanceCompositionArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import random_boxes, resample_row, stacked, uniform
+from methods.views.geometry import mirror_where, random_boxes, resample_row, uniform
 
 
 class InstanceComposition(ViewMaker):
@@ -45,7 +45,7 @@ class InstanceComposition(ViewMaker):
             rows = [self._paste(image, tuple(cut), tuple(box), at) for image, cut, box, at in places]
             which = uniform(rng, (count,)) < self.args.flip_p
             boxes = torch.where(which[:, None], mirrored(boxes, self.size), boxes).float()
-            views.append(stacked(rows, which))
+            views.append(torch.cat(mirror_where(rows, which)))
             all_boxes.append(augment(boxes, self._anchors, self.args.anchors, rng) if augmented else boxes)
         return Crops(views, boxes=all_boxes)
 

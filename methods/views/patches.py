@@ -16,7 +16,7 @@ from methods.views import color_jitter
 from methods.views.base import ViewMaker, planar_unit
 from methods.views.batch import Crops, ImageSource, Views, normalise
 from methods.views.color_jitter import ColourParameters
-from methods.views.geometry import resample_row, stacked, uniform
+from methods.views.geometry import mirror_where, resample_row, uniform
 
 _CELLS = 3  # per side
 _CENTRE = 4  # in raster order
@@ -38,7 +38,7 @@ class Patches(ViewMaker):
         place = uniform(rng, (count, 2)).tolist()
         shifts = (uniform(rng, (count, _CELLS**2, 2)) * (cell - side + 1)).long().tolist()
         squares = [self._square(i, x, y) for i, (x, y) in zip(indices.tolist(), place, strict=True)]
-        batch = stacked(squares, uniform(rng, (count,)) < self.args.flip_p)
+        batch = torch.cat(mirror_where(squares, uniform(rng, (count,)) < self.args.flip_p))
 
         patches = torch.empty(count, _CELLS**2, 3, side, side, dtype=torch.uint8)
         for row in range(count):

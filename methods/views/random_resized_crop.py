@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from methods.args import RandomResizedCropArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import random_boxes, resample_row, stacked, uniform
+from methods.views.geometry import mirror_where, random_boxes, resample_row, uniform
 
 Box = tuple[int, int, int, int]
 
@@ -23,16 +23,16 @@ class RandomResizedCrop(ViewMaker):
     def crops(self, indices: Tensor, rng: Generator) -> Crops:
         """int64 [B] -> uint8 [B, 3, S, S] per view."""
         images = [self.source.image(i) for i in indices.tolist()]
-        return Crops([random_crops(images, self.args, self.size, rng) for _ in self.args.photometry])
+        return Crops([torch.cat(random_crops(images, self.args, self.size, rng)) for _ in self.args.photometry])
 
 
-def random_crops(images: list[Tensor], args: RandomResizedCropArgs, size: int, rng: Generator) -> Tensor:
-    """One box of each uint8 [3, H, W] image, resized and maybe flipped: uint8 [B, 3, size, size]."""
+def random_crops(images: list[Tensor], args: RandomResizedCropArgs, size: int, rng: Generator) -> list[Tensor]:
+    """One box of each uint8 [3, H, W] image, resized and maybe flipped: uint8 [1, 3, size, size] each."""
     boxes = image_boxes(images, args, rng)
     which = uniform(rng, (len(images),)) < args.flip_p
     square = (size, size)
     rows = [resample_row(image, box, square, args.interpolation) for image, box in zip(images, boxes, strict=True)]
-    return stacked(rows, which)
+    return mirror_where(rows, which)
 
 
 def image_boxes(images: list[Tensor], args: RandomResizedCropArgs, rng: Generator) -> list[Box]:

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from methods.args import SaliencySwapArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import random_boxes, resample_row, stacked, uniform
+from methods.views.geometry import mirror_where, random_boxes, resample_row, uniform
 
 
 def other_indices(indices: Tensor, total: int, how_many: int, rng: Generator) -> Tensor:
@@ -57,9 +57,9 @@ class SaliencySwap(ViewMaker):
                 self._paste(picture, tuple(box), background, shift)
                 for picture, box, background, shift in zip(pictures, boxes, backgrounds.tolist(), shifts, strict=True)
             ]
-            mirrored = uniform(rng, (len(references),)) < self.args.flip_p
-            images.append(stacked([image for image, _ in pasted], mirrored))
-            masks.append(stacked([mask for _, mask in pasted], mirrored))
+            flips = uniform(rng, (len(references),)) < self.args.flip_p
+            images.append(torch.cat(mirror_where([image for image, _ in pasted], flips)))
+            masks.append(torch.cat(mirror_where([mask for _, mask in pasted], flips)))
         return Crops(images, masks)
 
     def _paste(

@@ -38,13 +38,13 @@ class SharedAugmentation(ViewMaker):
         views: list[Tensor] = []
         of_query = torch.zeros(len(images), dtype=torch.long)
         for view, shared in enumerate(self._shared):
-            batch = random_crops(images, self.args, self.size, rng)
+            rows = random_crops(images, self.args, self.size, rng)
             if "rotation" in self.args.shared:
                 turns = (4 * uniform(rng, (len(images),))).long()  # drawn also where the query's are used
                 if view == 0:
                     of_query = turns
-                batch = rotated(batch, of_query if shared == "rotation" else turns)
-            views.append(batch)
+                rows = rotated(rows, of_query if shared == "rotation" else turns)
+            views.append(torch.cat(rows))
         return Crops(views)
 
     def draw_colours(self, crops: Crops, rng: Generator) -> ColourParameters:
@@ -58,6 +58,9 @@ class SharedAugmentation(ViewMaker):
         return color_jitter.parameters(draws, [change] * len(draws))
 
 
-def rotated(batch: Tensor, turns: Tensor) -> Tensor:
-    """Turn each image of [B, C, S, S] counter-clockwise by 90 degrees times its entry of `turns`, int64 [B]."""
-    return torch.stack([torch.rot90(image, int(k), dims=(1, 2)) for image, k in zip(batch, turns, strict=True)])
+def rotated(rows: list[Tensor], turns: Tensor) -> list[Tensor]:
+    """Turn images [1, C, S, S] counter-clockwise by 90 degrees times their entry of `turns`, int64 [B]."""
+    return [
+        torch.rot90(row, turn, dims=(2, 3)).contiguous(memory_format=torch.channels_last) if turn else row
+        for row, turn in zip(rows, turns.tolist(), strict=True)
+    ]
