@@ -29,7 +29,8 @@ def test_a_task_of_srun_knows_its_place() -> None:
 
 @pytest.fixture
 def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    for module in ("machine", "executor"):
+        monkeypatch.setattr(f"suite.execute.local.{module}.gpu_count", lambda: 8)
 
 
 def executor(workers: int | None, devices: int, accelerator: str = "auto") -> LocalExecutor:
@@ -55,7 +56,8 @@ def test_more_devices_than_gpus_is_an_error() -> None:
 
 
 def test_threads_are_those_of_the_machine_for_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for module in ("machine", "executor"):
+        monkeypatch.setattr(f"suite.execute.local.{module}.gpu_count", lambda: 0)
     monkeypatch.setattr("suite.execute.local.machine.cores", lambda: 16)
     for workers, devices, expected, threads in ((None, 1, 4, 4), (None, 2, 2, 4), (2, 3, 2, 2), (None, 40, 1, 1)):
         run = executor(workers, devices)

@@ -9,13 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from suite.cli.select import Chosen
 from suite.execute.context import Device, RunPaths
 from suite.execute.engine import Options, Summary
 from suite.execute.local.executor import LocalExecutor
-from suite.execute.local.machine import gpu_count
 from suite.execute.prepare import prepare
 from suite.jobs.identity import Job
 from suite.planning.plan import Plan
@@ -168,12 +165,6 @@ def statuses(runs: Path) -> set[str]:
     return {run.info.status for run in client.search_runs([experiment.experiment_id])}
 
 
-@pytest.mark.parametrize(("visible", "count"), [("", 0), ("0", 1), ("0,1", 2), ("-1", 0)])
-def test_visible_gpus(visible: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpu_count() == count
-
-
 def test_a_request_to_stop_is_a_ctrl_c(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     long = [*command(drawn, tmp_path, tiny_profile)[:-1], "pretrain.epochs=200"]
     process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -215,3 +206,67 @@ def test_jobs_of_another_run_are_waited_for_while_others_go_on(tmp_path: Path, d
     assert len(summary.done) == 8
     order = [key for event, key in watch.events if event == "done"]
     assert order.index(first.key) == 5
+
+
+BREAKS = '''
+"""An objective that notes its process, and whose error says that the CUDA context is broken."""
+import os
+from pathlib import Path
+
+from methods.args import Args
+from methods.objective import Objective
+from suite.plugin import register_objective
+
+
+class BreaksArgs(Args):
+    """Nothing to set."""
+
+
+class Breaks(Objective):
+    def __init__(self, args, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def loss(self, views):
+        note()
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+class Works(Breaks):
+    def loss(self, views):
+        note()
+        return {"loss": self.backbone.pooled(views.images[0]).square().mean()}
+
+
+def note():
+    with (Path(__file__).parent / "processes").open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+
+
+register_objective("breaks", Breaks, BreaksArgs, recipe={"objective": {}})
+register_objective("works", Works, BreaksArgs, recipe={"objective": {}})
+'''
+
+
+def test_a_worker_whose_cuda_context_broke_is_replaced(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    """Nothing of CUDA is needed: the error's text decides, and the next job runs in another process."""
+    from suite.plugin import load_plugins
+
+    plugin = tmp_path / "breaks.py"
+    plugin.write_text(BREAKS, "utf-8")
+    load_plugins([plugin])
+    methods, overrides = ["breaks", "works"], ["pretrain.epochs=1"]
+    plan = Chosen(
+        "paper_table1", str(tiny_profile), drawn, tmp_path / "runs", ["cub"], methods, None, None, overrides
+    ).plan(False)
+    prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
+    jobs = [job for name in methods for job in plan.pending if job.name == f"pretrain {name} cub s0"]
+    paths = RunPaths(tmp_path / "runs", plan.workspace.cache, (plugin,))
+    summary = LocalExecutor(paths, 1, Device(accelerator="cpu")).run(jobs, Watch())
+    assert list(summary.failed.values()) == ["RuntimeError: CUDA error: device-side assert triggered"]
+    assert summary.done == [jobs[1]]
+    failure = Store(paths.runs).failure(jobs[0].key)
+    assert failure is not None
+    assert failure.kind == "failed"
+    processes = list(dict.fromkeys((tmp_path / "processes").read_text().split()))
+    assert len(processes) == 2
