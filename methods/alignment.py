@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from methods.args import AlignmentArgs
-from methods.distributed import gathered
+from methods.distributed import all_gather
 from methods.objective import ema_update, frozen_copy
 
 
@@ -72,8 +72,8 @@ class SaliencyAlignment(nn.Module):
         """
         attention = self.attention(query, key)
         loss = (attention - mask_on_grid(mask, query.shape[2:], self.args)).square().mean()
-        found = gathered(attention)
-        stats = {"attention_min": found.min(), "attention_mean": found.mean(), "attention_max": found.max()}
+        values = all_gather(attention)
+        stats = {"attention_min": values.min(), "attention_mean": values.mean(), "attention_max": values.max()}
         return loss, stats
 
 

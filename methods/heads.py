@@ -12,12 +12,12 @@ def mlp_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
 
 
-def unit(embeddings: Tensor) -> Tensor:
+def l2_normalize(embeddings: Tensor) -> Tensor:
     """[B, D] with rows of unit length; single precision at least, also under mixed precision."""
     return normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
 
 
-def labelled(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def classification_loss(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Cross-entropy of logits [N, classes] with labels int64 [N], and `pretext_top1`, the share of hits in percent."""
     with torch.no_grad():
         hits = (logits.argmax(dim=1) == labels).float().mean()

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from methods.args import InsLocArgs
 from methods.backbone import RegionBackbone
-from methods.distributed import gathered
-from methods.heads import mlp_head, unit
+from methods.distributed import all_gather
+from methods.heads import l2_normalize, mlp_head
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
 from methods.shuffle_bn import cast_once, in_groups, shuffled
@@ -58,12 +58,12 @@ class InsLoc(Objective):
         )
         splits = self.args.bn_splits
         with one_running_average(self.backbone, splits):
-            query = unit(self.head(in_groups(encode, splits, view, box)))  # [B, D]
+            query = l2_normalize(self.head(in_groups(encode, splits, view, box)))  # [B, D]
         with torch.no_grad(), one_running_average(self.key_backbone, splits), cast_once(self.key_backbone):
-            key = unit(self.key_head(shuffled(encode_key, splits, key_view, key_box)))  # [B, D]
+            key = l2_normalize(self.key_head(shuffled(encode_key, splits, key_view, key_box)))  # [B, D]
         contrastive = moco_loss(query, key, self.queue.negatives(), self.args.temperature)
         if self.training:
-            self.queue.enqueue(gathered(key))
+            self.queue.enqueue(all_gather(key))
         return {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
 
 

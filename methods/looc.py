@@ -23,8 +23,8 @@ from torch.nn.functional import cross_entropy
 
 from methods.args import LoocArgs
 from methods.backbone import Backbone
-from methods.distributed import gathered
-from methods.heads import mlp_head, unit
+from methods.distributed import all_gather
+from methods.heads import l2_normalize, mlp_head
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
 from methods.shuffle_bn import cast_once, in_groups, shuffled
@@ -64,7 +64,7 @@ class Looc(Objective):
         with torch.no_grad(), cast_once(self.key_backbone):
             key_features = [self._key_features(key_view) for key_view in key_views]
 
-        queries = [unit(head(feature)) for head in self.heads]  # per space [B, D]
+        queries = [l2_normalize(head(feature)) for head in self.heads]  # per space [B, D]
         losses = [self._space(i, query, key_features) for i, query in enumerate(queries)]
         scalars = {f"space_{i}": value.detach() for i, value in enumerate(losses)}
         return {"loss": torch.stack(losses).mean(), **scalars, "embedding_std": embedding_std(queries[0].detach())}
@@ -80,11 +80,11 @@ class Looc(Objective):
         # Same-image keys are negatives in spaces 1 to n only.
         compared = key_features if i > 0 else key_features[:1]
         with torch.no_grad():
-            keys = [unit(self.key_heads[i](feature)) for feature in compared]
+            keys = [l2_normalize(self.key_heads[i](feature)) for feature in compared]
         others = [key for j, key in enumerate(keys) if j != i]
         value = leave_one_out_loss(query, keys[i], others, queue.negatives(), self.args.temperature)
         if self.training:
-            queue.enqueue(gathered(keys[0]))
+            queue.enqueue(all_gather(keys[0]))
         return value
 
 

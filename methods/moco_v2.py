@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from methods.alignment import SaliencyAlignment, add_alignment
 from methods.args import MocoV2Args
 from methods.backbone import Backbone
-from methods.distributed import gathered
-from methods.heads import mlp_head, unit
+from methods.distributed import all_gather
+from methods.heads import l2_normalize, mlp_head
 from methods.objective import Objective, ema_update, embedding_std, frozen_copy
 from methods.queue import KeyQueue, queue_length
 from methods.shuffle_bn import cast_once, in_groups, shuffled
@@ -67,13 +67,13 @@ class MocoV2(Objective):
             encode, encode_key = self.backbone.forward, self.key_backbone.forward
         with one_running_average(self.backbone, splits):
             query_encoded = in_groups(encode, splits, view)  # [B, dim] or [B, dim, h, w]
-            query = unit(self.head(_pooled(query_encoded)))  # [B, D]
+            query = l2_normalize(self.head(_pooled(query_encoded)))  # [B, D]
         with torch.no_grad(), one_running_average(self.key_backbone, splits), cast_once(self.key_backbone):
             key_encoded = shuffled(encode_key, splits, key_view)
-            key = unit(self.key_head(_pooled(key_encoded)))  # [B, D]
+            key = l2_normalize(self.key_head(_pooled(key_encoded)))  # [B, D]
         contrastive = moco_loss(query, key, self.queue.negatives(), self.args.temperature)
         if self.training:
-            self.queue.enqueue(gathered(key))
+            self.queue.enqueue(all_gather(key))
         scalars = {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
         if self.alignment is None:
             return scalars

@@ -1,4 +1,4 @@
-"""What the training loop knows of a self-supervised objective."""
+"""The interface of a self-supervised objective, and helpers for momentum networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.backbone import Backbone
-from methods.distributed import gathered
+from methods.distributed import all_gather
 from methods.views.batch import Views
 
 
@@ -22,7 +22,7 @@ class Objective(nn.Module, ABC):
     """
 
     backbone: Backbone
-    # Among processes. False where groups of the batch are normalised by themselves (shuffle_bn.py).
+    # Over ranks. False where groups of the batch are normalised separately (shuffle_bn.py).
     synchronise_bn: ClassVar[bool] = True
 
     def synchronised_parts(self) -> tuple[nn.Module, ...]:
@@ -39,8 +39,8 @@ class Objective(nn.Module, ABC):
     def loss(self, views: Views) -> dict[str, Tensor]:
         """Scalars by name; "loss" is the one to minimise, the others are detached and logged.
 
-        Each of several processes hands in its rows of the batch (distributed.py). The mean over processes of every
-        scalar is then what one process finds on the whole batch, and so is the mean of the gradients.
+        Each rank passes its shard of the batch (distributed.py). The mean over ranks of every scalar, and of the
+        gradients, then equals the result of a single process on the whole batch.
         """
 
     def after_step(self, progress: float) -> None:
@@ -58,7 +58,7 @@ def cosine_tau(tau_base: float, progress: float) -> float:
 
 @torch.no_grad()
 def ema_update(target: nn.Module, online: nn.Module, tau: float) -> None:
-    """target <- tau * target + (1 - tau) * online, for parameters. Running statistics stay the target's own."""
+    """target <- tau * target + (1 - tau) * online, for parameters. Running statistics are not moved."""
     for old, new in zip(target.parameters(), online.parameters(), strict=True):
         old.lerp_(new.detach(), 1 - tau)
 
@@ -72,10 +72,10 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def embedding_std(embeddings: Tensor) -> Tensor:
-    """How spread out [B, D] embeddings are: 1 for directions uniform on the sphere, 0 when all are the same.
+    """Spread of embeddings [B, D]: 1 for directions uniform on the sphere, 0 if all are equal.
 
     The mean over dimensions of the standard deviation of L2-normalised embeddings, times sqrt(D)
-    (Chen & He 2021, arXiv:2011.10566, figure 2); over the rows of all processes.
+    (Chen & He 2021, arXiv:2011.10566, figure 2); over the rows of all ranks.
     """
-    unit = nn.functional.normalize(gathered(embeddings).float(), dim=1)
-    return unit.std(dim=0, correction=0).mean() * math.sqrt(embeddings.shape[1])
+    directions = nn.functional.normalize(all_gather(embeddings).float(), dim=1)
+    return directions.std(dim=0, correction=0).mean() * math.sqrt(embeddings.shape[1])

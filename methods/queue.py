@@ -11,7 +11,7 @@ def queue_length(requested: int, train_images: int) -> int:
     """K: as requested, but at most half of the training images.
 
     MoCo's 65,536 is a twentieth of ImageNet. A queue longer than the training set holds old keys of the query's own
-    image, and takes them for negatives.
+    image and treats them as negatives.
     """
     if train_images < 2:
         raise ValueError(f"a queue of keys needs at least 2 training images, the dataset has {train_images}")
@@ -19,10 +19,10 @@ def queue_length(requested: int, train_images: int) -> int:
 
 
 class KeyQueue(nn.Module):
-    """The last K keys, and where the next one goes: buffers, hence part of every checkpoint.
+    """Ring buffer of the last K keys. Keys and pointer are buffers, so they are part of every checkpoint.
 
-    Any K and any batch size go together: the batches run round the ring, and of a batch longer than K the last K keys
-    stay. Until K keys have come the rest is noise on the unit sphere, as in MoCo's code.
+    K and the batch size are independent: batches wrap around, and of a batch longer than K the last K keys are kept.
+    Columns that no key has filled yet hold noise on the unit sphere, as in MoCo's code.
     """
 
     keys: Tensor  # [D, K], unit columns, the layout that the loss wants
@@ -35,12 +35,12 @@ class KeyQueue(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     def negatives(self) -> Tensor:
-        """A copy [D, K]: the backward pass still needs it when new keys have come in."""
+        """A copy [D, K], because the backward pass needs the keys after `enqueue` has changed them."""
         return self.keys.clone()
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Put in [B, D] keys, the first row first, in place of the oldest."""
+        """Replace the oldest keys with [B, D] new ones, in the order of the rows."""
         batch = len(keys)
         columns = (self.pointer + torch.arange(batch, device=keys.device)) % self.length
         self.keys[:, columns[-self.length :]] = keys[-self.length :].T.to(self.keys.dtype)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from methods.args import RelLocArgs
 from methods.backbone import Backbone
-from methods.heads import labelled
+from methods.heads import classification_loss
 from methods.objective import Objective, embedding_std
 from methods.sync_batchnorm import Dropout
 from methods.views.batch import Views
@@ -49,4 +49,5 @@ class RelLoc(Objective):
             raise ValueError("Rel-Loc needs a view with labels, such as patches")
         neighbours, centres = (self.backbone.pooled(patches) for patches in views.images)  # [8B, dim], [B, dim]
         pairs = torch.cat([neighbours, centres.repeat_interleave(POSITIONS, dim=0)], dim=1)  # [8B, 2 dim]
-        return {**labelled(self.head(pairs), views.labels), "embedding_std": embedding_std(neighbours.detach())}
+        scalars = classification_loss(self.head(pairs), views.labels)
+        return {**scalars, "embedding_std": embedding_std(neighbours.detach())}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from methods.args import RotPredArgs
 from methods.backbone import Backbone
-from methods.heads import labelled
+from methods.heads import classification_loss
 from methods.objective import Objective, embedding_std
 from methods.views.batch import Views
 
@@ -35,4 +35,5 @@ class RotPred(Objective):
             raise ValueError("Rot-Pred needs a view with labels, such as rotations")
         (images,) = views.images
         features = self.backbone.pooled(images)  # [4B, dim]
-        return {**labelled(self.head(features), views.labels), "embedding_std": embedding_std(features.detach())}
+        scalars = classification_loss(self.head(features), views.labels)
+        return {**scalars, "embedding_std": embedding_std(features.detach())}

@@ -1,13 +1,13 @@
 """Shuffle-BN in groups of the batch (MoCo, arXiv:1911.05722, section 3.3).
 
-Batch normalisation lets a query recognise its key by the statistics they were normalised with, when both come from
-the same batch. MoCo has every device normalise its own part of the batch and shuffles the keys over the devices
-first, so that a query and its key are normalised among different images. On one device the shuffle alone changes
-nothing. Here groups of the batch take the devices' place: each goes through the encoder by itself, queries in the
-order in which they come, keys in an order drawn from torch's global generator, which is part of every checkpoint.
+If query and key are normalised with statistics of the same images, the query can recognise its key by them. In MoCo
+every device normalises its own part of the batch, and keys are shuffled over the devices first, so that a query and its
+key are normalised among different images. On one device such a shuffle has no effect. Here groups of the batch take the
+place of devices: each group passes through the encoder by itself, queries in the order of the batch, keys in a random
+order from torch's global generator, whose state is part of every checkpoint.
 
-Several processes share the groups: keys travel to the process that has their group and back, as in MoCo, and the
-groups are the same however many processes there are.
+Several processes share the groups. Keys are sent to the process that has their group and back, as in MoCo. The groups
+do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -18,47 +18,53 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from methods.distributed import agreed, gathered, share, world
+from methods.distributed import all_gather, broadcast, shard, world_size
 
 
 def in_groups(encode: Callable[..., Tensor], splits: int, *batch: Tensor) -> Tensor:
-    """`encode` the batch in `splits` groups of nearly equal size: [B, ...] each -> [B, D], rows in the order given.
+    """Encode the batch in `splits` groups of nearly equal size: [B, ...] -> [B, ...], rows in the order of the batch.
 
-    Several tensors, such as images and boxes, are split alike. Among W processes `splits` counts the groups of the
-    whole batch, of which each process has as many.
+    Args:
+        encode: the encoder, called once per group with the group's part of every tensor.
+        splits: number of groups of the whole batch; each of W processes has splits / W of them.
+        batch: tensors with one row per image, such as images and boxes.
+
+    Raises:
+        ValueError: the batch or the processes cannot be divided into these groups.
     """
-    rows, own = len(batch[0]), splits // world()
-    if world() > 1 and (splits % world() or rows % own):
+    rows, groups = len(batch[0]), splits // world_size()
+    if world_size() > 1 and (splits % world_size() or rows % groups):
         raise ValueError(
-            f"bn_splits {splits} must be a multiple of the {world()} processes and divide their batch of "
-            f"{rows * world()}; --set objective.bn_splits={world()} gives each process one group"
+            f"bn_splits {splits} must be a multiple of the {world_size()} processes and divide their batch of "
+            f"{rows * world_size()}; --set objective.bn_splits={world_size()} gives each process one group"
         )
-    if rows < 2 * own:
+    if rows < 2 * groups:
         raise ValueError(
-            f"bn_splits {splits} needs a batch of at least {2 * splits}, two images per group, found {rows * world()}"
+            f"bn_splits {splits} needs a batch of at least {2 * splits}, two images per group, found "
+            f"{rows * world_size()}"
         )
-    groups = zip(*(part.tensor_split(own) for part in batch), strict=True)
-    return torch.cat([encode(*group) for group in groups])
+    parts = zip(*(tensor.tensor_split(groups) for tensor in batch), strict=True)
+    return torch.cat([encode(*part) for part in parts])
 
 
 def shuffled(encode: Callable[..., Tensor], splits: int, *batch: Tensor) -> Tensor:
-    """As `in_groups`, with groups drawn at random. Row i of the result still belongs to row i of the batch.
+    """As `in_groups`, with random groups. Row i of the result belongs to row i of the batch.
 
-    Among several processes the result carries no gradient: it is for keys.
+    For keys: the result carries no gradient when there are several processes.
     """
-    order = torch.randperm(world() * len(batch[0]))
+    order = torch.randperm(world_size() * len(batch[0]))
     if batch[0].is_cuda:  # a copy that does not wait for the device
         order = order.pin_memory().to(batch[0].device, non_blocking=True)
-    order = agreed(order)
-    mine = (gathered(part)[share(order)] for part in batch)
-    return share(gathered(in_groups(encode, splits, *mine))[order.argsort()])
+    order = broadcast(order)
+    local = (all_gather(tensor)[shard(order)] for tensor in batch)
+    return shard(all_gather(in_groups(encode, splits, *local))[order.argsort()])
 
 
 @contextmanager
 def cast_once(network: nn.Module) -> Iterator[None]:
     """Under autocast, cast the weights of a frozen network once instead of once per group.
 
-    Autocast keeps casts of trained weights alone. Its results are the same. No gradient may be wanted inside.
+    Autocast caches the casts of trained weights only. Results are bit-identical. Gradients must not be needed inside.
     """
     device = next(network.parameters()).device.type
     if not torch.is_autocast_enabled(device):

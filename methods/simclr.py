@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from methods.alignment import SaliencyAlignment, add_alignment
 from methods.args import SimclrArgs
 from methods.backbone import Backbone
-from methods.distributed import gathered_with_gradient
+from methods.distributed import all_gather_with_grad
 from methods.objective import Objective, embedding_std
 from methods.solo_learn import load_losses, simclr_loss
 from methods.views.batch import Views
@@ -48,7 +48,7 @@ class Simclr(Objective):
         maps = [self.backbone(view) for view in views.images]  # [B, dim, h, w] each
         first, second = (self.projector(features.mean(dim=(2, 3))) for features in maps)  # [B, D] each
         # Every process computes the loss of the whole batch: the negatives of the others with their gradients.
-        whole = gathered_with_gradient(first), gathered_with_gradient(second)
+        whole = all_gather_with_grad(first), all_gather_with_grad(second)
         contrastive = simclr_loss(*whole, self.args.temperature)
         scalars = {"loss": contrastive, "embedding_std": embedding_std(first)}
         if self.alignment is None:

@@ -1,4 +1,4 @@
-"""Batch normalisation, dropout and running averages over all processes."""
+"""Batch normalisation, dropout and running statistics over all ranks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import dropout
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from methods.distributed import gathered, share, world
+from methods.distributed import all_gather, shard, world_size
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes; what flows back is the sum as well, since every process's loss depends on it."""
+    """Sum over ranks. The gradient is summed as well, since the loss of every rank depends on the sum."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -31,9 +31,9 @@ class _Sum(torch.autograd.Function):
 
 
 class _SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over the rows of all processes, in place of torch.nn.SyncBatchNorm, which needs a GPU.
+    """Batch normalisation over the rows of all ranks, for CPUs: torch.nn.SyncBatchNorm needs a GPU.
 
-    Every process must have as many rows. State and running statistics are those of nn.BatchNorm1d and 2d.
+    All ranks must have equally many rows. State and running statistics are those of nn.BatchNorm1d and 2d.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -42,10 +42,10 @@ class _SyncBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """[b, C, ...] -> the same shape."""
-        if not self.training or world() == 1:
+        if not self.training or world_size() == 1:
             return super().forward(input)
         others = [axis for axis in range(input.dim()) if axis != 1]
-        count = input.numel() // input.shape[1] * world()
+        count = input.numel() // input.shape[1] * world_size()
         shape = [1, -1, *[1] * (input.dim() - 2)]
         precise = input.to(torch.promote_types(input.dtype, torch.float32))  # also under mixed precision
         mean = _Sum.apply(precise.sum(others)) / count
@@ -69,12 +69,13 @@ class _SyncBatchNorm(_BatchNorm):
 M = TypeVar("M", bound=nn.Module)
 
 
-def synchronised(module: M) -> M:
-    """The module, changed in place: batch normalisation over all processes. To be called on its final device.
+def convert_sync_batchnorm(module: M) -> M:
+    """Convert batch normalisation to statistics of all ranks, in place. Call it on the module's final device.
 
-    Parameters and buffers stay the same objects under the same names.
+    Parameters and buffers stay the same objects under the same names. On CUDA torch's SyncBatchNorm is used: its fused
+    kernels need less memory than the operations of `_SyncBatchNorm`, though each call waits for the device.
     """
-    if world() == 1:
+    if world_size() == 1:
         return module
     if any(parameter.is_cuda for parameter in module.parameters()):
         return cast(M, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
@@ -86,53 +87,53 @@ def synchronised(module: M) -> M:
 
 
 def _converted(layer: _BatchNorm) -> _SyncBatchNorm:
-    own = _SyncBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
-    own.weight, own.bias = layer.weight, layer.bias
+    converted = _SyncBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+    converted.weight, converted.bias = layer.weight, layer.bias
     for name, buffer in layer.named_buffers():
-        setattr(own, name, buffer)
-    return own.train(layer.training)
+        setattr(converted, name, buffer)
+    return converted.train(layer.training)
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose mask does not depend on the number of processes: it is drawn for the whole batch."""
+    """Dropout with a mask that is drawn for the whole batch, so that it does not depend on the number of ranks."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[b, ...] -> the same shape."""
-        if not self.training or world() == 1:
+        if not self.training or world_size() == 1:
             return super().forward(input)
-        whole = torch.ones(world() * len(input), *input.shape[1:], dtype=input.dtype, device=input.device)
-        return input * share(dropout(whole, self.p))
+        whole = torch.ones(world_size() * len(input), *input.shape[1:], dtype=input.dtype, device=input.device)
+        return input * shard(dropout(whole, self.p))
 
 
 @contextmanager
 def one_running_average(module: nn.Module, groups: int) -> Iterator[None]:
-    """Bring running statistics together that every process has updated with its own groups of the batch.
+    """Merge the running statistics that each rank has updated with its local groups of the batch.
 
-    One process updates them group after group: r <- (1 - m) r + m s. Of W processes each knows the result of its own
-    groups only. Since the update is linear, the contributions add up, each discounted by the groups that come after it:
-    the same numbers as in one process.
+    A single process updates them group after group: r <- (1 - m) r + m s. Each of W ranks knows the result of its local
+    groups only. The update is linear, so the contributions add up, each discounted by the groups after it. The result
+    equals that of a single process.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-    if world() == 1 or not module.training or not layers:
+    if world_size() == 1 or not module.training or not layers:
         yield
         return
-    keep = 1 - cast(float, layers[0].momentum)  # one momentum throughout: torchvision's ResNet
+    keep = 1 - cast(float, layers[0].momentum)  # the same in all layers, as in every backbone here
     before = _statistics(layers)
     yield
-    own = groups // world()
-    contributions = gathered((_statistics(layers) - keep**own * before)[None])  # [W, all statistics]
+    local = groups // world_size()
+    contributions = all_gather((_statistics(layers) - keep**local * before)[None])  # [W, all statistics]
     after = keep**groups * before
-    for place, contribution in enumerate(contributions):
-        after += keep ** (own * (world() - 1 - place)) * contribution
+    for index, contribution in enumerate(contributions):
+        after += keep ** (local * (world_size() - 1 - index)) * contribution
     start = 0
     for layer in layers:
         for part in (cast(Tensor, layer.running_mean), cast(Tensor, layer.running_var)):
-            # Not in place for autograd, which keeps a hold on running statistics though training never uses them.
+            # Through `data`: autograd saves running statistics although the backward pass does not need them.
             part.data.copy_(after[start : start + len(part)])
             start += len(part)
-        cast(Tensor, layer.num_batches_tracked).add_(groups - own)
+        cast(Tensor, layer.num_batches_tracked).add_(groups - local)
 
 
 def _statistics(layers: list[_BatchNorm]) -> Tensor:
-    """A copy of running means and variances, one after the other."""
+    """Running means and variances of all layers, concatenated into a new tensor."""
     return torch.cat([cast(Tensor, part) for layer in layers for part in (layer.running_mean, layer.running_var)])

@@ -26,22 +26,27 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise StoreError(f"{path} cannot be read: {error}. Delete its job's folder and run the grid again.") from None
 
 
-def hand_over(module: nn.Module, tensors: dict[str, Tensor], source: str) -> str:
-    """Load every tensor of `module` from `tensors`; nothing may be missing, left over or of another shape.
+def load_backbone_state(module: nn.Module, tensors: dict[str, Tensor], source: str) -> str:
+    """Load all tensors of a backbone, or of a classifier. Names and shapes must match exactly.
+
+    Args:
+        module: receives the tensors.
+        tensors: by name, as in `module.state_dict()`.
+        source: where they come from, for messages.
 
     Returns:
-        What was loaded, such as ``318/318 tensors``, for the log.
+        The number of tensors for the log, such as ``318/318 tensors``.
 
     Raises:
-        TrainingError: names what does not fit. Nothing is loaded then.
+        TrainingError: names the tensors that are missing, unexpected or of another shape. Nothing is loaded then.
     """
-    own = module.state_dict()
-    missing = sorted(own.keys() - tensors.keys())
-    unexpected = sorted(tensors.keys() - own.keys())
+    expected = module.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - expected.keys())
     misshapen = [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & tensors.keys())
-        if own[name].shape != tensors[name].shape
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & tensors.keys())
+        if expected[name].shape != tensors[name].shape
     ]
     if missing or unexpected or misshapen:
         raise TrainingError(
@@ -49,7 +54,7 @@ def hand_over(module: nn.Module, tensors: dict[str, Tensor], source: str) -> str
             f"missing {_few(missing)}; unexpected {_few(unexpected)}; other shape: {_few(misshapen)}"
         )
     module.load_state_dict(tensors)
-    return f"{len(own)}/{len(own)} tensors"
+    return f"{len(expected)}/{len(expected)} tensors"
 
 
 def _few(names: list[str]) -> str:

@@ -22,7 +22,7 @@ from methods.measures.grad_cam import grad_cam
 from suite.grid.spec import GridSpec
 from suite.kinds.finetune import FinetuneSpec
 from suite.store.cells import CellRecord
-from suite.weights import hand_over, load_weights
+from suite.weights import load_backbone_state, load_weights
 from suite.workspace import Workspace
 
 MOST_COLUMNS = 5  # networks side by side; more of them are drawn below each other
@@ -68,7 +68,7 @@ def load_classifier(workspace: Workspace, key: str, spec: FinetuneSpec, classes:
     """The fine-tuned network of a finished job, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced at once
         model = Classifier(build_backbone(spec.backbone), classes)
-    hand_over(model, load_weights(workspace.store.weights(key, "model.safetensors")), key)
+    load_backbone_state(model, load_weights(workspace.store.weights(key, "model.safetensors")), key)
     return model.eval()
 
 

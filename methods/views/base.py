@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from methods.args import PhotometryArgs, ViewArgs
-from methods.distributed import rank, share, world
+from methods.distributed import rank, shard, world_size
 from methods.views import color_jitter
 from methods.views.batch import Crops, ImageSource, Views, normalise, to_unit
 from methods.views.color_jitter import ColourParameters
@@ -112,8 +112,8 @@ class ViewMaker(ABC):
 
         `rng` belongs to the prepared batch from now on: do not draw from it elsewhere.
         """
-        if by_row and world() > 1:
-            indices, rng = share(indices), SharedGenerator.of(rng, rank(), world())
+        if by_row and world_size() > 1:
+            indices, rng = shard(indices), SharedGenerator.of(rng, rank(), world_size())
         batch = PreparedBatch(indices, rng, by_row)
         if type(self).__call__ is ViewMaker.__call__:
             batch.crops = self.crops(indices, rng)
@@ -129,7 +129,7 @@ class ViewMaker(ABC):
             views = self.colours(batch.crops, batch.rng, device)
         else:
             views = self.apply_colours(batch.crops, batch.parameters, device)
-        return views if batch.by_row or world() == 1 else slice_views(views, rank(), world())
+        return views if batch.by_row or world_size() == 1 else slice_views(views, rank(), world_size())
 
     def mine(self, indices: Tensor, rng: Generator, device: torch.device, by_row: bool = True) -> Views:
         """This process's rows of the views of `indices`, int64 [B], the batch of all processes: as one process makes.
@@ -162,11 +162,11 @@ def slice_views(views: Views, rank: int, world: int) -> Views:
     """
 
     def part(tensors: Iterable[Tensor] | None) -> list[Tensor] | None:
-        return None if tensors is None else [share(tensor, rank, world) for tensor in tensors]
+        return None if tensors is None else [shard(tensor, rank, world) for tensor in tensors]
 
     return Views(
-        [share(images, rank, world) for images in views.images],
+        [shard(images, rank, world) for images in views.images],
         part(views.masks),
         part(views.boxes),
-        None if views.labels is None else share(views.labels, rank, world),
+        None if views.labels is None else shard(views.labels, rank, world),
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from methods.distributed import share
+from methods.distributed import shard
 
 _TRIES = 10  # as torchvision's RandomResizedCrop
 
@@ -44,7 +44,7 @@ def uniform(
     """Values in [low, high); the first axis is the image's. All random numbers of the views come from here."""
     if isinstance(rng, SharedGenerator):
         whole = torch.rand((rng.world * shape[0], *shape[1:]), generator=rng, dtype=dtype)
-        return low + (high - low) * share(whole, rng.rank, rng.world)
+        return low + (high - low) * shard(whole, rng.rank, rng.world)
     return low + (high - low) * torch.rand(shape, generator=rng, dtype=dtype)
 
 

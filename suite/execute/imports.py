@@ -40,14 +40,14 @@ def import_checkpoints(jobs: Iterable[Job], files: Mapping[str, Path], store: St
 def _import(job: Job, spec: ImportSpec, file: Path, store: Store) -> None:
     from methods.backbones.registry import build_backbone
     from suite.training.layouts import import_backbone
-    from suite.weights import hand_over, save_weights
+    from suite.weights import load_backbone_state, save_weights
 
     began = time.monotonic()
     store.begin(job, environment(Device()))
     try:
         backbone = build_backbone(spec.backbone)
         description, tensors = import_backbone(file, backbone.state_dict())
-        hand_over(backbone, tensors, file.name)
+        load_backbone_state(backbone, tensors, file.name)
     except SuiteError as error:
         store.fail(job.key, Failure(error=str(error), kind="failed", traceback=""))
         raise DataError(f"{job.name}, {file.name}: {error}") from error

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from suite.atomic import atomic_file
-from suite.weights import hand_over
+from suite.weights import load_backbone_state
 
-__all__ = ["hand_over", "load_state", "save_state"]  # scripts outside the project import hand_over from here
+hand_over = load_backbone_state  # earlier name, which scripts outside the project import from here
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from methods.args import PhotometryArgs, RandomResizedCropArgs
 from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
-from methods.distributed import averaged, share, world
-from methods.sync_batchnorm import synchronised
+from methods.distributed import all_reduce_mean, shard, world_size
+from methods.sync_batchnorm import convert_sync_batchnorm
 from methods.views.batch import normalise, to_unit
 from methods.views.random_resized_crop import RandomResizedCrop
 from suite.data.decoded.split import Part, SplitSource
@@ -28,7 +28,7 @@ from suite.training.optimizers import build_optimizer, set_lr
 from suite.training.outcome import Outcome
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
 from suite.training.session import Means, Session, check_finite
-from suite.weights import hand_over, load_weights, save_weights
+from suite.weights import load_backbone_state, load_weights, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,10 @@ def finetune(
     torch.manual_seed(derived_seed(spec.seed, "init"))
     model = Classifier(build_backbone(spec.backbone), classes)
     if init is not None:
-        log.info("backbone from %s: %s", spec.init, hand_over(model.backbone, load_weights(init), str(spec.init)))
-    model = synchronised(model.to(fabric.device).to(memory_format=torch.channels_last))
+        log.info(
+            "backbone from %s: %s", spec.init, load_backbone_state(model.backbone, load_weights(init), str(spec.init))
+        )
+    model = convert_sync_batchnorm(model.to(fabric.device).to(memory_format=torch.channels_last))
     batches = Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "finetune"))
     warmup = round(args.warmup_epochs * batches.per_epoch)
     lr = effective_lr(args.optimizer, args.batch_size)
@@ -110,7 +112,7 @@ def finetune(
     )
     log.info(
         "%d images, %d classes, %d steps of %d on %d device(s), base lr %g, effective lr %g, warm-up %d steps",
-        len(train), classes, batches.total, args.batch_size, world(), args.optimizer.base_lr, lr, warmup,
+        len(train), classes, batches.total, args.batch_size, world_size(), args.optimizer.base_lr, lr, warmup,
     )  # fmt: skip
 
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -127,7 +129,7 @@ def finetune(
     for step in range(start, batches.total):
         indices = batches.indices(step)
         images = views.mine(indices, generator(spec.seed, "finetune-views", step), fabric.device).images[0]
-        labels = share(train.labels[indices]).to(fabric.device)
+        labels = shard(train.labels[indices]).to(fabric.device)
         rate = lr * lr_factor(step, batches.total, warmup)
         set_lr(optimizer, rate)
 
@@ -135,7 +137,7 @@ def finetune(
         loss = cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
-        scalars = averaged({"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()})
+        scalars = all_reduce_mean({"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()})
         check_finite(scalars["loss"], step, rate)
         optimizer.step()
 

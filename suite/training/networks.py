@@ -12,7 +12,7 @@ from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
 from methods.backbones.registry import build_backbone
 from suite.training.schedule import derived_seed
-from suite.weights import hand_over, load_weights
+from suite.weights import load_backbone_state, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def frozen_backbone(spec: ReadsBackbone, init: Path | None, device: torch.device
     torch.manual_seed(derived_seed(spec.seed, "init"))
     backbone = build_backbone(spec.backbone)
     if init is not None:
-        log.info("backbone from %s: %s", spec.init, hand_over(backbone, load_weights(init), str(spec.init)))
+        log.info("backbone from %s: %s", spec.init, load_backbone_state(backbone, load_weights(init), str(spec.init)))
     backbone.to(device).to(memory_format=torch.channels_last)
     backbone.eval()
     return backbone
@@ -59,7 +59,7 @@ def frozen_backbone(spec: ReadsBackbone, init: Path | None, device: torch.device
 def tuned_classifier(spec: ReadsClassifier, weights: Path, classes: int, device: torch.device) -> Classifier:
     """The fine-tuned network, in evaluation mode."""
     model = Classifier(build_backbone(spec.backbone), classes)
-    log.info("classifier from %s: %s", spec.finetune, hand_over(model, load_weights(weights), spec.finetune))
+    log.info("classifier from %s: %s", spec.finetune, load_backbone_state(model, load_weights(weights), spec.finetune))
     model.to(device).to(memory_format=torch.channels_last)
     model.eval()
     return model

@@ -12,10 +12,10 @@ import torch
 from methods.args import AlignmentArgs
 from methods.backbone import parameter_count
 from methods.backbones.registry import build_backbone
-from methods.distributed import averaged, world
+from methods.distributed import all_reduce_mean, world_size
 from methods.objective import Objective
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
-from methods.sync_batchnorm import synchronised
+from methods.sync_batchnorm import convert_sync_batchnorm
 from methods.views.base import ViewMaker
 from methods.views.batch import ImageSource
 from suite.jobs.identity import Block
@@ -26,7 +26,7 @@ from suite.training.optimizers import build_optimizer, set_lr
 from suite.training.outcome import Outcome
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
 from suite.training.session import Means, Session, check_finite
-from suite.weights import hand_over, load_weights, save_weights
+from suite.weights import load_backbone_state, load_weights, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def build_objective(spec: PretrainSpec, train_images: int, init: Path | None = N
     """
     backbone = build_backbone(spec.backbone)
     if init is not None:
-        log.info("backbone from %s: %s", spec.init, hand_over(backbone, load_weights(init), str(spec.init)))
+        log.info("backbone from %s: %s", spec.init, load_backbone_state(backbone, load_weights(init), str(spec.init)))
     parts: dict[str, Any] = {}
     if spec.alignment is not None:
         parts["alignment"] = ALIGNMENT.load()(AlignmentArgs(**spec.alignment.args), backbone.dim)
@@ -88,7 +88,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     objective = build_objective(spec, len(source), init)
     objective = objective.to(fabric.device).to(memory_format=torch.channels_last)
     for part in objective.synchronised_parts():
-        synchronised(part)
+        convert_sync_batchnorm(part)
     batches = Batches(len(source), train.batch_size, train.epochs, derived_seed(spec.seed, "pretrain"))
     warmup = round(train.warmup_epochs * batches.per_epoch)
     lr = effective_lr(train.optimizer, train.batch_size)
@@ -97,7 +97,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     log.info(
         "%d images, %d steps of %d on %d device(s), base lr %g, effective lr %g, warm-up %d steps, "
         "%.2f M trainable parameters",
-        len(source), batches.total, train.batch_size, world(), train.optimizer.base_lr, lr, warmup,
+        len(source), batches.total, train.batch_size, world_size(), train.optimizer.base_lr, lr, warmup,
         parameter_count(objective) / 1e6,
     )  # fmt: skip
 
@@ -121,7 +121,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
         scalars = model(batch)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(scalars["loss"])
-        scalars = averaged(scalars)
+        scalars = all_reduce_mean(scalars)
         check_finite(scalars["loss"], step, rate)
         optimizer.step()
         objective.after_step(step / batches.total)

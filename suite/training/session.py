@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from methods.backbone import Backbone
-from methods.distributed import agreed
+from methods.distributed import broadcast
 from suite.atomic import append_line, write_text
 from suite.errors import TrainingError
 from suite.training.checkpoint import load_state, save_state
@@ -103,7 +103,7 @@ class Session:
 
     def checkpoint_if_asked(self, state: Callable[[], dict[str, Any]]) -> None:
         """After each step: save when due; save and leave when the run is to stop."""
-        stop = bool(agreed(torch.tensor(self.leads and self.should_stop())))
+        stop = bool(broadcast(torch.tensor(self.leads and self.should_stop())))
         if self.leads and (stop or self.due()):
             self.save(state())
         if stop:

@@ -25,10 +25,10 @@ from methods.args import (
     SimclrArgs,
 )
 from methods.backbones.registry import build_backbone
-from methods.distributed import gathered, rank, world
+from methods.distributed import all_gather, rank, world_size
 from methods.objective import Objective
 from methods.registry import OBJECTIVES
-from methods.sync_batchnorm import synchronised
+from methods.sync_batchnorm import convert_sync_batchnorm
 from methods.views.base import slice_views
 from methods.views.batch import Views
 
@@ -85,20 +85,20 @@ def run(name: str) -> dict[str, Any]:
     torch.manual_seed(0)
     objective = build(name).train()
     for part in objective.synchronised_parts():
-        synchronised(part)
-    model = objective if world() == 1 else DistributedDataParallel(objective)
+        convert_sync_batchnorm(part)
+    model = objective if world_size() == 1 else DistributedDataParallel(objective)
     optimizer = torch.optim.SGD(objective.parameters(), lr=0.05, momentum=0.9)
     # Masks of dropout need generators that agree; the order of keys is process 0's all the same.
     torch.manual_seed(1 if name == "rel_loc" else 1 + rank())
     scalars, gradients = [], []
     for step in range(STEPS):
-        found = model(slice_views(batch(name, step), rank(), world()))
+        found = model(slice_views(batch(name, step), rank(), world_size()))
         optimizer.zero_grad()
         found["loss"].backward()
         gradients.append({k: p.grad.clone() for k, p in objective.named_parameters() if p.grad is not None})
         optimizer.step()
         objective.after_step(step / STEPS)
-        scalars.append({k: float(gathered(v.detach()[None]).mean()) for k, v in found.items()})
+        scalars.append({k: float(all_gather(v.detach()[None]).mean()) for k, v in found.items()})
     state = {key: tensor.clone() for key, tensor in objective.state_dict().items()}
     return {"scalars": scalars, "gradients": gradients, "state": state}
 

@@ -84,7 +84,7 @@ def test_two_processes_are_one(name: str, two: list[dict[str, Any]], script: Mod
 
 def test_groups_that_processes_cannot_share_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for processes, rows, message in ((3, 8, "multiple of the 3 processes"), (2, 5, "divide their batch of 10")):
-        monkeypatch.setattr(shuffle_bn, "world", lambda processes=processes: processes)
+        monkeypatch.setattr(shuffle_bn, "world_size", lambda processes=processes: processes)
         with pytest.raises(ValueError, match=f"bn_splits 4 must be .*{message}"):
             shuffle_bn.in_groups(lambda x: x, 4, torch.zeros(rows, 2))
 
@@ -146,9 +146,9 @@ def test_synchronising_keeps_parameters_and_state(monkeypatch: pytest.MonkeyPatc
     norm.bias.requires_grad_(False)
     norm(torch.randn(5, 4, dtype=torch.float64))
     before, parameters = {k: v.clone() for k, v in net.state_dict().items()}, dict(net.named_parameters())
-    assert sync_batchnorm.synchronised(net)[1][0] is norm  # one process: nothing to do
-    monkeypatch.setattr(sync_batchnorm, "world", lambda: 2)
-    assert sync_batchnorm.synchronised(net.eval())[1][0] is not norm
+    assert sync_batchnorm.convert_sync_batchnorm(net)[1][0] is norm  # one process: nothing to do
+    monkeypatch.setattr(sync_batchnorm, "world_size", lambda: 2)
+    assert sync_batchnorm.convert_sync_batchnorm(net.eval())[1][0] is not norm
     assert list(net.state_dict()) == list(before)
     assert largest(net.state_dict(), before) == 0
     assert all(parameter is parameters[name] for name, parameter in net.named_parameters())

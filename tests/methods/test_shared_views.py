@@ -60,15 +60,15 @@ class Pictures:
 def shares(maker: ViewMaker, monkeypatch: pytest.MonkeyPatch, world: int, by_row: bool) -> list[Views]:
     found = []
     for rank in range(world):
-        monkeypatch.setattr(base, "world", lambda: world)
+        monkeypatch.setattr(base, "world_size", lambda: world)
         monkeypatch.setattr(base, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(base, "share", lambda tensor, of=rank, among=world: base_share(tensor, of, among))
+        monkeypatch.setattr(base, "shard", lambda tensor, of=rank, among=world: base_share(tensor, of, among))
         found.append(maker.mine(torch.arange(1, 1 + BATCH), rng(), torch.device("cpu"), by_row))
     monkeypatch.undo()
     return found
 
 
-base_share = base.share
+base_share = base.shard
 
 
 def rng() -> torch.Generator:

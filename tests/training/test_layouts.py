@@ -23,7 +23,7 @@ from methods.backbones.registry import build_backbone
 from suite.errors import DataError
 from suite.training.foreign_checkpoints import read_checkpoint
 from suite.training.layouts import backbone_tensors, import_backbone
-from suite.weights import hand_over
+from suite.weights import load_backbone_state
 
 RESNET18 = ResNetArgs(arch="resnet18", stem="imagenet")
 State = dict[str, Tensor]
@@ -200,7 +200,7 @@ def test_the_tensors_are_those_of_the_source(
         del sys.modules[name]
     backbone = build_backbone(RESNET18)
     description, tensors = import_backbone(tmp_path / "file", backbone.state_dict())
-    hand_over(backbone, tensors, "file")
+    load_backbone_state(backbone, tensors, "file")
     assert description.startswith(f"{120 if project != 'before torch 0.4.1' else 100} tensors at ")
     for key, tensor in under("", resnet).items():
         if project == "before torch 0.4.1" and key.endswith("num_batches_tracked"):
@@ -213,7 +213,7 @@ def test_the_tensors_are_those_of_the_source(
 def test_the_features_are_those_of_the_source(resnet: torchvision.models.ResNet, tmp_path: Path) -> None:
     torch.save({"state_dict": sequential("backbone.", resnet)}, tmp_path / "c.pth")
     backbone = build_backbone(RESNET18)
-    hand_over(backbone, import_backbone(tmp_path / "c.pth", backbone.state_dict()).tensors, "c.pth")
+    load_backbone_state(backbone, import_backbone(tmp_path / "c.pth", backbone.state_dict()).tensors, "c.pth")
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = nn.Sequential(*list(resnet.children())[:-1])(images).flatten(1)

@@ -41,7 +41,7 @@ from suite.training.pretrain import pretrain
 from suite.training.probe import features, knn_predict
 from suite.training.schedule import derived_seed
 from suite.training.session import Session
-from suite.weights import hand_over, load_weights
+from suite.weights import load_backbone_state, load_weights
 
 CPU = torch.device("cpu")
 SPECIES = 6  # every second class is far from all before it; those between are their siblings
@@ -109,7 +109,7 @@ def learn(row: str, epochs: int, sets: list[str], seed: int, birds: Path, runs: 
     torch.manual_seed(derived_seed(seed, "init"))
     backbone = build_backbone(spec.backbone)
     untrained = accuracy(backbone, train, test, spec)
-    hand_over(backbone, load_weights(runs / "checkpoint" / "backbone.safetensors"), row)
+    load_backbone_state(backbone, load_weights(runs / "checkpoint" / "backbone.safetensors"), row)
     return outcome, untrained, accuracy(backbone, train, test, spec)
 
 

@@ -30,7 +30,7 @@ from suite.store.store import Store
 from suite.training.checkpoint import load_state, save_state
 from suite.training.pretrain import build_objective
 from suite.training.session import Session
-from suite.weights import hand_over
+from suite.weights import load_backbone_state
 from suite.workspace import Workspace
 
 CPU = Device(accelerator="cpu", threads=1)
@@ -331,7 +331,7 @@ def test_hand_over_refuses_what_does_not_fit(change: dict[str, Any], message: st
     before = {name: t.clone() for name, t in target.state_dict().items()}
     tensors = {name: t for name, t in {**module().state_dict(), **change}.items() if t is not None}
     with pytest.raises(TrainingError, match=message):
-        hand_over(target, tensors, "abc")
+        load_backbone_state(target, tensors, "abc")
     assert all(torch.equal(t, before[name]) for name, t in target.state_dict().items())
 
 

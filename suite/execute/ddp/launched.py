@@ -61,6 +61,4 @@ def _broadcast(flag: bool) -> bool:
     """Broadcast a flag from rank 0; returns it in every rank."""
     import torch
 
-    from methods.distributed import agreed
-
     return bool(agreed(torch.tensor(flag)))
