@@ -61,4 +61,6 @@ def _broadcast(flag: bool) -> bool:
     """Broadcast a flag from rank 0; returns it in every rank."""
     import torch
 
-    return bool(agreed(torch.tensor(flag)))
+    from methods.distributed import broadcast
+
+    return bool(broadcast(torch.tensor(flag)))
