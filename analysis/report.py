@@ -21,12 +21,14 @@ from analysis.tables.localisation import localisation_table
 from analysis.tables.metrics import MetricTable
 from analysis.tables.metrics_text import write_metric_table
 from analysis.tables.probe import probe_table
+from analysis.tables.protocol import protocol_table
 from analysis.tables.text import tests_csv, to_csv, to_text
 from methods.measures.cam_kinds import KINDS
 from suite.atomic import write_text
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError
 from suite.grid.spec import GridSpec, grid_file, load_grid
+from suite.kinds.registry import protocols
 from suite.plugin import with_plugins
 from suite.store.cells import CellRecord, result_lines
 from suite.store.ledger import profile_of, read_cells
@@ -103,8 +105,12 @@ def write_report(
         write_text(files[-1], tests_csv(table))
     for measured in (probe_table, localisation_table, background_table):
         if (metrics := measured(store, grid, profile, recorded, lines)) is not None:
-            files += write_metric_table(metrics, out)
             more.append(metrics)
+    for protocol in protocols().values():
+        if protocol.headings:
+            metrics = protocol_table(protocol, store, grid, profile, recorded, lines)
+            more += [] if metrics is None else [metrics]
+    files += [file for metrics in more for file in write_metric_table(metrics, out)]
     figures: list[PageFigure] = []
     if grid.sweep is not None:
         from analysis.figures.sweep import scale_figure

@@ -25,7 +25,9 @@ from suite.data.datasets.folder import parse_folder
 from suite.data.datasets.names import composed, dataset_name
 from suite.data.record import Dataset
 from suite.errors import UsageError
+from suite.grid.recipe import Recipe
 from suite.grid.spec import GridSpec, Row
+from suite.kinds.base import Protocol, ProtocolSpec
 from suite.kinds.registry import KINDS
 
 _ROWS: dict[str, Row] = {}
@@ -111,6 +113,36 @@ def register_backbone(family: BackboneFamily) -> None:
         raise UsageError(f"the backbone '{family.archs[0]}' must be registered by a file given with --plugin.")
     family.sha256 = _LOADING[-1][1]
     add_family(family)
+
+
+def register_protocol(
+    protocol: Protocol[Any],
+    *,
+    recipe: Mapping[str, Any],
+    by_profile: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Make an evaluation protocol known: every cell of every grid is then measured by it as well. A complete example is
+    examples/retrieval_protocol.py. The file's SHA-256 enters the keys of the protocol's jobs.
+
+    Args:
+        protocol: its spec derives from `suite.kinds.base.ProtocolSpec`, its loop is a function of the plugin's file.
+        recipe: its settings; `protocols.NAME` in a profile and `--set protocols.NAME.FIELD=VALUE` change them, and
+            `--set protocols.NAME=null` leaves the protocol out.
+        by_profile: per profile, what to lay over `recipe` there.
+    """
+    name = protocol.name
+    if name in KINDS or name in Recipe.model_fields:
+        raise UsageError(f"{_where()} registers the protocol '{name}', which exists already. Choose another name.")
+    if not _LOADING:
+        raise UsageError(f"the protocol '{name}' must be registered by a file given with --plugin.")
+    if not issubclass(protocol.spec, ProtocolSpec):
+        raise UsageError(
+            f"{_where()}: the spec of protocol '{name}' is {protocol.spec.__name__}; expected a class that derives "
+            "from suite.kinds.base.ProtocolSpec."
+        )
+    protocol.plugin, protocol.sha256 = _LOADING[-1]
+    protocol.recipe, protocol.by_profile = recipe, by_profile or {}
+    KINDS[name] = protocol
 
 
 def register_views(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -16,7 +16,7 @@ from suite.errors import UsageError, unknown
 from suite.grid.profile import Profile
 from suite.grid.recipe import Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
 from suite.grid.spec import GridSpec, Row
-from suite.jobs.identity import Block, Job
+from suite.jobs.identity import Block, Job, JobSpec
 from suite.kinds.base import MeasuredCell
 from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.imported import ImportSpec
@@ -293,7 +293,11 @@ def _protocol_jobs(recipe: Recipe, cell: MeasuredCell) -> Iterator[Job]:
     for name, protocol in protocols().items():
         args = recipe.section(name)
         if args is not None and (job := protocol.job(args, cell)) is not None:
-            yield job
+            yield job if protocol.sha256 is None else replace(job, spec=_with_code(job.spec, protocol.sha256))
+
+
+def _with_code(spec: JobSpec, sha256: str) -> JobSpec:
+    return spec.model_copy(update={"code": sha256})
 
 
 def saliency_spec(args: SaliencyArgs, detectors: Mapping[str, tuple[str, str | None]]) -> SaliencySpec:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from methods.args import AlignmentArgs, Args, BackboneArgs
 from methods.backbones.base import architectures, family_of
@@ -23,6 +23,7 @@ from suite.kinds.finetune import FinetuneArgs
 from suite.kinds.localisation import LocalisationArgs
 from suite.kinds.pretrain import PretrainArgs
 from suite.kinds.probe import ProbeArgs
+from suite.kinds.registry import protocols
 
 _MEASURED_WITH_MAPS = ("localisation", "background")  # sections that read saliency maps, whatever a row's views read
 
@@ -42,11 +43,20 @@ class Recipe(Section):
     probe: ProbeArgs | None = None
     localisation: LocalisationArgs | None = None
     background: BackgroundArgs | None = None
+    protocols: dict[str, SerializeAsAny[Section] | None] = Field(
+        default_factory=dict, description="settings of further protocols by name; null leaves one out"
+    )
 
     def section(self, protocol: str) -> Section | None:
         """The settings of a protocol; None where the recipe does not measure by it."""
-        args: Section | None = getattr(self, protocol, None)
+        args: Section | None = getattr(self, protocol, None) or self.protocols.get(protocol)
         return args
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_protocols(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without further protocols a recipe is written as before there were any."""
+        values: dict[str, Any] = handler(self)
+        return values if self.protocols else {name: value for name, value in values.items() if name != "protocols"}
 
     @model_validator(mode="after")
     def _maps_named(self) -> Recipe:
@@ -97,9 +107,11 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     """
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    layers: list[tuple[str, dict[str, Any]]] = [(f"profile {part.name}", part.defaults) for part in profile.chain]
+    layers = _protocol_layers(profile)
+    layers += [(f"profile {part.name}", part.defaults) for part in profile.chain]
     if row.objective is None:
-        keep = {"image_size", "store_size", "backbone", "finetune", "probe", "saliency", *_MEASURED_WITH_MAPS}
+        keep = {"image_size", "store_size", "backbone", "finetune", "probe", "saliency", "protocols"}
+        keep |= {*_MEASURED_WITH_MAPS}
         layers = [(origin, {field: part[field] for field in part if field in keep}) for origin, part in layers]
     else:
         objective = _sections(profile, "objective", row.objective, OBJECTIVES)
@@ -127,12 +139,38 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
         merged["views"] = _block(VIEWS[row.views], merged.get("views", {}), f"{where}, views")
         if not row.alignment:
             merged.pop("alignment", None)
+    if "protocols" in merged:
+        merged["protocols"] = _protocol_sections(merged["protocols"], where)
     views_need_maps = row.objective is not None and VIEWS[row.views].needs_saliency
     if not views_need_maps and not any(merged.get(section) for section in _MEASURED_WITH_MAPS):
         merged.pop("saliency", None)
     recipe = validated(Recipe, merged, where)
     shown = {path: origin for path, origin in origins.items() if path.partition(".")[0] in merged}
     return Resolved(recipe, shown)
+
+
+def _protocol_layers(profile: Profile) -> list[tuple[str, dict[str, Any]]]:
+    """The settings that plugins give their protocols."""
+    layers: list[tuple[str, dict[str, Any]]] = []
+    for name, protocol in protocols().items():
+        if protocol.plugin:
+            layers.append((f"plugin {protocol.plugin}", {"protocols": {name: protocol.recipe}}))
+            for part in profile.chain:
+                section = protocol.by_profile.get(part.name, {})
+                layers.append((f"plugin {protocol.plugin}, profile {part.name}", {"protocols": {name: section}}))
+    return layers
+
+
+def _protocol_sections(sections: Mapping[str, Any], where: str) -> dict[str, Section | None]:
+    """Each section as its protocol's settings."""
+    further = {name: protocol for name, protocol in protocols().items() if name not in Recipe.model_fields}
+    for name in sections:
+        if name not in further:
+            raise unknown(f"protocol in {where}:", name, further, "A plugin that brings it is named with --plugin.")
+    return {
+        name: None if section is None else validated(further[name].args, section, f"{where}, protocols.{name}")
+        for name, section in sections.items()
+    }
 
 
 def _sections(
@@ -157,9 +195,12 @@ def applies(path: str, recipe: Recipe) -> bool:
     """Whether a recipe has a field at the dotted `path`."""
     value: Any = recipe
     for part in path.split("."):
-        if not isinstance(value, BaseModel) or part not in type(value).model_fields:
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, BaseModel) and part in type(value).model_fields:
+            value = getattr(value, part)
+        else:
             return False
-        value = getattr(value, part)
     return True
 
 
@@ -168,7 +209,10 @@ def field_paths(recipe: BaseModel, prefix: str = "") -> list[str]:
     paths: list[str] = []
     for name in type(recipe).model_fields:
         value = getattr(recipe, name)
-        paths += field_paths(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
+        inner = value if isinstance(value, Mapping) and name == "protocols" else {"": value}
+        for key, section in inner.items():
+            path = f"{prefix}{name}" + (f".{key}" if key else "")
+            paths += field_paths(section, f"{path}.") if isinstance(section, BaseModel) else [path]
     return paths
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import SerializeAsAny
@@ -31,6 +32,13 @@ class DataJobSpec(JobSpec):
     image_size: int
     backbone: SerializeAsAny[BackboneArgs]
     seed: int
+
+
+class ProtocolSpec(DataJobSpec):
+    """A job of a protocol that a plugin brings."""
+
+    init: str | None  # key of the job whose backbone is measured; None: the random initialisation
+    code: str | None = None  # SHA-256 of the plugin's file
 
 
 @dataclass(frozen=True)
@@ -129,10 +137,31 @@ class Kind(ABC, Generic[S]):
         return iter(())
 
 
+@dataclass(frozen=True)
+class Heading:
+    """A column of a protocol's table."""
+
+    metric: str  # as in results.csv
+    label: str
+    group: str = ""  # heading shared with its neighbours
+
+
 class Protocol(Kind[S]):
-    """A kind of job that measures a cell. Its settings are a section of the recipe with the protocol's name."""
+    """A kind of job that measures a cell. Its settings are a section of the recipe with the protocol's name.
+
+    `headings`, `title` and `note` describe its table in the report; without headings it has none of this form.
+    """
 
     args: type[Section]
+    title: ClassVar[str] = ""  # "Retrieval on frozen features"
+    headings: ClassVar[tuple[Heading, ...]] = ()
+    note: ClassVar[str] = ""  # sentences for the caption: what is measured, and the source
+
+    # Set by `suite.plugin.register_protocol`:
+    plugin: str = ""  # the file's name
+    sha256: str | None = None  # of that file; enters the keys of the protocol's jobs
+    recipe: Mapping[str, Any] = MappingProxyType({})  # the settings, where no profile has a section for them
+    by_profile: Mapping[str, Mapping[str, Any]] = MappingProxyType({})  # laid over `recipe` in that profile
 
     @abstractmethod
     def job(self, args: Any, cell: MeasuredCell) -> Job | None:

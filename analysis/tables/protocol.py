@@ -1,0 +1,47 @@
+"""The table of a protocol that describes its own columns (`suite.kinds.base.Protocol.headings`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.cells import remarks as say
+from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
+from suite.grid.spec import GridSpec
+from suite.kinds.base import Protocol
+from suite.store.cells import CellRecord, ResultLine
+from suite.store.store import Store
+
+
+def protocol_table(
+    protocol: Protocol[Any],
+    store: Store,
+    grid: GridSpec,
+    profile: str,
+    recorded: Sequence[CellRecord],
+    lines: Sequence[ResultLine],
+) -> MetricTable | None:
+    """The table of the recorded cells; None where nothing was measured.
+
+    Args:
+        protocol: one with headings.
+        store: of the results.
+        grid: whose rows and datasets are shown.
+        profile: that the cells were run with.
+        recorded: the cells.
+        lines: their results.
+    """
+    columns = tuple(Column(heading.metric, heading.label, heading.group) for heading in protocol.headings)
+    records = say.in_order(grid, recorded)
+    suspicious = say.suspicions(say.results_of(store, records), records)
+    shown = blocks(grid, lines, protocol.name, columns, suspicious, best=True)
+    if not shown:
+        return None
+    notes = [
+        *([protocol.note] if protocol.note else []),
+        *say.sentences(grid, profile, recorded),
+        f"Test images: {images_tested(shown)}.",
+        seeds_note(shown) + " Best of the rows in bold.",
+    ]
+    name, data = f"{grid.name}_{protocol.name}", say.data_used(records)
+    return MetricTable(name, title(protocol.title, grid), profile, protocol.name, columns, shown, tuple(notes), data)
