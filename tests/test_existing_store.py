@@ -11,7 +11,8 @@ import yaml
 
 from analysis.report import write_report
 from suite.data.saliency.detectors import DETECTOR_IDENTITIES
-from suite.grid.cells import Selection, cells, jobs_of
+from suite.grid.cell_jobs import jobs_of
+from suite.grid.cells import Selection, cells
 from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
 from suite.jobs.identity import content_key

@@ -14,7 +14,8 @@ from suite.data.decoded.split import SplitSource
 from suite.data.saliency.detectors import DETECTOR_IDENTITIES
 from suite.data.saliency.maps import saliency_maps
 from suite.errors import DataError, UsageError
-from suite.grid.cells import parse_overrides, saliency_spec
+from suite.grid.cell_jobs import saliency_spec
+from suite.grid.cells import parse_overrides
 from suite.grid.profile import load_profile
 from suite.grid.recipe import resolve
 from suite.grid.spec import Row

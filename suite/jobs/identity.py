@@ -27,15 +27,6 @@ class JobSpec(Spec):
     version: int
 
 
-class Block(Spec):
-    """An objective, a view or an alignment: its name, the version of its code, its arguments."""
-
-    name: str
-    version: int
-    code: str | None = None  # SHA-256 of the file, where a plugin brings it
-    args: dict[str, Any]
-
-
 class HeldOut(JobSpec):
     """A spec that can leave a share of every class out of the training split it reads: `suite tune` measures on it.
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from methods.registry import OBJECTIVES
+from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
 from suite.data.spec import SaliencySpec
-from suite.jobs.identity import Block, HeldOut
+from suite.jobs.identity import HeldOut
 from suite.jobs.sections import StageArgs
 from suite.kinds.base import TRAINING_STEP, DataJobSpec, Kind, MapsRead, Size, macs, parameters
+from suite.kinds.components import Component, typed
 
 # Raise a number when a change of the training code would change results; it enters every key of that kind.
 PRETRAIN_VERSION = 1
@@ -28,9 +29,9 @@ class PretrainSpec(HeldOut, DataJobSpec):
 
     kind: Literal["pretrain"] = "pretrain"
     version: int = PRETRAIN_VERSION
-    objective: Block
-    views: Block
-    alignment: Block | None
+    objective: Annotated[Component, BeforeValidator(typed(OBJECTIVES))]
+    views: Annotated[Component, BeforeValidator(typed(VIEWS))]
+    alignment: Annotated[Component | None, BeforeValidator(typed({"saliency": ALIGNMENT}))]
     saliency: SaliencySpec | None
     train: PretrainArgs
     init: str | None  # key of the job whose backbone this one starts from
@@ -55,7 +56,7 @@ class Pretrain(Kind[PretrainSpec]):
 
     def macs(self, spec: PretrainSpec) -> float:
         """As many forward passes as the registry gives for the objective; of an unknown one two views are assumed."""
-        side = int(spec.views.args.get("patch_side", spec.image_size))
+        side = int(getattr(spec.views.args, "patch_side", spec.image_size))
         entry = OBJECTIVES.get(spec.objective.name)
         passes = 2 * TRAINING_STEP if entry is None or entry.passes is None else entry.passes
         return passes * macs(spec.backbone, side)

@@ -40,7 +40,7 @@ def _uneven(spec: JobSpec, devices: int) -> str | None:
             f"{' or '.join(fitting)}, or --set {spec.kind}.batch_size={(batch // devices + 1) * devices} (another "
             "recipe, hence other jobs)."
         )
-    splits = spec.objective.args.get("bn_splits") if isinstance(spec, PretrainSpec) else None
+    splits = getattr(spec.objective.args, "bn_splits", None) if isinstance(spec, PretrainSpec) else None
     if splits is not None and (splits % devices or batch % splits):
         return (
             f"the batch of {batch} images is normalised in {splits} groups (bn_splits), of which {devices} "

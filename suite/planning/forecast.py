@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from suite.data.catalogue import DATASETS
-from suite.grid.cells import CellJobs
+from suite.grid.cell_jobs import CellJobs
 from suite.grid.profile import Profile
 from suite.jobs.identity import Job
 from suite.kinds.base import DataJobSpec, Size

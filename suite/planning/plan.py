@@ -15,7 +15,8 @@ from suite.data.download.checkpoint import obtain_file
 from suite.data.record import Dataset
 from suite.data.saliency.detectors import DETECTOR_IDENTITIES, masked
 from suite.errors import DataError, StoreError
-from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
+from suite.grid.cell_jobs import CellJobs, jobs_of
+from suite.grid.cells import Cell, Selection, cells
 from suite.grid.profile import Profile
 from suite.grid.spec import GridSpec
 from suite.jobs.changes import changes

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from suite.errors import UsageError
-from suite.grid.cells import CellJobs
+from suite.grid.cell_jobs import CellJobs
 from suite.kinds.base import Number
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.registry import KINDS

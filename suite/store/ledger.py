@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from suite.atomic import write_json, write_text
 from suite.errors import StoreError, UsageError
-from suite.grid.cells import CellJobs
+from suite.grid.cell_jobs import CellJobs
 from suite.store.cells import COLUMNS, CellRecord, record_of, result_lines
 from suite.store.store import Store
 

@@ -9,16 +9,14 @@ from typing import Any, cast
 
 import torch
 
-from methods.args import AlignmentArgs
 from methods.backbone import parameter_count
 from methods.backbones.registry import build_backbone
 from methods.distributed import all_reduce_mean, world_size
 from methods.objective import Objective
-from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
+from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
 from methods.sync_batchnorm import convert_sync_batchnorm
 from methods.views.base import ViewMaker
 from methods.views.batch import ImageSource
-from suite.jobs.identity import Block
 from suite.kinds.pretrain import PretrainSpec
 from suite.training.evaluation import held_out_parts
 from suite.training.inputs import Inputs
@@ -42,21 +40,16 @@ def build_objective(spec: PretrainSpec, train_images: int, init: Path | None = N
         log.info("backbone from %s: %s", spec.init, load_backbone_state(backbone, load_weights(init), str(spec.init)))
     parts: dict[str, Any] = {}
     if spec.alignment is not None:
-        parts["alignment"] = ALIGNMENT.load()(AlignmentArgs(**spec.alignment.args), backbone.dim)
+        parts["alignment"] = spec.alignment.build(ALIGNMENT, backbone.dim)
     entry = OBJECTIVES[spec.objective.name]
     if entry.needs_train_size:
         parts["train_images"] = train_images
-    return cast(Objective, entry.load()(_args(entry, spec.objective), backbone, **parts))
+    return cast(Objective, spec.objective.build(entry, backbone, **parts))
 
 
 def build_views(spec: PretrainSpec, source: ImageSource) -> ViewMaker:
     """The row's views over the training images."""
-    entry = VIEWS[spec.views.name]
-    return cast(ViewMaker, entry.load()(_args(entry, spec.views), source, spec.image_size))
-
-
-def _args(entry: Entry, block: Block) -> Any:
-    return entry.args(**block.args)
+    return cast(ViewMaker, spec.views.build(VIEWS[spec.views.name], source, spec.image_size))
 
 
 def run(spec: PretrainSpec, inputs: Inputs, session: Session) -> Outcome:

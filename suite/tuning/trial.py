@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from suite.errors import UsageError
-from suite.grid.cells import STAGE1, Cell, CellJobs, Selection, cells, held_out_trials
+from suite.grid.cell_jobs import CellJobs, held_out_trials
+from suite.grid.cells import STAGE1, Cell, Selection, cells
 from suite.grid.spec import GridSpec
 from suite.jobs.identity import Job
 from suite.kinds.finetune import FinetuneSpec

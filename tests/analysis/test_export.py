@@ -17,7 +17,8 @@ from methods.args import BackboneArgs
 from methods.backbone import Backbone, Classifier
 from methods.backbones.registry import build_backbone
 from suite.errors import StoreError, UsageError
-from suite.grid.cells import CellJobs, Selection
+from suite.grid.cell_jobs import CellJobs
+from suite.grid.cells import Selection
 from suite.store.cells import CellRecord
 from suite.store.store import Store, sha256
 from suite.weights import save_weights

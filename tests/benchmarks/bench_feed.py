@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from methods.views.base import ViewMaker
-from suite.grid.cells import Selection, cells, jobs_of
+from suite.grid.cell_jobs import jobs_of
+from suite.grid.cells import Selection, cells
 from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
 from suite.kinds.pretrain import PretrainSpec

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from suite.cli.select import Chosen
-from suite.grid.cells import CellJobs
+from suite.grid.cell_jobs import CellJobs
 from suite.planning.costs import Machine
 from suite.planning.forecast import Forecast
 

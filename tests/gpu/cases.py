@@ -9,7 +9,8 @@ from torch import Generator, Tensor
 
 from methods.objective import Objective
 from methods.views.batch import Views
-from suite.grid.cells import Selection, cells, jobs_of
+from suite.grid.cell_jobs import jobs_of
+from suite.grid.cells import Selection, cells
 from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
 from suite.kinds.pretrain import PretrainSpec
@@ -50,7 +51,7 @@ def batch_of(row: str, images: int, seed: int = 0, side: int = 64) -> Views:
         case "rot_pred":
             return Views([noise(4 * images)], labels=torch.arange(4).repeat(images))
         case "rel_loc":
-            patch = int(spec_of(row).views.args["patch_side"])
+            patch = int(spec_of(row).views.args.model_dump()["patch_side"])
             patches = [noise(8 * images, patch), noise(images, patch)]
             return Views(patches, labels=torch.arange(8).repeat(images))
         case "looc":

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from analysis.cells.published import published_numbers
 from suite.errors import UsageError
-from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of, parse_overrides
+from suite.grid.cell_jobs import CellJobs, jobs_of
+from suite.grid.cells import Cell, Selection, cells, parse_overrides
 from suite.grid.profile import Profile, load_profile
 from suite.grid.recipe import Row, resolve
 from suite.grid.spec import EXPERIMENTS, GridSpec, load_grid

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from suite.cli.select import Chosen
 from suite.errors import UsageError
-from suite.grid.cells import Selection, cells, jobs_of, parse_overrides
+from suite.grid.cell_jobs import jobs_of
+from suite.grid.cells import Selection, cells, parse_overrides
 from suite.grid.profile import Profile, load_profile
 from suite.grid.recipe import field_paths
 from suite.grid.spec import EXPERIMENTS, load_grid

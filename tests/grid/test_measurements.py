@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from suite.errors import UsageError
-from suite.grid.cells import CellJobs, Selection, cells, jobs_of, parse_overrides
+from suite.grid.cell_jobs import CellJobs, jobs_of
+from suite.grid.cells import Selection, cells, parse_overrides
 from suite.grid.profile import Profile, load_profile
 from suite.grid.spec import load_grid
 from suite.jobs.changes import changes

@@ -8,7 +8,8 @@ import pytest
 
 from analysis.cells.published import published_numbers
 from suite.errors import UsageError
-from suite.grid.cells import Cell, CellJobs, Selection, cells, jobs_of
+from suite.grid.cell_jobs import CellJobs, jobs_of
+from suite.grid.cells import Cell, Selection, cells
 from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
 from suite.jobs.identity import Job

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from suite.data.saliency.detectors import DETECTOR_IDENTITIES
-from suite.grid.cells import Cell, Selection, cells, jobs_of
+from suite.grid.cell_jobs import jobs_of
+from suite.grid.cells import Cell, Selection, cells
 from suite.grid.profile import Profile, load_profile, profile_path
 from suite.grid.spec import load_grid
 from suite.tuning.profile import edited, edits, renamed

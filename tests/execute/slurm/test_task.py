@@ -17,7 +17,8 @@ from suite.execute.slurm.queue import State, states
 from suite.execute.slurm.records import Record, in_queue, read_records, settle, write_record
 from suite.execute.slurm.task import Order, Stop, run_task
 from suite.execute.worker import JobEnd
-from suite.grid.cells import Selection, cells, jobs_of
+from suite.grid.cell_jobs import jobs_of
+from suite.grid.cells import Selection, cells
 from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
 from suite.jobs.identity import Job
