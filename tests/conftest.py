@@ -47,5 +47,5 @@ def tiny_profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests name their own folders; a user's settings must not leak in."""
-    for name in ("SUITE_RUNS", "SUITE_CACHE", "MLFLOW_TRACKING_URI"):
+    for name in ("SUITE_RUNS", "SUITE_CACHE", "SUITE_DECODE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)

@@ -16,7 +16,8 @@ from torch import Tensor
 from analysis.cam.options import CamOptions
 from methods.views.batch import normalise, to_unit
 from methods.views.geometry import resample
-from suite.data.decoded.images import ImageStore, open_store, store_folder
+from suite.data.decoded.images import ImageStore
+from suite.data.decoded.stores import open_images
 from suite.data.record import Box
 from suite.errors import StoreError, UsageError
 from suite.kinds.finetune import FinetuneSpec
@@ -111,7 +112,7 @@ def finetune_spec(store: Store, key: str) -> FinetuneSpec:
 
 
 def _open(workspace: Workspace, spec: FinetuneSpec) -> ImageStore:
-    return open_store(store_folder(workspace.cache, spec.data.name, spec.data.fingerprint, spec.data.store_size))
+    return open_images(workspace.cache, spec.data)
 
 
 def _square(store: ImageStore, index: int, eval_resize: float) -> tuple[int, int, int, int]:

@@ -16,7 +16,7 @@ from methods.backbones.base import PublicModel, family_of
 from methods.views.batch import MEAN, STD
 from suite.atomic import write_bytes, write_text
 from suite.data.catalogue import DATASETS
-from suite.data.decoded.images import store_folder
+from suite.data.decoded.stores import image_facts
 from suite.errors import StoreError, UsageError, unknown
 from suite.grid.spec import load_grid
 from suite.kinds.finetune import FinetuneSpec
@@ -134,13 +134,12 @@ def describe(workspace: Workspace, entry: CellRecord, key: str, stage: Stage) ->
 
 
 def class_names(workspace: Workspace, key: str) -> list[str] | None:
-    """What a fine-tuned network's outputs stand for; None where the decoded images that say it are gone."""
+    """Class names of a fine-tuned network's outputs; None where no image store in the cache records them."""
     spec = workspace.store.spec(key)
     if not isinstance(spec, FinetuneSpec):
         raise StoreError(f"job {key} is no fine-tuning, so it has no classifier.")
-    data = spec.data
-    facts = store_folder(workspace.cache, data.name, data.fingerprint, data.store_size) / "facts.json"
-    return list(json.loads(facts.read_text("utf-8"))["classes"]) if facts.is_file() else None
+    facts = image_facts(workspace.cache, spec.data)
+    return None if facts is None else facts.classes
 
 
 def _pretrained(entry: CellRecord) -> str:

@@ -8,11 +8,12 @@ import torch
 
 from methods.measures.counterfactuals import KINDS, Counterfactuals
 from suite.data.datasets.load import load_dataset
-from suite.data.decoded.images import build_store
 from suite.data.decoded.saliency import build_maps
 from suite.data.decoded.split import SplitSource
+from suite.data.decoded.stores import prepare_images
 from suite.data.saliency.detectors import DETECTOR_IDENTITIES
 from suite.data.saliency.maps import saliency_maps
+from suite.data.spec import DataSpec
 from suite.errors import DataError, UsageError
 from suite.grid.cell_jobs import saliency_spec
 from suite.grid.cells import parse_overrides
@@ -43,7 +44,8 @@ def counterfactual_sheet(
     root = workspace.data_root(used, draw=True)
     found = load_dataset(dataset, root)
     print_of = fingerprints({dataset: found}, workspace.cache)[dataset]
-    store = build_store(found, print_of, recipe.store_size, workspace.cache)
+    data = DataSpec(name=dataset, fingerprint=print_of, store_size=recipe.store_size)
+    store = prepare_images(found, data, workspace.cache)
     spec = saliency_spec(recipe.saliency, DETECTOR_IDENTITIES)
     maps = saliency_maps(found, spec, root, workspace.cache, split="test")
     test = SplitSource(store, "test", build_maps(store, found, spec, maps, split="test"))

@@ -168,7 +168,7 @@ def _cells(one: Overview) -> list[str]:
         lines.append(f"saliency: {', '.join(maps)}")
     if one.decoded:
         stores = (
-            f"{d.short_side} px {d.detector or 'images'} {d.bytes / 1e6:,.0f} MB"
+            f"{d.short_side} px {d.detector or 'images'} {'on demand, index ' * d.on_demand}{d.bytes / 1e6:,.0f} MB"
             + (" (outdated)" if d.current is False else "")
             for d in one.decoded
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,7 +70,7 @@ def plan(
         totals = {
             "seconds": forecast.seconds, "wall_seconds": forecast.wall_seconds, "gpu_seconds": forecast.gpu_seconds,
             "disk_bytes": forecast.disk_bytes, "sources": forecast.sources, "alone": forecast.alone,
-            "shared": forecast.shared,
+            "shared": forecast.shared, "stores": [asdict(store) for store in forecast.stores],
         }  # fmt: skip
         findings = {name: [finding.text for finding in used.findings] for name, used in planned.datasets.items()}
         content = {
@@ -116,6 +116,12 @@ def _summary(forecast: Forecast, done: int) -> Iterator[str]:
         f"{machine.workers} worker{'s' * (machine.workers > 1)}"
         f"{f' of {machine.devices} devices' * (machine.devices > 1)}; {forecast.disk_bytes / 1e9:.1f} GB of disk."
     )
+    for store in forecast.stores:
+        if not store.ahead:
+            yield (
+                f"{store.dataset} is decoded on demand, from its own files: decoded ahead it would take "
+                f"{store.decoded_bytes / 1e9:.1f} GB (SUITE_DECODE)."
+            )
     on_gpus = forecast if machine.device == "cuda" else replace(forecast, machine=Machine("cuda", 1))
     known = "" if on_gpus is forecast else ", as on a V100 (no GPU is visible here)"
     yield f"GPU-hours: {on_gpus.gpu_seconds / 3600:.1f}{known}."

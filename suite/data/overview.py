@@ -18,7 +18,10 @@ from suite.data.verify import verified
 from suite.errors import DataError
 
 State = Literal["complete", "subset", "synthetic", "broken", "missing"]
-_STORE = re.compile(r"(?P<name>.+)-(?P<print>[0-9a-f]{16})-(?P<size>\d+)px-v\d+(-(?P<detector>\w+)-[0-9a-f]{12}-v\d+)?")
+_STORE = re.compile(
+    r"(?P<name>.+)-(?P<print>[0-9a-f]{16})-(?P<size>\d+)px-(?P<files>files-)?v[\d.]+"
+    r"(-(?P<detector>\w+)-[0-9a-f]{12}-v\d+(-\w+)?)?"
+)
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,10 @@ class Maps:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One memory-mapped file of decoded images, or of saliency maps in their sizes."""
+    """One store of images, or of saliency maps in their sizes."""
 
     short_side: int
+    on_demand: bool  # decoded by training from the original files; the store is an index
     detector: str | None  # None: the images
     bytes: int
     current: bool | None  # of the dataset as it is now; None: not known without reading the images
@@ -109,7 +113,7 @@ def _maps(dataset: Dataset, cache: Path) -> Iterator[Maps]:
 
 
 def _decoded(name: str, cache: Path, fingerprint: str | None) -> Iterator[Decoded]:
-    """Stores of the dataset, whatever content they were made of: those no longer current can be deleted."""
+    """Stores of the dataset, of any content: outdated ones can be deleted."""
     folders = sorted((cache / "images").iterdir()) if (cache / "images").is_dir() else []
     for folder in folders:
         match = _STORE.fullmatch(folder.name)
@@ -117,4 +121,4 @@ def _decoded(name: str, cache: Path, fingerprint: str | None) -> Iterator[Decode
             continue
         size = sum(file.stat().st_size for file in folder.iterdir())
         current = None if fingerprint is None else fingerprint.startswith(match["print"])
-        yield Decoded(int(match["size"]), match["detector"], size, current)
+        yield Decoded(int(match["size"]), match["files"] is not None, match["detector"], size, current)

@@ -22,7 +22,7 @@ from suite.data.datasets.files import decode_image
 from suite.data.datasets.fingerprint import combine, known_hashes, read_store, remember, states, store_file, unreadable
 from suite.data.datasets.known import remember_known
 from suite.data.datasets.load import load_dataset
-from suite.data.decoded.images import parallel
+from suite.data.decoded.parallel import parallel
 from suite.data.download.manifest import manifest
 from suite.data.record import Dataset, Finding, Level, Record
 from suite.errors import DataError
@@ -122,6 +122,11 @@ def verified(dataset: Dataset, cache: Path) -> Verification | None:
         return _with_those_of_loading(replace(Verification(**content), cached=True), dataset)
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it can be found out again
         return None
+
+
+def is_verified(name: str, fingerprint: str, cache: Path) -> bool:
+    """Whether a dataset of this content has been verified without an error. Looks at no file of the dataset."""
+    return _file(cache, name, fingerprint).is_file()
 
 
 def _file(cache: Path, name: str, fingerprint: str) -> Path:

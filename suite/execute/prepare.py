@@ -1,15 +1,15 @@
-"""Prepare the data of a run before training: decoded images and saliency maps, each made once."""
+"""Prepare the data of a run before training: image stores and saliency maps, each built once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from suite.data.record import Dataset
-from suite.data.saliency.maps import _named, saliency_maps
+from suite.data.record import Dataset, Split
+from suite.data.saliency.maps import SaliencyMaps, named, saliency_maps
 from suite.errors import ImageError, SuiteError
 from suite.jobs.identity import Job
-from suite.kinds.base import DataJobSpec
+from suite.kinds.base import DataJobSpec, MapsRead
 from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.registry import kind_of
 from suite.progress import Progress
@@ -23,46 +23,56 @@ _ADVICE = (
 def prepare(
     jobs: Iterable[Job], datasets: Mapping[str, Dataset], data_root: Path, cache: Path, progress: Progress
 ) -> None:
-    """Decode what the jobs read and compute the saliency maps they need, each only once.
+    """Build the image stores that the jobs read and compute the saliency maps they need, each only once.
+
+    `suite.data.decoded.setting` has the rule by which a dataset is decoded here or during training. Either way every
+    image is known to be decodable before the first job starts. The map files of a large dataset that is recognised by
+    the times of its folders are not looked at again once its boxes are in the cache.
 
     Raises:
         DataError: an image that cannot be decoded, or weights or maps that are missing; before any training.
     """
-    from suite.data.decoded.images import build_store
     from suite.data.decoded.saliency import build_maps
+    from suite.data.decoded.stores import prepare_images
 
     jobs = list(jobs)
-    saliency_needs = {need: None for job in jobs for need in kind_of(job.spec).maps(job.spec)}
+    needs = {need: None for job in jobs for need in kind_of(job.spec).maps(job.spec)}
     trained = {need for job in jobs if kind_of(job.spec).trains for need in kind_of(job.spec).maps(job.spec)}
-    maps = {}
-    for need in saliency_needs:
-        saliency, split = need.saliency, need.split
-        dataset = datasets[need.data.name]
-        if (dataset.name, saliency.detector, split) not in maps:
+    maps: dict[tuple[str, str, Split], SaliencyMaps] = {}
+    unfinished = [need for need in needs if not _finished(need, datasets[need.data.name], cache)]
+    for need in unfinished:
+        dataset, saliency = datasets[need.data.name], need.saliency
+        if (dataset.name, saliency.detector, need.split) not in maps:
             try:
-                maps_folder = saliency_maps(dataset, saliency, data_root, cache, progress, split)
+                computed = saliency_maps(dataset, saliency, data_root, cache, progress, need.split)
             except ImageError:
                 raise
             except SuiteError as error:
                 raise type(error)(f"{error}{'' if need in trained else _ADVICE}") from error
-            maps[dataset.name, saliency.detector, split] = maps_folder
+            maps[dataset.name, saliency.detector, need.split] = computed
     for data in {job.spec.data: None for job in jobs if isinstance(job.spec, DataJobSpec)}:
         dataset = datasets[data.name]
-        store = build_store(dataset, data.fingerprint, data.store_size, cache, _named(progress, f"decode {data.name}"))
-        for need in saliency_needs:
+        store = prepare_images(dataset, data, cache, progress)
+        for need in unfinished:
             if need.data == data:
-                maps_folder = maps[dataset.name, need.saliency.detector, need.split]
-                named = _named(progress, f"saliency store {data.name}")
-                build_maps(store, dataset, need.saliency, maps_folder, named, need.split)
+                computed = maps[dataset.name, need.saliency.detector, need.split]
+                told = named(progress, f"saliency store {data.name}")
+                build_maps(store, dataset, need.saliency, computed, told, need.split)
+
+
+def _finished(need: MapsRead, dataset: Dataset, cache: Path) -> bool:
+    """Whether a recognised dataset's maps have been brought into the sizes of its finished image store."""
+    from suite.data.decoded.saliency import map_folder_beside
+    from suite.data.decoded.stores import expected_folder
+
+    if dataset.known_fingerprint is None:
+        return False
+    images = expected_folder(dataset, need.data, cache)
+    return images.is_dir() and map_folder_beside(images, need.saliency, need.split).is_dir()
 
 
 def undecoded(jobs: Iterable[Job], cache: Path) -> list[Job]:
-    """Fine-tuning jobs whose decoded images are not in the cache."""
-    from suite.data.decoded.images import store_folder
+    """Fine-tuning jobs whose image stores are not in the cache, or whose files are no longer where they were."""
+    from suite.data.decoded.stores import has_images
 
-    return [
-        job
-        for job in jobs
-        if isinstance(job.spec, FinetuneSpec)
-        and not store_folder(cache, job.spec.data.name, job.spec.data.fingerprint, job.spec.data.store_size).is_dir()
-    ]
+    return [job for job in jobs if isinstance(job.spec, FinetuneSpec) and not has_images(cache, job.spec.data)]

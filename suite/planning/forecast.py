@@ -8,15 +8,28 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from suite.data.catalogue import DATASETS
+from suite.data.spec import DataSpec
 from suite.grid.cell_jobs import CellJobs
 from suite.grid.profile import Profile
 from suite.jobs.identity import Job
-from suite.kinds.base import DataJobSpec, Size
-from suite.kinds.registry import TrainingSpec
+from suite.kinds.base import DataJobSpec, MapsRead, Size
+from suite.kinds.registry import TrainingSpec, kind_of
 from suite.planning.costs import Costs, Estimate, Machine, wall_clock
 from suite.planning.plan import Plan
 from suite.planning.throughput import read_speeds
 from suite.store.store import Store
+
+BOX_BYTES = 32  # of a salient box
+
+
+@dataclass(frozen=True)
+class StoreForecast:
+    """The store that training reads a dataset's images from, and what is still to be written of it."""
+
+    dataset: str
+    ahead: bool  # decoded ahead of training; else on demand, from the original files
+    bytes_to_write: int  # with the saliency maps in the store's sizes; their PNG files are not counted
+    decoded_bytes: int  # of all images decoded, whether or not they are
 
 
 @dataclass(frozen=True)
@@ -70,9 +83,9 @@ class Forecast:
 
     @property
     def disk_bytes(self) -> int:
-        """Weights still to be written, and decoded images."""
+        """Weights, image stores and saliency maps still to be written."""
         weights = sum(self._costs.bytes_of(job.spec) for job in self.jobs if job.key in self.remaining)
-        return weights + sum(self._store_bytes())
+        return weights + sum(store.bytes_to_write for store in self.stores)
 
     @property
     def sources(self) -> Counter[str]:
@@ -94,17 +107,47 @@ class Forecast:
 
     @cached_property
     def _costs(self) -> Costs:
-        return Costs(read_speeds(self.plan.workspace.runs), self.machine, sizes(self.plan))
+        return Costs(read_speeds(self.plan.workspace.runs), self.machine, self._sizes)
 
-    def _store_bytes(self) -> Iterable[int]:
-        """Decoded images of datasets that are not decoded yet: uint8, short side as in the recipe, 4 : 3."""
-        from suite.data.decoded.images import store_folder
+    @cached_property
+    def _sizes(self) -> dict[str, Size]:
+        return sizes(self.plan)
 
-        known = sizes(self.plan)
+    @cached_property
+    def stores(self) -> list[StoreForecast]:
+        """The image store of every dataset that pending jobs read, with the saliency maps beside it.
+
+        By the sizes of a sample of the images; of a dataset that is not there, 4 : 3 with the store's short side.
+        """
         pending = [job.spec for job in self.jobs if job.key in self.remaining]
-        for data in {spec.data: None for spec in pending if isinstance(spec, DataJobSpec)}:
-            if not store_folder(self.plan.workspace.cache, data.name, data.fingerprint, data.store_size).is_dir():
-                yield (known[data.name].train + known[data.name].test) * data.store_size**2 * 4
+        maps = {need: None for spec in pending for need in kind_of(spec).maps(spec)}
+        return [
+            self._store(data, [need for need in maps if need.data == data])
+            for data in {spec.data: None for spec in pending if isinstance(spec, DataJobSpec)}
+        ]
+
+    def _store(self, data: DataSpec, maps: Iterable[MapsRead]) -> StoreForecast:
+        from suite.data.decoded.images import store_folder
+        from suite.data.decoded.saliency import map_folder_beside
+        from suite.data.decoded.setting import assumed_sizes, decodes_ahead, sampled_sizes
+        from suite.data.decoded.stores import expected_folder
+
+        size, dataset, cache = self._sizes[data.name], self.plan.datasets.get(data.name), self.plan.workspace.cache
+        folder = store_folder(cache, data.name, data.fingerprint, data.store_size)
+        if dataset is None:
+            images = assumed_sizes(size.train + size.test, data.store_size)
+            ahead = decodes_ahead(DATASETS[data.name].labelled, images.decoded_bytes(data.store_size))
+        else:
+            images = sampled_sizes(dataset, data.fingerprint, cache)
+            ahead = folder == (folder := expected_folder(dataset, data, cache))
+        decoded = images.decoded_bytes(data.store_size)
+        to_write = 0 if folder.is_dir() else decoded if ahead else images.index_bytes
+        for need in maps:
+            if not map_folder_beside(folder, need.saliency, need.split).is_dir():
+                count = getattr(size, need.split)
+                share = count / max(1, size.train + size.test)
+                to_write += round(decoded / 3 * share) if ahead else count * BOX_BYTES
+        return StoreForecast(data.name, ahead, to_write, decoded)
 
 
 def progress(store: Store, job: Job) -> float:
@@ -116,14 +159,14 @@ def progress(store: Store, job: Job) -> float:
 
 
 def sizes(plan: Plan) -> dict[str, Size]:
-    """Numbers of every dataset of the plan: as found, else as it would be drawn, else the official ones."""
-    found = {name: _drawn(plan.profile, name) or _official(name) for cell in plan.cells for name in cell.data}
+    """Numbers of every dataset of the plan: as it is, else as its synthetic form would be, else the official ones."""
+    counts = {name: _synthetic(plan.profile, name) or _official(name) for cell in plan.cells for name in cell.data}
     for name, data in plan.datasets.items():
-        found[name] = Size(len(data.train), len(data.test), len(data.classes))
-    return found
+        counts[name] = Size(len(data.train), len(data.test), len(data.classes))
+    return counts
 
 
-def _drawn(profile: Profile, name: str) -> Size | None:
+def _synthetic(profile: Profile, name: str) -> Size | None:
     counts = None if profile.synthetic is None else getattr(profile.synthetic, name, None)
     if counts is None or isinstance(counts, int):
         return None if counts is None else Size(counts, 0, 0)

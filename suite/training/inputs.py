@@ -1,4 +1,4 @@
-"""What a job reads: decoded images, saliency maps, and the weights that earlier jobs left."""
+"""Inputs of a job: images, saliency maps, and the weights of earlier jobs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite.data.decoded.images import ImageStore, open_store, store_folder
+from suite.data.decoded.images import ImageStore
 from suite.data.decoded.saliency import open_maps
 from suite.data.decoded.split import Part, SplitSource
+from suite.data.decoded.stores import open_images
 from suite.data.record import Split
 from suite.data.spec import SaliencySpec
 from suite.kinds.base import DataJobSpec
@@ -27,7 +28,7 @@ class Inputs:
 
     Args:
         spec: of the job.
-        cache: folder of the decoded images.
+        cache: folder of derived data.
         store: results of earlier jobs.
         online: what to measure during pretraining, for `suite tune`.
     """
@@ -37,9 +38,8 @@ class Inputs:
 
     @cached_property
     def images(self) -> ImageStore:
-        """The decoded images of the job's dataset, memory-mapped."""
-        data = self.spec.data
-        return open_store(store_folder(self.cache, data.name, data.fingerprint, data.store_size))
+        """The images of the job's dataset: decoded ahead, or to be decoded on demand."""
+        return open_images(self.cache, self.spec.data)
 
     @property
     def classes(self) -> int:

@@ -40,6 +40,7 @@ def test_list_verify_pack(drawn: Path, tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in output.splitlines()] == ["CUB synthetic", "Cars synthetic", "COCO synthetic"]
     run("data", "saliency", "cub", "--detector", "boxes", "--split", "train", "--data", str(drawn), "--runs", str(runs))
     from suite.data.datasets.load import fingerprint, load_dataset
+    from suite.data.decoded.files import build_index
     from suite.data.decoded.images import build_store
 
     dataset = load_dataset("cub", drawn)
@@ -48,8 +49,16 @@ def test_list_verify_pack(drawn: Path, tmp_path: Path) -> None:
     assert after["verified"]
     assert after["saliency"] == [{"detector": "boxes", "oracle": True, "computed": 24, "images": 36}]
     size = sum(file.stat().st_size for file in store.folder.iterdir())
-    assert after["decoded"] == [{"short_side": 32, "detector": None, "bytes": size, "current": True}]
+    assert after["decoded"] == [
+        {"short_side": 32, "on_demand": False, "detector": None, "bytes": size, "current": True}
+    ]
+    index = build_index(dataset, store.facts.fingerprint, 48, runs / "cache", verified=True)
+    size = sum(file.stat().st_size for file in index.folder.iterdir())
+    assert {"short_side": 48, "on_demand": True, "detector": None, "bytes": size, "current": True} in listed(
+        drawn, runs
+    )["cub"]["decoded"]
     text = run("data", "list", "--data", str(drawn), "--runs", str(runs))
+    assert "48 px images on demand, index 0 MB" in text
     assert "saliency: boxes (oracle) 24/36" in text
     assert "suite data fetch nabirds" in text
 

@@ -90,9 +90,56 @@ def test_a_deleted_cache_costs_only_time(tmp_path: Path, drawn: Path, tiny_profi
     shutil.rmtree(tmp_path / "cache")
     table = suite("report", *GRID, "--runs", tmp_path, "--no-figures").stdout
     assert "3/200 classes" in " ".join(table.split())
-    assert "The same `suite run`" in suite("report", *GRID, "--runs", tmp_path, expect=2).stderr
+    assert "same `suite run`" in suite("report", *GRID, "--runs", tmp_path, expect=2).stderr
     assert json.loads(suite(*command).stdout)["trained"] == 0
     suite("report", *GRID, "--runs", tmp_path, "--images", "1")
+
+
+def test_images_decoded_on_demand_give_the_same_weights(
+    finished: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path, tmp_path: Path
+) -> None:
+    """With saliency maps, by the same keys and to the same bits; the plan tells both forms and their disk."""
+    command = ["--grid", "paper_table1", *where(drawn, tiny_profile, tmp_path), "--only", "byol_cvsa/cars", "--json"]
+
+    def expected(setting: str) -> tuple[dict[str, Any], int]:
+        forecast = json.loads(suite("plan", *command, SUITE_DECODE=setting).stdout)["forecast"]
+        (store,) = forecast["stores"]
+        return store, forecast["disk_bytes"] - store["bytes_to_write"]
+
+    demand, weights = expected("demand")
+    ahead, same = expected("auto")
+    assert weights == same > 0
+    assert (demand["ahead"], ahead["ahead"]) == (False, True)
+    assert demand["decoded_bytes"] == ahead["decoded_bytes"] < ahead["bytes_to_write"]  # and the maps
+    assert demand["bytes_to_write"] < ahead["bytes_to_write"] / 5
+    assert "cars is decoded on demand" in suite("plan", *command[:-1], SUITE_DECODE="0").stdout
+
+    suite("run", *command, SUITE_DECODE="demand")
+    assert not list(tmp_path.rglob("*.u8"))
+    written = sum(file.stat().st_size for file in (tmp_path / "cache/images").rglob("*") if file.is_file())
+    assert written < 3 * demand["bytes_to_write"] + 10_000  # a few hundred bytes of headers are no estimate's fault
+    runs, _ = finished
+    for file in tmp_path.glob("*/checkpoint/*.safetensors"):
+        assert file.read_bytes() == (runs / file.relative_to(tmp_path)).read_bytes()
+    assert len(list(tmp_path.glob("*/checkpoint/*.safetensors"))) >= 2
+    mine = [line for line in read(runs) if (line["row"], line["dataset"]) == ("byol_cvsa", "cars")]
+    assert read(tmp_path) == mine
+    suite("report", *GRID, "--runs", tmp_path, "--images", "1", SUITE_DECODE="demand")
+
+
+def test_a_file_that_disappears_between_check_and_training_is_named(
+    drawn: Path, tiny_profile: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(drawn, tmp_path / "data")
+    command = ["run", *GRID, *where(tmp_path / "data", tiny_profile, tmp_path / "runs"), "--only", "random/cub"]
+    suite(*command, SUITE_DECODE="demand")
+    (finetuned,) = (file.parent for file in (tmp_path / "runs").glob("*/checkpoint/model.safetensors"))
+    shutil.rmtree(finetuned.parent)
+    folder = next((tmp_path / "runs/cache/images").glob("cub-*px-files-v*"))
+    lengths = folder / "lengths.npy"
+    lengths.write_bytes(lengths.read_bytes()[:-8] + (77).to_bytes(8, "little"))  # as if the last file had been longer
+    failed = suite(*command, SUITE_DECODE="demand", expect=1)
+    assert "bytes, but had 77 when the dataset was checked" in failed.stdout + failed.stderr
 
 
 def test_plan_and_status_show_the_jobs(finished: tuple[Path, dict[str, Any]], drawn: Path, tiny_profile: Path) -> None:

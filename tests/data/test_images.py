@@ -12,8 +12,10 @@ from PIL import Image
 
 from suite.data.catalogue import DATASETS
 from suite.data.datasets.load import fingerprint, load_dataset
-from suite.data.decoded.images import build_store, parallel, resized_shape, store_folder
+from suite.data.decoded.images import build_store, store_folder
+from suite.data.decoded.parallel import parallel
 from suite.data.decoded.saliency import build_maps
+from suite.data.decoded.shape import resized_shape
 from suite.data.decoded.split import SplitSource
 from suite.data.record import Box, Dataset, Record
 from suite.data.saliency.detectors import DETECTORS, make_detector

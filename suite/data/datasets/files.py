@@ -45,8 +45,10 @@ def decode(path: Path) -> npt.NDArray[np.uint8]:
     return np.array(decode_image(path))
 
 
-def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
+def decode_image(path: Path, data: bytes | None = None, *, checked: bool = False) -> Image.Image:
     """The picture as RGB, upright by its EXIF orientation. `data`: the file's content, if it has been read already.
+
+    `checked`: this content has been decoded before; `check_whole`, which holds the interpreter's lock, is left out.
 
     Grey is repeated, 16 bits become 8 (v / 257, rounded), CMYK and CIELAB are converted (Pillow handles Adobe's
     inverted values), and transparency is laid over white. Of several pictures in one file (animations, motion photos,
@@ -57,7 +59,8 @@ def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
     """
     try:
         data = path.read_bytes() if data is None else data
-        check_whole(data)
+        if not checked:
+            check_whole(data)
         try:
             return _decoded(data, path)
         except ValueError:  # among others Pillow's limits on texts and colour profiles, which are not used here

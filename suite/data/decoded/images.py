@@ -1,41 +1,36 @@
-"""Decoded image store: every image of a dataset, decoded and resized once, in one memory-mapped uint8 file.
+"""Image stores: the images of a dataset in the size that training reads, with their labels and boxes.
 
-A training loop never decodes a JPEG: it slices this file, whose pages all jobs and workers on a machine share.
-Images keep their aspect ratio: the short side is at most `size`, smaller ones stay as they are.
+`DecodedStore` holds every image decoded and resized in one memory-mapped uint8 file, whose pages all jobs on a machine
+share; training slices it. `suite.data.decoded.files` has the other form, which decodes the original files on demand.
+Images keep their aspect ratio: the short side is at most `size`; smaller images keep their size.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image
 
 from suite.atomic import atomic_folder, write_json
-from suite.cores import cores
-from suite.data.datasets.files import decode_image
+from suite.data.decoded.parallel import parallel
+from suite.data.decoded.pixels import Pixels, load_resized, scaled_box
+from suite.data.decoded.write_behind import WriteBehind
 from suite.data.record import Dataset, Record, Split
 from suite.errors import StoreError
 
 FORMAT = 1
-Pixels = NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # done, total
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the store remembers of its dataset, so that jobs and reports need not read the dataset again."""
+    """What the store records of its dataset, so that jobs and reports need not read the dataset again."""
 
     dataset: str
     fingerprint: str
@@ -45,57 +40,84 @@ class Facts:
     synthetic: bool
     classes: list[str]
 
+    @classmethod
+    def of(cls, dataset: Dataset, fingerprint: str, size: int) -> Facts:
+        """The facts of a dataset with this content, at this size."""
+        return cls(
+            dataset.name, fingerprint, size, dataset.describe(), dataset.subset, dataset.synthetic,
+            list(dataset.classes),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
-class ImageStore:
+class ImageStore(ABC):
     """Images of both splits, training images first."""
 
     folder: Path
     facts: Facts
-    pixels: Pixels  # flat, memory-mapped
-    starts: NDArray[np.int64]  # [N] first byte of each image in `pixels`
     shapes: NDArray[np.int64]  # [N, 2] height, width
     labels: NDArray[np.int64]  # [N], -1 where unlabelled
     boxes: NDArray[np.float32]  # [N, 4] official boxes in the store's pixels, NaN where unknown
-    paths: tuple[str, ...]  # [N] relative to the dataset's folder
+    paths: Sequence[str]  # [N] relative to the dataset's folder
     train_count: int
 
     def indices(self, split: Split) -> range:
         """Positions of one split's images."""
-        return range(self.train_count) if split == "train" else range(self.train_count, len(self.starts))
+        return range(self.train_count) if split == "train" else range(self.train_count, len(self.shapes))
+
+    @abstractmethod
+    def image(self, index: int) -> Pixels:
+        """The image as uint8 [H, W, 3]. Called from several threads at once.
+
+        Raises:
+            ImageError: its file cannot be decoded.
+        """
+
+
+@dataclass(frozen=True)
+class DecodedStore(ImageStore):
+    """Images decoded ahead."""
+
+    pixels: Pixels  # flat, memory-mapped
+    starts: NDArray[np.int64]  # [N] first byte of each image in `pixels`
 
     def image(self, index: int) -> Pixels:
-        """uint8 [H, W, 3], a view into the memory map."""
+        """See ImageStore. A view into the memory map."""
         height, width = self.shapes[index]
         start = self.starts[index]
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
 
 def store_folder(cache: Path, dataset: str, fingerprint: str, size: int) -> Path:
-    """Where the store of a dataset's content at a size is, whether or not it has been built."""
+    """Folder of the decoded store of a dataset's content at a size, whether or not it has been built."""
     return cache / "images" / f"{dataset}-{fingerprint[:16]}-{size}px-v{FORMAT}"
 
 
-def open_store(folder: Path) -> ImageStore:
-    """Map a finished store. Copy-on-write, so that no job can change what another one reads.
+def open_store(folder: Path) -> DecodedStore:
+    """Map a finished store copy-on-write, so that no job can change what another one reads.
 
     Raises:
-        StoreError: it is not there; says how to get it back.
+        StoreError: it is not there; says how to rebuild it.
     """
     if not folder.is_dir():
-        raise StoreError(f"the decoded images {folder} are gone. The same `suite run` as before makes them again.")
-    facts = Facts(**json.loads((folder / "facts.json").read_text("utf-8")))
+        raise StoreError(f"decoded images not found: {folder}. Re-run the same `suite run` command to rebuild them.")
+    facts = read_facts(folder)
     with np.load(folder / "index.npz") as index:
         arrays = {name: index[name] for name in ("starts", "shapes", "labels", "boxes")}
         paths = tuple(str(path) for path in index["paths"])
         train_count = int(index["train_count"])
     pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="c")
-    return ImageStore(folder, facts, pixels, paths=paths, train_count=train_count, **arrays)
+    return DecodedStore(folder, facts, paths=paths, train_count=train_count, pixels=pixels, **arrays)
+
+
+def read_facts(folder: Path) -> Facts:
+    """The facts of a finished store of either form."""
+    return Facts(**json.loads((folder / "facts.json").read_text("utf-8")))
 
 
 def build_store(
     dataset: Dataset, fingerprint: str, size: int, cache: Path, progress: Progress | None = None
-) -> ImageStore:
+) -> DecodedStore:
     """Decode a dataset unless that has been done. Safe to call from several processes.
 
     Raises:
@@ -111,35 +133,21 @@ def build_store(
     return open_store(folder)
 
 
-def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width with the short side brought down to `size`; never up."""
-    short = min(height, width)
-    if short <= size:
-        return height, width
-    return max(1, round(height * size / short)), max(1, round(width * size / short))
-
-
 def _write(dataset: Dataset, fingerprint: str, size: int, folder: Path, progress: Progress | None) -> None:
     records = (*dataset.train, *dataset.test)
 
     def load(record: Record) -> tuple[Pixels, tuple[int, int]]:
-        image = decode_image(dataset.root / record.path)
-        width, rows = image.width, image.height - dataset.banner
-        if dataset.banner:
-            image = image.crop((0, 0, width, rows))
-        height, width_out = resized_shape(rows, width, size)
-        if (width_out, height) != image.size:
-            image = image.resize((width_out, height), Image.Resampling.LANCZOS)
-        return np.asarray(image), (rows, width)
+        image, original = load_resized(dataset.root / record.path, dataset.banner, size)
+        return np.asarray(image), original
 
     starts, shapes, boxes = [], [], []
     position = 0
-    with (folder / "pixels.u8").open("wb") as file, _WriteBehind(file.fileno()) as disk:
+    with (folder / "pixels.u8").open("wb") as file, WriteBehind(file.fileno()) as disk:
         for done, (record, (image, original)) in enumerate(zip(records, parallel(load, records), strict=True), 1):
             file.write(np.ascontiguousarray(image).data)
             starts.append(position)
             shapes.append(image.shape[:2])
-            boxes.append(_scaled_box(record, original, image.shape))
+            boxes.append(scaled_box(record, original, image.shape))
             position += image.size
             disk.wrote(image.size)
             if progress is not None:
@@ -150,72 +158,14 @@ def _write(dataset: Dataset, fingerprint: str, size: int, folder: Path, progress
         folder / "index.npz",
         starts=np.array(starts, np.int64),
         shapes=np.array(shapes, np.int64),
-        labels=np.array([-1 if record.label is None else record.label for record in records], np.int64),
+        labels=label_array(records),
         boxes=np.array(boxes, np.float32),
         paths=np.array([record.path for record in records]),
         train_count=np.array(len(dataset.train)),
     )
-    facts = Facts(
-        dataset.name, fingerprint, size, dataset.describe(), dataset.subset, dataset.synthetic, list(dataset.classes)
-    )
-    write_json(folder / "facts.json", asdict(facts))
+    write_json(folder / "facts.json", asdict(Facts.of(dataset, fingerprint, size)))
 
 
-class _WriteBehind:
-    """Brings a growing file to the disk while it is written, by a thread of its own: the wait at the end, with every
-    core idle, is then for the last piece alone."""
-
-    PIECE = 32 * 2**20  # bytes
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._pool = ThreadPoolExecutor(1)
-        self._waiting = 0
-        self._last: Future[None] | None = None
-
-    def __enter__(self) -> _WriteBehind:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def wrote(self, count: int) -> None:
-        """So many bytes more are in the file. Raises OSError where those before could not be brought to the disk."""
-        self._waiting += count
-        if self._waiting >= self.PIECE and (self._last is None or self._last.done()):
-            self._check()
-            self._waiting = 0
-            self._last = self._pool.submit(os.fsync, self._descriptor)
-
-    def finish(self) -> None:
-        """Everything is on the disk, or OSError: the system reports a failed write once, to whoever waits first."""
-        self._check()
-        os.fsync(self._descriptor)
-
-    def _check(self) -> None:
-        if self._last is not None:
-            self._last.result()
-
-
-def _scaled_box(record: Record, original: tuple[int, int], shape: tuple[int, ...]) -> list[float]:
-    if record.box is None:
-        return [float("nan")] * 4
-    scale_y, scale_x = shape[0] / original[0], shape[1] / original[1]
-    x0, y0, x1, y1 = record.box
-    box = [x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y]
-    return [min(max(v, 0.0), float(limit)) for v, limit in zip(box, (shape[1], shape[0]) * 2, strict=True)]
-
-
-def parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-    """`map` over all cores in order, with a bounded number of results in memory (Pillow releases the lock)."""
-    workers = cores()
-    iterator = iter(items)
-    with ThreadPoolExecutor(workers) as pool:
-        pending = [pool.submit(function, item) for item in islice(iterator, 4 * workers)]
-        try:
-            while pending:
-                yield pending.pop(0).result()
-                pending += [pool.submit(function, item) for item in islice(iterator, 1)]
-        finally:
-            for future in pending:
-                future.cancel()
+def label_array(records: Sequence[Record]) -> NDArray[np.int64]:
+    """Labels [N], -1 where unlabelled."""
+    return np.array([-1 if record.label is None else record.label for record in records], np.int64)

@@ -1,4 +1,4 @@
-"""The decoded store as the views see it: tensors by position within one split, or a part of one."""
+"""An image store as the views see it: tensors by position within one split, or a part of one."""
 
 from __future__ import annotations
 
@@ -6,54 +6,64 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suite.data.decoded.images import ImageStore
+from suite.data.decoded.images import DecodedStore, ImageStore
 from suite.data.decoded.saliency import MapStore
 from suite.data.record import Split
 
 
 class SplitSource:
-    """One split of a store; satisfies `methods.views.batch.ImageSource`. Nothing is copied until a view resamples.
+    """One split of a store; satisfies `methods.views.batch.ImageSource`. Several threads may call it at once.
 
-    `maps`, where given, are those of the same split.
+    Images of a decoded store are views into its memory map, copied when a view resamples. Images of an index of files
+    are decoded here, in the thread that asks.
+
+    Args:
+        store: of the images.
+        split: of the dataset.
+        maps: saliency maps of the same split.
     """
 
     def __init__(self, store: ImageStore, split: Split, maps: MapStore | None = None) -> None:
+        self._store = store
         self._places = store.indices(split)
-        self._starts = store.starts.tolist()
-        self._shapes = store.shapes.tolist()
-        self._pixels = torch.from_numpy(store.pixels)
-        self._maps = None if maps is None else torch.from_numpy(maps.values)
-        self._first = self._starts[self._places[0]] if self._places else 0  # maps are stored by split
-        self._boxes = None if maps is None else maps.boxes.tolist()
-        places = np.array(store.indices(split), dtype=np.int64)
-        self.labels = torch.from_numpy(store.labels[places])
-        self.official_boxes = torch.from_numpy(store.boxes[places])  # float32 [N, 4], in pixels of `image`; or NaN
+        self._maps = maps
+        self._mapped: tuple[Tensor, list[int], list[list[int]]] | None = None
+        if isinstance(store, DecodedStore):  # lists are read faster than arrays
+            self._mapped = torch.from_numpy(store.pixels), store.starts.tolist(), store.shapes.tolist()
+        places = slice(self._places.start, self._places.stop)
+        self.labels = torch.from_numpy(np.array(store.labels[places]))
+        self.official_boxes = torch.from_numpy(np.array(store.boxes[places]))  # float32 [N, 4] in pixels, or NaN
 
     def __len__(self) -> int:
         return len(self._places)
 
     def image(self, index: int) -> Tensor:
-        """uint8 [3, H, W]."""
+        """uint8 [3, H, W]. Raises ImageError where the image's file cannot be decoded."""
         at = self._places[index]
-        height, width = self._shapes[at]
-        start = self._starts[at]
-        return self._pixels[start : start + height * width * 3].view(height, width, 3).permute(2, 0, 1)
+        if self._mapped is None:
+            return torch.from_numpy(self._store.image(at)).permute(2, 0, 1)
+        pixels, starts, shapes = self._mapped
+        height, width = shapes[at]
+        start = starts[at]
+        return pixels[start : start + height * width * 3].view(height, width, 3).permute(2, 0, 1)
 
     def saliency(self, index: int) -> Tensor:
         """uint8 [1, H, W], the size of `image(index)`."""
-        if self._maps is None:
-            raise ValueError("this source was opened without saliency maps")
-        at = self._places[index]
-        height, width = self._shapes[at]
-        start = (self._starts[at] - self._first) // 3
-        return self._maps[start : start + height * width].view(1, height, width)
+        return torch.from_numpy(self._with_maps().map(self._at(index)))[None]
 
     def salient_box(self, index: int) -> tuple[int, int, int, int]:
         """Left, top, right, bottom (exclusive), in pixels of `image(index)`."""
-        if self._boxes is None:
-            raise ValueError("this source was opened without saliency maps")
-        left, top, right, bottom = self._boxes[index]
+        left, top, right, bottom = self._with_maps().boxes[self._at(index)].tolist()
         return left, top, right, bottom
+
+    def _at(self, index: int) -> int:
+        """Position within the split, also of a negative index; IndexError outside."""
+        return self._places[index] - self._places.start
+
+    def _with_maps(self) -> MapStore:
+        if self._maps is None:
+            raise ValueError("this source was opened without saliency maps")
+        return self._maps
 
 
 class Part:
@@ -65,7 +75,7 @@ class Part:
         self.labels = source.labels[positions]
 
     def slice(self, start: int, end: int) -> Part:
-        """A part of this part."""
+        """The part's images from `start` to before `end`."""
         return Part(self._source, torch.tensor(self._positions[start:end]))
 
     def __len__(self) -> int:
@@ -85,7 +95,7 @@ class Part:
 
 
 def held_out(labels: Tensor, share: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Part the images into those to train on and those to choose on: `share` of every class, drawn by `rng`.
+    """Divide the images into those to train on and those held out: `share` of every class, sampled with `rng`.
 
     Args:
         labels: int64 [N].
@@ -94,9 +104,9 @@ def held_out(labels: Tensor, share: float, rng: torch.Generator) -> tuple[Tensor
     Returns:
         Two int64 tensors of positions, both ascending and together 0 .. N - 1.
     """
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    held = torch.zeros(len(labels), dtype=torch.bool)
     for label in sorted(set(labels.tolist())):
         places = (labels == label).nonzero()[:, 0]
         count = min(max(1, round(share * len(places))), len(places) - 1)
-        chosen[places[torch.randperm(len(places), generator=rng)[:count]]] = True
-    return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+        held[places[torch.randperm(len(places), generator=rng)[:count]]] = True
+    return (~held).nonzero()[:, 0], held.nonzero()[:, 0]

@@ -76,12 +76,7 @@ class SaliencyMaps:
 
     def map(self, record: Record) -> npt.NDArray[np.uint8]:
         """The map, uint8 [H, W] as the upright image, 0 in a banner. DataError if it is missing or damaged."""
-        file = self.file(record)
-        try:
-            with Image.open(file) as image:
-                return np.array(image.convert("L"))
-        except (OSError, SyntaxError) as e:
-            raise DataError(f"no readable saliency map {file} for '{record.path}'. {self.advice()}") from e
+        return read_map(self.file(record), record.path, self.advice())
 
     def box(
         self, record: Record, threshold: float = THRESHOLD, min_side: float = MIN_SIDE
@@ -157,6 +152,15 @@ def compute_one(maps: SaliencyMaps, detector: Detector, record: Record, image_sh
     full = np.pad(picture, ((0, dataset.banner), (0, 0)))
     with atomic_file(maps.file(record)) as file:
         Image.fromarray(full).save(file, format="PNG", pnginfo=text)
+
+
+def read_map(file: Path, path: str, advice: str) -> npt.NDArray[np.uint8]:
+    """The map in `file` as uint8 [H, W]. DataError that names the image `path` if it is missing or damaged."""
+    try:
+        with Image.open(file) as image:
+            return np.array(image.convert("L"))
+    except (OSError, SyntaxError) as e:
+        raise DataError(f"no readable saliency map {file} for '{path}'. {advice}") from e
 
 
 def read_header(file: Path) -> tuple[str, str] | None:
@@ -245,9 +249,10 @@ def saliency_maps(
     if not maps.missing(records):
         return maps
     detector = make_detector(saliency.detector, data_root, cache)
-    named = None if progress is None else _named(progress, f"saliency {dataset.name} {split}")
-    return compute_saliency(dataset, records, detector, cache, cores(), progress=named)
+    told = None if progress is None else named(progress, f"saliency {dataset.name} {split}")
+    return compute_saliency(dataset, records, detector, cache, cores(), progress=told)
 
 
-def _named(progress: Progress, what: str) -> Callable[[int, int], None]:
+def named(progress: Progress, what: str) -> Callable[[int, int], None]:
+    """A function to call with (done, total)."""
     return lambda done, total: progress(what, done, total)
