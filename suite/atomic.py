@@ -1,22 +1,24 @@
-"""Files and folders that are there completely or not at all."""
+"""Files and folders that exist completely or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from suite.errors import StoreError
+from suite.filesystem import flush_to_disk, rename_folder, replace
+
+_LONGEST = 200  # characters; a file name may have 255 bytes
 
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """The system's errors as one that says what to do."""
+    """Turn a system error into one that says what to do."""
     try:
         yield
     except OSError as error:
@@ -28,15 +30,13 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it, on failure remove it."""
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
+        temporary = _temporary(path)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:  # not mkstemp: its mode would have to be changed, which some cannot
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
+                flush_to_disk(file.fileno())
+            replace(temporary, path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -63,17 +63,22 @@ def append_line(path: Path, line: str) -> None:
     with _writing(path), path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
         file.flush()
-        os.fsync(file.fileno())
+        flush_to_disk(file.fileno())
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, renamed to it on success, removed on failure. `path` must not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    temporary = _temporary(path)
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o755)
-        temporary.rename(path)
+        rename_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A new name beside `path`; as long as `path` may be itself."""
+    return path.with_name(f".{path.name[:_LONGEST]}.{uuid.uuid4().hex[:12]}.tmp")

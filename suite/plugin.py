@@ -29,6 +29,7 @@ from suite.grid.recipe import Recipe
 from suite.grid.spec import GridSpec, Row
 from suite.kinds.base import Protocol, ProtocolSpec
 from suite.kinds.registry import KINDS
+from suite.paths import user_path
 
 _ROWS: dict[str, Row] = {}
 _OWN_DATASETS: list[str] = []
@@ -42,7 +43,7 @@ def load_plugins(paths: Sequence[Path]) -> tuple[Path, ...]:
     Raises:
         UsageError: nothing is there, the file cannot be executed, or a name is taken.
     """
-    places = tuple(path.expanduser().resolve() for path in paths)
+    places = tuple(user_path(path, "--plugin").resolve() for path in paths)
     for place in places:
         if place in _LOADED:
             continue

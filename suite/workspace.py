@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from suite.grid.profile import Profile
+from suite.paths import path_from_environment, user_path
 from suite.store.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -25,14 +21,14 @@ class Workspace:
     def of(cls, data: Path | None, runs: Path | None) -> Workspace:
         """Command line first, then $SUITE_DATA and $SUITE_RUNS, then ./data and ./runs."""
         return cls(
-            data or Path(os.environ.get("SUITE_DATA") or "data"),
-            runs or Path(os.environ.get("SUITE_RUNS") or "runs"),
+            data or path_from_environment("SUITE_DATA") or user_path("data"),
+            runs or path_from_environment("SUITE_RUNS") or user_path("runs"),
         )
 
     @property
     def cache(self) -> Path:
         """$SUITE_CACHE, else a folder inside `runs`; may be deleted, at the price of computing it again."""
-        return Path(os.environ.get("SUITE_CACHE") or self.runs / "cache")
+        return path_from_environment("SUITE_CACHE") or self.runs / "cache"
 
     @property
     def store(self) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from typing import Annotated
 
@@ -11,9 +10,10 @@ import typer
 from suite import __version__
 from suite.cli import data, discover, doctor, export, forget, plan, report, run, status, sync, tune
 from suite.cli.light import LightCommand, LightGroup
+from suite.environment import secure_process
 from suite.errors import SuiteError, TrainingError
-
-_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}  # errors the user can fix: no traceback
+from suite.filesystem import describe_os_error
+from suite.paths import absolute_environment
 
 app = typer.Typer(
     name="suite",
@@ -57,7 +57,9 @@ app.command("doctor", cls=LightCommand)(doctor.doctor)
 
 def main() -> None:
     """Entry point of `suite`. Exit codes: 0 done, 1 some cells failed, 2 usage or missing data, 130 interrupted."""
+    secure_process()
     try:
+        absolute_environment()
         app()
     except TrainingError as error:
         _complain(error)
@@ -66,10 +68,16 @@ def main() -> None:
         _complain(error)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in _DISK:
+        if (sentence := describe_os_error(error)) is None:
+            raise
+        _complain(sentence)
+        sys.exit(2)
+    except UnicodeEncodeError as error:
+        if error.encoding != sys.getfilesystemencoding().replace("-", "_") and error.encoding != "ascii":
             raise
         _complain(
-            f"{error.strerror}: {error.filename or 'disk'}. Check free space and permissions; --runs chooses a folder."
+            f"the name {error.object!r} cannot be written with this locale's encoding ({error.encoding}). Set "
+            "PYTHONUTF8=1 and give the command again."
         )
         sys.exit(2)
     except KeyboardInterrupt:

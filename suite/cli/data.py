@@ -12,6 +12,7 @@ from suite.cli import datasets, options
 from suite.cli.light import LightCommand, LightGroup
 from suite.cores import cores
 from suite.data.catalogue import names_of_datasets
+from suite.paths import path_option
 
 app = typer.Typer(
     cls=LightGroup,
@@ -30,7 +31,13 @@ Dataset = Annotated[str, typer.Argument(help=names_of_datasets())]
 @app.command("synth", cls=LightCommand)
 def synth(
     out: Annotated[
-        Path | None, typer.Option("--out", help="data root to write [default: the cache of the runs folder]")
+        Path | None,
+        typer.Option(
+            "--out",
+            parser=path_option("--out"),
+            metavar="PATH",
+            help="data root to write [default: the cache of the runs folder]",
+        ),
     ] = None,
     profile: options.ProfileName = "demo",
     runs: options.Runs = None,
@@ -57,7 +64,13 @@ def saliency(
     dataset: Dataset,
     detector: Annotated[str, typer.Option("--detector", help="u2netp, spectral, boxes or masks")],
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="path of u2netp.onnx [default: searched for, then downloaded]")
+        Path | None,
+        typer.Option(
+            "--weights",
+            parser=path_option("--weights"),
+            metavar="PATH",
+            help="path of u2netp.onnx [default: searched for, then downloaded]",
+        ),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, test or all")] = "all",
     data: options.Data = None,
@@ -98,7 +111,9 @@ def saliency(
 def preview(
     dataset: Dataset,
     view: Annotated[str, typer.Option("--view", help="name of a view, such as saliency_swap")],
-    out: Annotated[Path, typer.Option("--out", help="PNG to write")] = Path("preview.png"),
+    out: Annotated[
+        Path, typer.Option("--out", parser=path_option("--out"), metavar="PATH", help="PNG to write")
+    ] = Path("preview.png"),
     profile: options.ProfileName = "paper",
     images: Annotated[int, typer.Option("--images", min=1, help="number of images")] = 8,
     seed: Annotated[int, typer.Option("--seed", help="seed of the choice of images and of the views")] = 0,
@@ -122,7 +137,9 @@ def preview(
 @app.command("counterfactuals", cls=LightCommand)
 def counterfactuals(
     dataset: Dataset,
-    out: Annotated[Path, typer.Option("--out", help="PNG to write")] = Path("counterfactuals.png"),
+    out: Annotated[
+        Path, typer.Option("--out", parser=path_option("--out"), metavar="PATH", help="PNG to write")
+    ] = Path("counterfactuals.png"),
     profile: options.ProfileName = "paper",
     images: Annotated[int, typer.Option("--images", min=1, help="number of test images")] = 8,
     seed: Annotated[int, typer.Option("--seed", help="seed of the backgrounds and of the choice of images")] = 0,

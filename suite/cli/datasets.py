@@ -11,6 +11,7 @@ import typer
 
 from suite.cli import options
 from suite.data.catalogue import names_of_datasets
+from suite.paths import path_option
 
 if TYPE_CHECKING:
     from suite.data.overview import Overview
@@ -43,7 +44,12 @@ def fetch(
     dataset: Name,
     from_: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="archive that you already have, recognised by its checksum; repeatable"),
+        typer.Option(
+            "--from",
+            parser=path_option("--from"),
+            metavar="PATH",
+            help="archive that you already have, recognised by its checksum; repeatable",
+        ),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="keep downloaded archives after unpacking")] = False,
     data: options.Data = None,
@@ -130,7 +136,10 @@ def verify(
 
 def pack(
     dataset: Name,
-    out: Annotated[Path, typer.Option("--out", help="data root to write the subset into")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", parser=path_option("--out"), metavar="PATH", help="data root to write the subset into"),
+    ],
     per_class: Annotated[int, typer.Option("--per-class", min=1, help="images per class, in train and in test each")],
     classes: Annotated[int, typer.Option("--classes", min=1, help="number of classes")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same bytes")] = 0,

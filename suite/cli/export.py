@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from suite.cli import options
+from suite.paths import path_option
 
 
 def export(
@@ -16,7 +17,7 @@ def export(
         typer.Option("--cell", help="cell id, such as byol_cvsa/cub/0; the seed may be left out if there is only one"),
     ],
     grid: options.Grid,
-    out: Annotated[Path, typer.Option("--out", help="folder to write to")],
+    out: Annotated[Path, typer.Option("--out", parser=path_option("--out"), metavar="PATH", help="folder to write to")],
     stage: Annotated[
         str, typer.Option("--stage", help="pretrained: the backbone; finetuned: with its classifier")
     ] = "pretrained",

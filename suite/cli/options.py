@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from suite.data.catalogue import DATASETS
+from suite.paths import path_option
 
 _EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -33,8 +34,18 @@ Grid = Annotated[str, typer.Option("--grid", help="name of a shipped grid, or a 
 ProfileName = Annotated[
     str, typer.Option("--profile", help="paper, small, demo, or a YAML file", autocompletion=_profiles)
 ]
-Data = Annotated[Path | None, typer.Option("--data", help="data root [default: $SUITE_DATA, else ./data]")]
-Runs = Annotated[Path | None, typer.Option("--runs", help="result store [default: $SUITE_RUNS, else ./runs]")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", parser=path_option("--data"), metavar="PATH", help="data root [default: $SUITE_DATA, else ./data]"
+    ),
+]
+Runs = Annotated[
+    Path | None,
+    typer.Option(
+        "--runs", parser=path_option("--runs"), metavar="PATH", help="result store [default: $SUITE_RUNS, else ./runs]"
+    ),
+]
 Datasets = Annotated[
     list[str] | None,
     typer.Option("--dataset", help="only these datasets: repeatable, or a,b", autocompletion=_datasets),
@@ -44,7 +55,12 @@ Only = Annotated[str | None, typer.Option("--only", help="only this cell, such a
 Seeds = Annotated[str | None, typer.Option("--seeds", help="such as 0,1,2 or 0-4 [default: the profile's]")]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="Python file or image folder that adds a custom method or dataset; repeatable"),
+    typer.Option(
+        "--plugin",
+        parser=path_option("--plugin"),
+        metavar="PATH",
+        help="Python file or image folder that adds a custom method or dataset; repeatable",
+    ),
 ]
 Stage1 = Annotated[
     list[str] | None,

@@ -12,6 +12,7 @@ import typer
 from analysis.cam.options import COLOUR_MAPS, CamOptions
 from methods.measures.cam_kinds import KINDS
 from suite.cli import options
+from suite.paths import path_option
 
 
 def report(
@@ -30,7 +31,12 @@ def report(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="folder to write to [default: RUNS/report; with --from-mlflow ./report]"),
+        typer.Option(
+            "--out",
+            parser=path_option("--out"),
+            metavar="PATH",
+            help="folder to write to [default: RUNS/report; with --from-mlflow ./report]",
+        ),
     ] = None,
     cam: Annotated[
         list[str] | None, typer.Option("--cam", help=f"{', '.join(KINDS)}; repeatable [default: gradcam]")

@@ -41,7 +41,7 @@ def status(
     active = active_runs(store.root)
     if json_:
         going = [
-            {"host": run.holder.host, "process": run.holder.process, **run.facts, "phase": run.phase} for run in active
+            {"host": run.owner.host, "process": run.owner.process, **run.facts, "phase": run.phase} for run in active
         ]
         tuning = {study.name: Counter(trial["state"] for trial in study.trials) for study in studies}
         print(json.dumps({"runs": going, "jobs": list(jobs.values()), "studies": tuning}, indent=2))
@@ -53,7 +53,7 @@ def status(
         phase = f", {run.phase}" if run.phase else ""
         print(
             f"run of {run.facts['grid']} ({run.facts['profile']}){size}, for {since}, "
-            f"process {run.holder.process} on {run.holder.host}{phase}{stopping}"
+            f"process {run.owner.process} on {run.owner.host}{phase}{stopping}"
         )
     for silence in silences:
         print(silence)
@@ -115,7 +115,7 @@ def cancel(
         print(f"{len(jobs) - len(rest)} of {len(jobs)} {queue.title} jobs ended; ", end="")
     print("run the same `suite run` command again to resume.")
     for run in going:
-        print(f"still saving: process {run.holder.process} on {run.holder.host}")
+        print(f"still saving: process {run.owner.process} on {run.owner.host}")
     for (queue, _), rest in zip(submitted, left, strict=True):
         for job in rest.values():
             print(f"not ended yet: {queue.title} job {job.id}, {job.name}: {job.state}")
@@ -143,7 +143,7 @@ def _queued(store: Store) -> tuple[dict[str, tuple[str, QueuedJob]], list[str]]:
 def _job(store: Store, key: str, queued: tuple[str, QueuedJob] | None) -> dict[str, Any]:
     """State of one job: its progress, where it runs or waits, or why it failed."""
     from suite.execute.display import JobProgress
-    from suite.store.claim import read_holder
+    from suite.store.claim import read_owner
 
     state = store.status(key)
     found: dict[str, Any] = {"key": key, "state": state, "name": ""}
@@ -154,8 +154,8 @@ def _job(store: Store, key: str, queued: tuple[str, QueuedJob] | None) -> dict[s
             found["progress"] = None if progress is None else progress.columns
     except StoreError:  # the file is written again when the job runs again
         found["name"] = "(its job.yaml is damaged)"
-    if state == "running" and (holder := read_holder(store.folder(key) / "claim.json")) is not None:
-        found["host"], found["process"] = holder.host, holder.process
+    if state == "running" and (owner := read_owner(store.folder(key) / "claim.json")) is not None:
+        found["host"], found["process"] = owner.host, owner.process
     if queued is not None:
         engine, waiting = queued
         found |= {"name": waiting.name, engine: waiting.id, f"{engine}_state": waiting.state}

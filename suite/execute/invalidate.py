@@ -33,7 +33,7 @@ def invalidate_damaged(pending: Iterable[Job], store: Store) -> list[Job]:
         except StoreError as error:
             try:
                 with store.claim(parent.key).acquire():
-                    store.distrust(parent.key, str(error))
+                    store.invalidate(parent.key, str(error))
             except Timeout:
                 continue  # another run is working on it
             log.warning("%s Running '%s' again.", error, parent.name)

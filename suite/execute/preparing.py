@@ -10,7 +10,7 @@ from suite.data.record import Dataset
 from suite.execute.prepare import prepare
 from suite.jobs.identity import Job
 from suite.progress import preparation
-from suite.store.active import Presence
+from suite.store.active import ActiveRun
 
 EVERY = 1.0  # seconds between two looks at `cancel` and two notes of the progress
 
@@ -20,7 +20,7 @@ class PreparationStopped(Exception):
 
 
 def prepare_visibly(
-    jobs: Iterable[Job], datasets: Mapping[str, Dataset], data_root: Path, cache: Path, run: Presence
+    jobs: Iterable[Job], datasets: Mapping[str, Dataset], data_root: Path, cache: Path, run: ActiveRun
 ) -> None:
     """As `suite.execute.prepare.prepare`, with the progress noted in the run's entry.
 

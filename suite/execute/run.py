@@ -22,7 +22,7 @@ from suite.jobs.identity import Job
 from suite.planning.devices import refuse_uneven
 from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan, data_facts, refuse_missing
-from suite.store.active import Presence
+from suite.store.active import ActiveRun
 from suite.store.ledger import record_cells, write_results
 from suite.store.plugins import remember_plugins
 from suite.tracking.mirror import tracking_uri
@@ -111,7 +111,7 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast
     needed = [*pending, *undecoded(plan.jobs, workspace.cache)]
     if needed:
         facts = {"grid": plan.cells[0].grid, "profile": plan.profile.name, "jobs": [job.key for job in pending]}
-        with Presence(workspace.runs, **facts) as here:
+        with ActiveRun(workspace.runs, **facts) as here:
             try:
                 prepare_visibly(needed, plan.datasets, plan.data_root, workspace.cache, here)
             except (KeyboardInterrupt, PreparationStopped):
@@ -128,7 +128,7 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast
     return RunOutcome(plan, trained, cached, summary, time.monotonic() - began, str(results))
 
 
-def _train(plan: Plan, pending: list[Job], engine: Engine, fail_fast: bool, here: Presence) -> Summary:
+def _train(plan: Plan, pending: list[Job], engine: Engine, fail_fast: bool, here: ActiveRun) -> Summary:
     """Run the pending jobs on the engine, with MLflow kept up to date beside them."""
     workspace = plan.workspace
     executor = engine.executor(RunPaths(workspace.runs, workspace.cache, plan.plugins), checkpoint_minutes())

@@ -14,6 +14,7 @@ from suite.errors import UsageError, unknown
 from suite.grid.spec import EXPERIMENTS
 from suite.grid.validate import validated
 from suite.jobs.sections import Section
+from suite.paths import user_path
 
 
 class Profile(Section):
@@ -71,8 +72,9 @@ def _shipped(name: str) -> Profile:
 
 def profile_path(name_or_file: str) -> Path:
     """The file of a profile. Raises UsageError with the nearest match where there is none."""
-    path = Path(name_or_file)
-    if path.suffix not in {".yaml", ".yml"}:
+    if Path(name_or_file).suffix in {".yaml", ".yml"}:
+        path = user_path(name_or_file, "--profile")
+    else:
         path = EXPERIMENTS / "profiles" / f"{name_or_file}.yaml"
         if not path.is_file():
             raise unknown("profile", name_or_file, [p.stem for p in path.parent.glob("*.yaml")])

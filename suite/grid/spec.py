@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError, unknown
 from suite.grid.validate import validated
+from suite.paths import user_path
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -120,8 +121,9 @@ def grid_file(name: str) -> Path:
 
 def load_grid(name_or_file: str) -> GridSpec:
     """Read a grid by the name of a shipped one or from a YAML file. Raises UsageError with the nearest match."""
-    path = Path(name_or_file)
-    if path.suffix not in {".yaml", ".yml"}:
+    if Path(name_or_file).suffix in {".yaml", ".yml"}:
+        path = user_path(name_or_file, "--grid")
+    else:
         path = grid_file(name_or_file)
         if not path.is_file():
             raise unknown(

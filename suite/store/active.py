@@ -1,9 +1,9 @@
-"""Runs that are going on over a store, for `suite status` and `suite cancel`: `<runs>/active/<id>/`.
+"""Active runs of a store, for `suite status` and `suite cancel`: `<runs>/active/<id>/`.
 
-run.json     what it was asked for
-claim.json   where it runs, with a sign of life every few seconds (suite/store/claim.py)
+run.json     the grid, the profile and the jobs of the run
+claim.json   host and process, touched every few seconds (suite/store/claim.py)
 phase        the work before training, such as saliency maps
-cancel       there once somebody asked it to stop
+cancel       exists once a user has asked the run to stop
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from types import TracebackType
 from typing import Any
 
 from suite.atomic import write_json, write_text
-from suite.store.claim import Claim, Holder, held, read_holder
+from suite.store.claim import Claim, ClaimOwner, is_claimed, read_owner
 
 
 @dataclass(frozen=True)
-class Active:
-    """A run that goes on, seen from outside."""
+class ObservedRun:
+    """An active run, as another process sees it."""
 
     folder: Path
-    holder: Holder
+    owner: ClaimOwner
     facts: dict[str, Any]
 
     @property
     def asked_to_stop(self) -> bool:
-        """Whether somebody asked."""
+        """Whether a user has asked the run to stop."""
         return (self.folder / "cancel").exists()
 
     @property
     def alive(self) -> bool:
-        """Whether it still goes on."""
-        return held(self.folder)
+        """Whether its process still runs."""
+        return is_claimed(self.folder)
 
     @property
     def phase(self) -> str:
@@ -49,18 +49,18 @@ class Active:
             return ""
 
     def ask_to_stop(self) -> None:
-        """As the first Ctrl-C: it saves its running jobs and leaves."""
+        """Ask the run to save its running jobs and to end, as the first Ctrl-C does."""
         write_text(self.folder / "cancel", "")
 
 
-class Presence:
-    """This run's own entry, while it goes on; a context manager."""
+class ActiveRun:
+    """The entry of this process's run while it is active; a context manager."""
 
     def __init__(self, root: Path, **facts: Any) -> None:
         self.folder = root / "active" / uuid.uuid4().hex[:12]
         self._facts = {"started": time.time(), **facts}
 
-    def __enter__(self) -> Presence:
+    def __enter__(self) -> ActiveRun:
         clear_dead(self.folder.parent.parent)
         write_json(self.folder / "run.json", self._facts)
         self._claim = Claim(self.folder).acquire()
@@ -71,7 +71,7 @@ class Presence:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def asked_to_stop(self) -> bool:
-        """Whether somebody asked this run to stop."""
+        """Whether a user has asked this run to stop."""
         return (self.folder / "cancel").exists()
 
     def note(self, phase: str) -> None:
@@ -79,20 +79,20 @@ class Presence:
         write_text(self.folder / "phase", phase)
 
 
-def active_runs(root: Path) -> list[Active]:
-    """Runs that go on over the store `root`, the oldest first."""
-    found = []
+def active_runs(root: Path) -> list[ObservedRun]:
+    """Active runs of the store `root`, the oldest first."""
+    runs = []
     for folder in (root / "active").glob("*"):
-        holder = read_holder(folder / "claim.json")
-        if holder is not None and held(folder):
+        owner = read_owner(folder / "claim.json")
+        if owner is not None and is_claimed(folder):
             with suppress(OSError, ValueError):  # it has just ended, or its file is damaged
-                found.append(Active(folder, holder, json.loads((folder / "run.json").read_text("utf-8"))))
-    return sorted(found, key=lambda run: float(run.facts["started"]))
+                runs.append(ObservedRun(folder, owner, json.loads((folder / "run.json").read_text("utf-8"))))
+    return sorted(runs, key=lambda run: float(run.facts["started"]))
 
 
 def clear_dead(root: Path) -> None:
-    """Remove what killed runs left. One that has only just begun has no claim yet: it is left alone for a while."""
+    """Remove the entries of killed runs. A run that has just begun has no claim yet: recent entries stay."""
     for folder in (root / "active").glob("*"):
         with suppress(FileNotFoundError):  # another run clears at the same time
-            if not held(folder) and time.time() - folder.stat().st_mtime > 60:
+            if not is_claimed(folder) and time.time() - folder.stat().st_mtime > 60:
                 shutil.rmtree(folder, ignore_errors=True)

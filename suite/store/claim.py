@@ -1,52 +1,29 @@
-"""Who works on a job: a claim no two processes hold at once, whether on one machine or on several that share a disk.
+"""Claims on jobs: at most one process works on a job, whether on one machine or on several that share a disk.
 
-On one machine the system's file lock decides: it is free the moment its holder dies, however it dies. Other machines
-may not see that lock (some shared file systems keep locks to themselves), so a holder also leaves its name in
+On one machine the system's file lock decides: it is free the moment its owner dies. Other machines may not see that
+lock (some shared file systems keep locks to themselves, others have none), so an owner also writes its name into
 `claim.json` and touches that file every few seconds. A claim of another machine that has not been touched for long is
-stale, and taken over. Should its holder wake up again, it finds a foreign name in the file and leaves without a word.
+stale, and taken over. If the original owner resumes, it sees another token in the file and stops without writing.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import threading
 import time
-import uuid
-from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-BEAT = 15.0  # seconds between two touches
-STALE = 120.0  # seconds without a touch after which another machine's claim counts for nothing
+from suite.filesystem import has_file_locks
+from suite.locks import BEAT, STALE, ClaimOwner, FileLock, OwnerFile, file_age, read_owner
+
+__all__ = ["BEAT", "STALE", "Claim", "ClaimLost", "ClaimOwner", "is_claimed", "read_owner"]
 
 
 class ClaimLost(Exception):
-    """Another machine took the job over because nothing had been heard of this process for too long."""
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a claim."""
-
-    host: str
-    boot: str  # differs between machines of the same name, and between two starts of one
-    process: int
-    token: str
-
-    @classmethod
-    def me(cls) -> Holder:
-        """A new holder in this process."""
-        return cls(socket.gethostname(), _boot(), os.getpid(), uuid.uuid4().hex)
-
-    @property
-    def here(self) -> bool:
-        """Whether the holder is, or was, on this machine."""
-        return self.boot == _boot()
+    """Another machine took the job over because this process had not touched its claim for too long."""
 
 
 class Claim:
@@ -54,42 +31,43 @@ class Claim:
 
     Args:
         folder: the job's; must exist.
-        beat: seconds between two signs of life.
-        stale: seconds without one after which a claim from elsewhere is taken over.
+        beat: seconds between two touches of the claim's file.
+        stale: seconds without one after which a claim of another machine is taken over.
     """
 
     def __init__(self, folder: Path, beat: float = BEAT, stale: float = STALE) -> None:
-        self._file, self._beat, self._stale = folder / "claim.json", beat, stale
-        self._lock = FileLock(folder / ".claim")
-        self._me = Holder.me()
+        self._folder, self._beat = folder, beat
+        self._file = OwnerFile(folder / "claim.json", stale)
+        self._lock: FileLock | None = None
         self._released = threading.Event()
         self._lost = False
         self._checked = 0.0
         self._thread: threading.Thread | None = None
 
     def acquire(self, timeout: float = 0.0) -> Claim:
-        """Take the claim. Raises filelock.Timeout where another holds it for longer than `timeout` seconds."""
+        """Take the claim. Raises filelock.Timeout where another process holds it for longer than `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        locked = self._acquire_lock(timeout)
+        if has_file_locks(self._folder):  # without locks the named file alone decides
+            self._lock = FileLock(self._folder / ".claim").acquire(timeout)
         try:
-            while not self._write_name(locked):
+            while not self._file.take(owner_is_dead=self._lock is not None):
                 if time.monotonic() >= deadline:
-                    raise Timeout(str(self._file))
+                    raise Timeout(str(self._file.file))
                 time.sleep(min(0.2, self._beat))
         except BaseException:
-            self._lock.release()
+            self._release_lock()
             raise
         self._thread = threading.Thread(target=self._keep_alive, name="suite-claim", daemon=True)
         self._thread.start()
         return self
 
     def check(self) -> None:
-        """Raise ClaimLost if the claim is another's by now."""
-        if self._lost or not self._mine():
-            raise ClaimLost(f"{self._file} names another process")
+        """Raise ClaimLost if the file names another process."""
+        if self._lost or not self._file.is_owned():
+            raise ClaimLost(f"{self._file.file} names another process")
 
     def check_now_and_then(self) -> None:
-        """As `check`, but looks at the file once a second at most: cheap enough for every training step."""
+        """As `check`, but reads the file once a second at most: cheap enough for every training step."""
         if self._lost or time.monotonic() - self._checked > 1:
             self._checked = time.monotonic()
             self.check()
@@ -99,10 +77,8 @@ class Claim:
         self._released.set()
         if self._thread is not None:
             self._thread.join()
-        with suppress(OSError):  # a disk that has become read-only: the name goes stale by itself
-            if self._mine():
-                self._file.unlink(missing_ok=True)
-        self._lock.release()
+        self._file.remove()
+        self._release_lock()
 
     def __enter__(self) -> Claim:
         return self
@@ -110,92 +86,28 @@ class Claim:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.release()
 
-    def _acquire_lock(self, timeout: float) -> bool:
-        try:
-            self._lock.acquire(timeout=timeout, poll_interval=0.05)
-        except NotImplementedError:  # a file system without locks: the named file alone decides
-            return False
-        return True
-
-    def _write_name(self, locked: bool) -> bool:
-        """Put this holder's name into the file unless a living one is in it. Linking a file is atomic, on NFS too."""
-        mine = self._file.with_name(f".claim.{self._me.token}")
-        mine.write_text(json.dumps(asdict(self._me)), "utf-8")
-        try:
-            if self._file.exists():
-                holder = read_holder(self._file)
-                # A holder of this machine had the lock, which is ours now: it is dead. So is one whose file is torn.
-                dead = locked and (holder is None or holder.here)
-                if not dead and _age(self._file, mine) < self._stale:
-                    return False
-                self._clear(holder)
-            with suppress(FileExistsError):
-                os.link(mine, self._file)
-            return self._mine()
-        finally:
-            mine.unlink(missing_ok=True)
-
-    def _clear(self, dead: Holder | None) -> None:
-        """Remove the dead holder's file. Whoever comes second may catch a living one's by mistake: it is put back."""
-        grave = self._file.with_name(f".claim.{self._me.token}.dead")
-        with suppress(FileNotFoundError):
-            self._file.rename(grave)
-            caught = read_holder(grave)
-            if caught != dead:
-                with suppress(FileExistsError):
-                    os.link(grave, self._file)
-            grave.unlink()
-
-    def _mine(self) -> bool:
-        holder = read_holder(self._file)
-        return holder is not None and holder.token == self._me.token
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _keep_alive(self) -> None:
         while not self._released.wait(self._beat):
-            with suppress(OSError):  # a disk that is away for a moment; the next touch will do
-                if not self._mine():
-                    self._lost = True
-                    return
-                os.utime(self._file)
+            if not self._file.keep():
+                self._lost = True
+                return
 
 
-def read_holder(path: Path) -> Holder | None:
-    """Whom a claim's file names; None where there is no file or nothing to be read in it."""
-    try:
-        return Holder(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def held(folder: Path, stale: float = STALE) -> bool:
-    """Whether somebody works on the job of this folder. Takes no claim; the answer may be old when it arrives."""
+def is_claimed(folder: Path, stale: float = STALE) -> bool:
+    """Whether a process works on the job of this folder. Takes no claim; the answer may be outdated on arrival."""
     file = folder / "claim.json"
-    holder = read_holder(file)
-    if holder is None:
+    owner = read_owner(file)
+    if owner is None:
         return False
-    if holder.here and os.access(folder / ".claim", os.W_OK):
-        lock = FileLock(folder / ".claim")
+    if owner.is_local and os.access(folder / ".claim", os.W_OK) and has_file_locks(folder):
         try:
-            lock.acquire(timeout=0)
+            FileLock(folder / ".claim").acquire(timeout=0).release()
         except Timeout:
             return True
-        except NotImplementedError:
-            return _age(file, None) < stale
-        lock.release()
         return False
-    return _age(file, None) < stale
-
-
-def _age(file: Path, fresh: Path | None) -> float:
-    """Seconds since `file` was touched, by the clock of its own disk where a file written just now tells it."""
-    try:
-        now = time.time() if fresh is None else fresh.stat().st_mtime
-        return now - file.stat().st_mtime
-    except FileNotFoundError:
-        return float("inf")
-
-
-def _boot() -> str:
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    return f"{socket.gethostname()}-{uuid.getnode()}"
+    return file_age(file) < stale

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from pydantic import TypeAdapter
 
 from suite.atomic import write_json, write_text
 from suite.errors import StoreError, UsageError
 from suite.grid.cell_jobs import CellJobs
+from suite.locks import FileLock
 from suite.store.cells import COLUMNS, CellRecord, record_of, result_lines
 from suite.store.store import Store
 

@@ -24,7 +24,7 @@ from suite.atomic import write_json, write_text
 from suite.errors import StoreError
 from suite.jobs.identity import Job, JobSpec, key_of
 from suite.kinds.registry import parse_spec
-from suite.store.claim import Claim, held
+from suite.store.claim import Claim, is_claimed
 
 # The C implementations are ten times as fast, where PyYAML was built with them.
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -93,7 +93,7 @@ class Store:
             return "done"
         if not folder.is_dir():
             return "new"
-        if held(folder):
+        if is_claimed(folder):
             return "running"
         if (failure := self.failure(key)) is not None:
             return "failed" if failure.kind == "failed" else "interrupted"
@@ -185,8 +185,8 @@ class Store:
         """A new attempt begins, or is on its way."""
         (self.folder(key) / "failure.json").unlink(missing_ok=True)
 
-    def distrust(self, key: str, why: str) -> None:
-        """Set a result aside because what it promises is no longer there: the job runs again."""
+    def invalidate(self, key: str, why: str) -> None:
+        """Set a result aside because files that it names are missing or damaged: the job runs again."""
         self.fail(key, Failure(error=why, kind="failed", traceback=""))
         self._done.discard(key)
         (self.folder(key) / "result.json").replace(self.folder(key) / "distrusted.json")

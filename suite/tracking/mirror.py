@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from suite.atomic import write_text
 from suite.errors import StoreError
 from suite.kinds.base import DataJobSpec
+from suite.locks import FileLock
 from suite.store.cells import CellRecord
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Status, Store

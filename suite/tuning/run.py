@@ -21,7 +21,7 @@ from suite.execute.prepare import prepare
 from suite.execute.run import checkpoint_minutes
 from suite.jobs.identity import Job
 from suite.progress import PreparationLines
-from suite.store.active import Presence
+from suite.store.active import ActiveRun
 from suite.tracking.mirror import tracking_uri
 from suite.tuning.request import Tuning
 from suite.tuning.study import TuningStudy, opened
@@ -79,7 +79,7 @@ def tune(tuning: Tuning, engine: Engine) -> TuningOutcome:
             experiment = f"tune/{tuning.name}"
             with (
                 BackgroundMirror(store, tracking_uri(workspace.runs), experiment),
-                Presence(workspace.runs, grid=experiment, profile=tuning.plan.profile.name, jobs=[]) as here,
+                ActiveRun(workspace.runs, grid=experiment, profile=tuning.plan.profile.name, jobs=[]) as here,
                 lines,
             ):
                 options = Options(more=tuner.more, unwanted=tuner.unwanted, asked_to_stop=here.asked_to_stop)

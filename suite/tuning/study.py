@@ -20,10 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from suite.atomic import write_json
 from suite.errors import UsageError
+from suite.locks import FileLock
 from suite.tuning.space import Parameter, Value, grid_points
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,14 +13,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from suite.store.claim import Claim, ClaimLost, Holder, held, read_holder
+from suite import filesystem
+from suite.store.claim import Claim, ClaimLost, ClaimOwner, is_claimed, read_owner
 
 
-def elsewhere(folder: Path, age: float) -> Holder:
+def elsewhere(folder: Path, age: float) -> ClaimOwner:
     """The claim of another machine, last touched `age` seconds ago."""
-    holder = replace(Holder.me(), host="node7", boot="another")
+    holder = replace(ClaimOwner.current(), host="node7", boot="another")
     path = folder / "claim.json"
     path.write_text(json.dumps(asdict(holder)), "utf-8")
     then = time.time() - age
@@ -29,11 +31,11 @@ def elsewhere(folder: Path, age: float) -> Holder:
 
 def test_one_at_a_time(tmp_path: Path) -> None:
     with Claim(tmp_path).acquire() as first:
-        assert held(tmp_path)
+        assert is_claimed(tmp_path)
         with pytest.raises(Timeout):
             Claim(tmp_path).acquire(timeout=0.1)
         first.check()
-    assert not held(tmp_path)
+    assert not is_claimed(tmp_path)
     with Claim(tmp_path).acquire():
         pass
     assert not (tmp_path / "claim.json").exists()
@@ -47,25 +49,25 @@ def test_a_killed_holder_is_followed_at_once(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
-    assert held(tmp_path)
+    assert is_claimed(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (tmp_path / "claim.json").exists()
-    assert not held(tmp_path)
+    assert not is_claimed(tmp_path)
     with Claim(tmp_path).acquire() as claim:
         claim.check()
 
 
 def test_another_machines_claim_counts_while_it_is_touched(tmp_path: Path) -> None:
     elsewhere(tmp_path, age=20)
-    assert held(tmp_path)
+    assert is_claimed(tmp_path)
     with pytest.raises(Timeout):
         Claim(tmp_path).acquire(timeout=0.1)
     elsewhere(tmp_path, age=200)
-    assert not held(tmp_path)
+    assert not is_claimed(tmp_path)
     with Claim(tmp_path).acquire() as claim:
         claim.check()
-        assert held(tmp_path)
+        assert is_claimed(tmp_path)
 
 
 def test_a_holder_that_was_given_up_for_dead_notices(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_a_holder_that_was_given_up_for_dead_notices(tmp_path: Path) -> None:
     time.sleep(0.2)
     assert (tmp_path / "claim.json").stat().st_mtime_ns == touched  # it does not keep the other's claim alive
     claim.release()
-    assert read_holder(tmp_path / "claim.json") == other
+    assert read_owner(tmp_path / "claim.json") == other
 
 
 def test_a_holder_keeps_its_claim_fresh(tmp_path: Path) -> None:
@@ -90,15 +92,17 @@ def test_a_holder_keeps_its_claim_fresh(tmp_path: Path) -> None:
             time.sleep(0.01)
 
 
-def test_without_file_locks_the_named_file_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise NotImplementedError
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_file_locks_the_named_file_decides(error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(filesystem, "_locking", {})
+    monkeypatch.setattr("fcntl.flock", refuse)
     with Claim(tmp_path).acquire():
         with pytest.raises(Timeout):
             Claim(tmp_path).acquire(timeout=0.1)
-        assert held(tmp_path)
+        assert is_claimed(tmp_path)
     with Claim(tmp_path).acquire():
         pass
     elsewhere(tmp_path, age=200)
@@ -108,7 +112,7 @@ def test_without_file_locks_the_named_file_decides(tmp_path: Path, monkeypatch: 
 
 def test_a_torn_name_counts_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "claim.json").write_text('{"host": "no', "utf-8")
-    assert read_holder(tmp_path / "claim.json") is None
-    assert not held(tmp_path)
+    assert read_owner(tmp_path / "claim.json") is None
+    assert not is_claimed(tmp_path)
     with Claim(tmp_path).acquire() as claim:
         claim.check()

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from suite.atomic import atomic_folder, write_json
@@ -28,6 +27,7 @@ from suite.data.decoded.pixels import Pixels, load_resized, refuse_banner_only, 
 from suite.data.decoded.shape import resized_shape
 from suite.data.record import Dataset, Record
 from suite.errors import ImageError, StoreError
+from suite.locks import FileLock
 
 FORMAT = 1
 ARRAYS = ("shapes", "labels", "boxes", "lengths")

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from suite.atomic import atomic_folder, write_json
@@ -23,6 +22,7 @@ from suite.data.decoded.pixels import Pixels, load_resized, scaled_box
 from suite.data.decoded.write_behind import WriteBehind
 from suite.data.record import Dataset, Record, Split
 from suite.errors import StoreError
+from suite.locks import FileLock
 
 FORMAT = 1
 Progress = Callable[[int, int], None]  # done, total

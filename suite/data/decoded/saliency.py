@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,7 +25,9 @@ from suite.data.record import Dataset, Record, Split
 from suite.data.saliency.maps import SaliencyMaps, read_map, salient_box
 from suite.data.spec import SaliencySpec
 from suite.errors import StoreError
+from suite.filesystem import flush_to_disk
 from suite.jobs.identity import content_key
+from suite.locks import FileLock
 
 FORMAT = 1
 
@@ -184,6 +185,6 @@ def _write(
             facts = {"folder": place, "banner": dataset.banner, "advice": maps.advice()}
             file.write(json.dumps(facts).encode())
         file.flush()
-        os.fsync(file.fileno())
+        flush_to_disk(file.fileno())
     np.save(folder / "boxes.npy", np.array(boxes, np.int64).reshape(-1, 4))
     write_json(folder / "fallbacks.json", dict(fallbacks))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
+
+from suite.filesystem import flush_to_disk
 
 
 class WriteBehind:
@@ -33,12 +34,12 @@ class WriteBehind:
         if self._waiting >= self.PIECE and (self._last is None or self._last.done()):
             self._check()
             self._waiting = 0
-            self._last = self._pool.submit(os.fsync, self._descriptor)
+            self._last = self._pool.submit(flush_to_disk, self._descriptor)
 
     def finish(self) -> None:
         """Flush the rest. Raises OSError where any flush failed: the system reports a failed write only once."""
         self._check()
-        os.fsync(self._descriptor)
+        flush_to_disk(self._descriptor)
 
     def _check(self) -> None:
         if self._last is not None:

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from suite.atomic import write_json
 from suite.errors import DataError, UsageError
+from suite.locks import FileLock
+from suite.paths import user_path
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -31,7 +31,7 @@ def obtain_file(source: str, cache: Path, download: bool = True) -> tuple[Path, 
     """
     place, expected = _parts(source)
     if urlsplit(place).scheme not in {"http", "https"}:
-        path = Path(place).expanduser().resolve()
+        path = user_path(place, "a checkpoint's path").resolve()
         if not path.is_file():
             raise DataError(f"the file {path} does not exist.")
         found = _hash(path, cache)

@@ -40,7 +40,8 @@ def download(
     """
     import pooch
     import requests
-    from filelock import FileLock
+
+    from suite.locks import FileLock
 
     pooch.get_logger().setLevel("ERROR")
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 
 from suite.data.datasets.annotations import parse_path
 from suite.errors import DataError
+from suite.filesystem import rename_folder
 
 _CHUNK = 1 << 20
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
@@ -67,7 +68,7 @@ def unpack(
         inside = temporary / target.name
         if not inside.is_dir():
             raise DataError(f"{archive} has no folder {target.name}/: it is not the archive that is expected here.")
-        inside.rename(target)
+        rename_folder(inside, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -110,7 +110,7 @@ def compute_saliency(
     Safe to call from several processes: the second waits for the first and finds its maps. Raises DataError for an
     image that cannot be decoded or annotation that an oracle lacks; maps finished until then stay.
     """
-    from filelock import FileLock
+    from suite.locks import FileLock
 
     wanted = list(records)
     maps = SaliencyMaps.of(dataset, detector, cache)

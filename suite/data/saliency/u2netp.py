@@ -7,7 +7,6 @@ supervision, as BASNet does in DiLo (arXiv:2004.06638); the detector `spectral` 
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from suite.errors import DataError, UsageError
+from suite.paths import path_from_environment
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -84,9 +84,9 @@ def existing_weights(data_root: Path, cache: Path) -> Path | None:
 
 def weight_folders(data_root: Path, cache: Path) -> list[Path]:
     """Where the weights are looked for, in this order."""
-    named = os.environ.get("SUITE_MODELS")
+    named = path_from_environment("SUITE_MODELS")
     folders = [data_root / "models", data_root.resolve().parent / "models", cache / "models"]
-    return [Path(named), *folders] if named else folders
+    return [named, *folders] if named else folders
 
 
 def download_weights(folder: Path, looked_in: list[Path]) -> Path:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from filelock import FileLock
-
 from suite.data.synthetic.spec import SyntheticSpec
 from suite.data.synthetic.write import VERSION, write_synthetic
 from suite.jobs.identity import content_key
+from suite.locks import FileLock
 
 
 def synthetic_root(spec: SyntheticSpec, cache: Path) -> Path:

@@ -20,6 +20,7 @@ from suite.data.synthetic.layouts import Drawn, annotate
 from suite.data.synthetic.sets import Item, SetPlan, plan
 from suite.data.synthetic.spec import SyntheticSpec
 from suite.errors import DataError
+from suite.filesystem import rename_folder
 
 VERSION = 1  # raised whenever the same spec gives other pictures
 MANIFEST = "SYNTHETIC.json"
@@ -51,7 +52,7 @@ def write_synthetic(root: Path, spec: SyntheticSpec | None = None, workers: int 
         (unfinished / MANIFEST).write_text(manifest, encoding="utf-8", newline="\n")
         if root.exists():
             root.rmdir()  # empty, as _holds has made sure
-        unfinished.rename(root)
+        rename_folder(unfinished, root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

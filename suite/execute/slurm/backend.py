@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from filelock import FileLock
-
 from suite.execute.engine import Ended, Event, QueueSilent, Started
 from suite.execute.slurm.queue import State, cancel, states
 from suite.execute.slurm.records import Record, folder, forget, in_queue, settle
 from suite.execute.slurm.submit import Submission
 from suite.execute.watch_store import StoreWatch
 from suite.jobs.identity import Job
+from suite.locks import FileLock
 from suite.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from suite.errors import UsageError, unknown
 from suite.grid.spec import EXPERIMENTS
 from suite.grid.validate import validated
+from suite.paths import user_path
 from suite.planning.costs import Machine
 
 Kind = Literal["pretrain", "finetune", "probe", "localisation", "background"]
@@ -120,8 +121,9 @@ def load_site(name_or_file: str | None) -> Site:
             "--executor slurm needs to know the cluster: --site FILE, or $SUITE_SITE. Copy and adapt "
             f"{shipped / 'example.yaml'}"
         )
-    path = Path(given)
-    if path.suffix not in {".yaml", ".yml"}:
+    if Path(given).suffix in {".yaml", ".yml"}:
+        path = user_path(given, "--site")
+    else:
         path = shipped / f"{given}.yaml"
         if not path.is_file():
             raise unknown("site", given, [file.stem for file in shipped.glob("*.yaml")], "A path must end in .yaml.")

@@ -1,0 +1,85 @@
+"""Standard output and standard error that degrade instead of failing: characters that the encoding lacks are written
+in ASCII, a reader that has gone away (`| head`) does not stop the work, and secrets are masked."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from types import TracebackType
+from typing import TextIO
+
+from suite.redact import redact
+
+# What tables and messages print beyond ASCII. Letters are not replaced by similar ones: two names must stay two.
+_PLAIN = str.maketrans({
+    "±": "+-", "−": "-", "–": "-", "—": "--", "…": "...", "×": "x", "·": "*", "•": "*", "†": "+", "‡": "++",
+    "§": "S", "¶": "P", "°": " deg", "≥": ">=", "≤": "<=", "→": "->", "←": "<-", "‘": "'", "’": "'",
+    "“": '"', "”": '"', "²": "^2", "³": "^3", "µ": "u", "\N{NO-BREAK SPACE}": " ",
+})  # fmt: skip
+_HANDLER = "suite-plain"
+
+
+def plain(text: str) -> str:
+    """`text` in ASCII: typographic signs by their usual replacement, other characters by their escape.
+
+    >>> plain("α ±1")
+    '\\\\u03b1 +-1'
+    """
+    return text.translate(_PLAIN).encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return plain(error.object[error.start : error.end]), error.end
+
+
+class SafeStream(io.TextIOWrapper):
+    """A text stream that never fails for what is printed or because nobody reads it any more."""
+
+    def write(self, text: str, /) -> int:
+        """Write `text` with its secrets masked."""
+        try:
+            super().write(redact(text))
+        except BrokenPipeError:
+            self._discard_from_now()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush; where the reader is gone, discard."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._discard_from_now()
+
+    def _discard_from_now(self) -> None:
+        """Point the file descriptor at the null device: what is still buffered goes there."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
+
+
+def protect_streams() -> None:
+    """Replace sys.stdout and sys.stderr by safe ones, and mask secrets in uncaught tracebacks."""
+    codecs.register_error(_HANDLER, _replace)
+    sys.stdout = _protected(sys.stdout)
+    sys.stderr = _protected(sys.stderr)
+    sys.excepthook = _print_traceback
+
+
+def _protected(stream: TextIO | None) -> TextIO:
+    if stream is None:  # started with the descriptor closed
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
+    if type(stream) is not io.TextIOWrapper:  # a test's or a notebook's own stream
+        return stream
+    encoding, buffered = stream.encoding, stream.line_buffering
+    stream.flush()
+    return SafeStream(stream.detach(), encoding=encoding, errors=_HANDLER, line_buffering=buffered)
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    import traceback
+
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
