@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import codecs
 import io
+import logging
 import os
 import sys
+import time
 from types import TracebackType
 from typing import TextIO
 
-from suite.redact import redact
+from suite.redact import redact, secret_values
 
 # What tables and messages print beyond ASCII. Letters are not replaced by similar ones: two names must stay two.
 _PLAIN = str.maketrans({
@@ -39,10 +41,15 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 class SafeStream(io.TextIOWrapper):
     """A text stream that never fails for what is printed or because nobody reads it any more."""
 
+    _secrets: tuple[str, ...] = ()
+    _asked = float("-inf")  # when the environment was last asked for secrets; asking at every write would be slow
+
     def write(self, text: str, /) -> int:
         """Write `text` with its secrets masked."""
+        if time.monotonic() - self._asked > 1:
+            self._secrets, self._asked = tuple(secret_values()), time.monotonic()
         try:
-            super().write(redact(text))
+            super().write(redact(text, self._secrets))
         except BrokenPipeError:
             self._discard_from_now()
         return len(text)
@@ -83,3 +90,11 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
     import traceback
 
     print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
+class RedactingFormatter(logging.Formatter):
+    """A formatter of log lines, tracebacks included, that masks secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line without secrets."""
+        return redact(super().format(record))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
@@ -23,16 +23,22 @@ _QUERY = re.compile(
 )
 _HEADER = re.compile(r"(?P<name>authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer)\s+)[\w.~+/=-]+", re.IGNORECASE)
 
+_remembered: set[str] = set()  # secrets of addresses that were given as options
+
 T = TypeVar("T")
 
 
-def redact(text: str) -> str:
+def redact(text: str, secrets: Sequence[str] | None = None) -> str:
     """`text` without secrets.
+
+    Args:
+        text: anything that is printed, logged or stored.
+        secrets: what `secret_values` returned a moment ago, where many texts are redacted.
 
     >>> redact("cannot reach https://anna:pw@host/x?token=12")
     'cannot reach https://***@host/x?token=***'
     """
-    for secret in _secret_values():
+    for secret in secret_values() if secrets is None else secrets:
         if secret in text:
             text = text.replace(secret, MASK)
     if "://" in text:
@@ -53,9 +59,16 @@ def redact_all(value: T) -> T:
     return result  # type: ignore[no-any-return]
 
 
-def _secret_values() -> Iterator[str]:
+def remember_address(address: str) -> None:
+    """From now on the password of `address` is a secret of its own: libraries quote it without the address."""
+    password = _password(address)
+    if len(password) >= _SHORTEST:
+        _remembered.update({password, unquote(password)})
+
+
+def secret_values() -> list[str]:
     """Values that must not appear, the longest first: one may be part of another."""
-    values = set()
+    values = set(_remembered)
     for name, value in os.environ.items():
         if _SECRET_NAME.search(name.upper()) and len(value) >= _SHORTEST and not value.startswith(("/", "~")):
             values |= {value, quote(value, safe="")}
@@ -63,7 +76,7 @@ def _secret_values() -> Iterator[str]:
             password = _password(value)
             if len(password) >= _SHORTEST:
                 values |= {password, unquote(password)}
-    return iter(sorted(values, key=len, reverse=True))
+    return sorted(values, key=len, reverse=True)
 
 
 def _password(address: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from suite.filesystem import open_to_group
 from suite.grid.profile import Profile
 from suite.paths import path_from_environment, user_path
 from suite.store.store import Store
@@ -20,10 +21,9 @@ class Workspace:
     @classmethod
     def of(cls, data: Path | None, runs: Path | None) -> Workspace:
         """Command line first, then $SUITE_DATA and $SUITE_RUNS, then ./data and ./runs."""
-        return cls(
-            data or path_from_environment("SUITE_DATA") or user_path("data"),
-            runs or path_from_environment("SUITE_RUNS") or user_path("runs"),
-        )
+        runs = runs or path_from_environment("SUITE_RUNS") or user_path("runs")
+        open_to_group(runs)
+        return cls(data or path_from_environment("SUITE_DATA") or user_path("data"), runs)
 
     @property
     def cache(self) -> Path:

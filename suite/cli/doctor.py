@@ -30,9 +30,9 @@ def doctor(
         print(json.dumps({"sound": not broken, "checks": [asdict(check) for check in checks]}, indent=2))
     else:
         for check in checks:
-            print(f"{check.state:9}{check.name:12}{check.text}")
-            if check.mend:
-                print(f"{'':21}mend: {check.mend}")
-        lacking = sum(check.state == "lacking" for check in checks)
-        print(f"{len(broken)} broken, {lacking} lacking (optional), {len(checks) - len(broken) - lacking} ok.")
+            print(f"{check.state:9}{check.name:12} {check.text}")
+            if check.fix:
+                print(f"{'':21}fix: {check.fix}")
+        missing = sum(check.state == "missing" for check in checks)
+        print(f"{len(broken)} broken, {missing} missing (optional), {len(checks) - len(broken) - missing} ok.")
     raise typer.Exit(1 if broken else 0)

@@ -13,8 +13,11 @@ from pathlib import Path
 from suite.execute.ddp.spawned import end_with_parent
 from suite.execute.local.pool import CONTEXT
 from suite.execute.signals import block_signals, ignore_signals
+from suite.output import protect_streams
+from suite.redact import redact
 from suite.store.store import Store
-from suite.tracking.mirror import Mirror, without_password
+from suite.tracking.mirror import Mirror
+from suite.tracking.problems import describe_tracker_error
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class BackgroundMirror:
 def _serve(connection: Connection, root: Path, uri: str, grid: str, every: float) -> None:
     """Main loop of the process: sync every few seconds until told to end, or until the parent exits."""
     ignore_signals()
+    protect_streams()
     threading.Thread(target=end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     deadline = float("inf")
@@ -81,13 +85,10 @@ def _sync(mirror: Mirror, grid: str, holes: bool, warned: bool) -> bool:
         mirror.sync(grid, holes)
     except Exception as error:  # noqa: BLE001  - the tracker may fail in any way; training must not
         if not warned:
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            text = f"MLflow at {mirror.uri} cannot be reached ({reason})"
-            log.warning("%s. Training goes on; `suite sync` catches up.", without_password(text, mirror.uri))
+            log.warning("%s Training goes on; `suite sync` catches up.", describe_tracker_error(error, mirror.uri))
         return True
     return warned
 
 
 def _say_behind(uri: str) -> None:
-    place = without_password(uri, uri)
-    log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", place)
+    log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", redact(uri))

@@ -25,7 +25,7 @@ from suite.planning.plan import Plan, data_facts, refuse_missing
 from suite.store.active import ActiveRun
 from suite.store.ledger import record_cells, write_results
 from suite.store.plugins import remember_plugins
-from suite.tracking.mirror import tracking_uri
+from suite.tracking.address import tracking_uri
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from suite.jobs.identity import Job
 from suite.jobs.sections import Precision
 from suite.kinds.base import DataJobSpec
 from suite.kinds.registry import TrainingSpec, kind_of
+from suite.output import RedactingFormatter
 from suite.planning.costs import Speed, throughput_key
 from suite.planning.throughput import record_speed
 from suite.store.claim import ClaimLost
@@ -173,7 +174,7 @@ def _free_memory() -> None:
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not fill the terminal
     root = logging.getLogger("suite")
     root.setLevel(logging.INFO)

@@ -47,7 +47,10 @@ class CellJobs:
         spec = self.stages[0].spec if self.stages else None
         if self.cell.checkpoint is None or not isinstance(spec, ImportSpec):
             return None
-        return {"name": self.cell.checkpoint.partition("#")[0].rpartition("/")[2], "sha256": spec.sha256}
+        return {
+            "name": self.cell.checkpoint.partition("#")[0].partition("?")[0].rpartition("/")[2],
+            "sha256": spec.sha256,
+        }
 
     @property
     def roles(self) -> dict[str, Job]:

@@ -24,6 +24,7 @@ from suite.atomic import write_json, write_text
 from suite.errors import StoreError
 from suite.jobs.identity import Job, JobSpec, key_of
 from suite.kinds.registry import parse_spec
+from suite.redact import redact_all
 from suite.store.claim import Claim, is_claimed
 
 # The C implementations are ten times as fast, where PyYAML was built with them.
@@ -162,7 +163,7 @@ class Store:
             torn.unlink()
         (folder / "result.json").unlink(missing_ok=True)  # a damaged one: the caller found no result
         self.describe(job)
-        write_json(folder / "env.json", environment)
+        write_json(folder / "env.json", redact_all(environment))
         self.forget_failure(job.key)
 
     def describe(self, job: Job) -> None:
@@ -179,7 +180,7 @@ class Store:
 
     def fail(self, key: str, failure: Failure) -> None:
         """Record an attempt's failure. The next run tries again."""
-        write_text(self.folder(key) / "failure.json", failure.model_dump_json(indent=2) + "\n")
+        write_json(self.folder(key) / "failure.json", redact_all(failure.model_dump(mode="json")))
 
     def forget_failure(self, key: str) -> None:
         """A new attempt begins, or is on its way."""

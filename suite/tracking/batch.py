@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
+from suite.filesystem import UNSUPPORTED, copy_file
 from suite.jobs.identity import JobSpec
 from suite.kinds.registry import TrainingSpec
 
@@ -67,6 +70,18 @@ def log_all(
             params=pairs[call * _PARAMS_PER_CALL : (call + 1) * _PARAMS_PER_CALL],
             tags=[RunTag(name, text) for name, text in tags.items()] if call == calls - 1 else [],
         )
+
+
+def log_file(client: MlflowClient, run_id: str, path: Path, folder: str | None = None) -> None:
+    """Upload a file as an artifact. MLflow copies modes and times as well; beside a local database, where the file
+    system refuses that, the content alone is copied."""
+    try:
+        client.log_artifact(run_id, str(path), folder)
+    except OSError as error:
+        place = urlsplit(client.get_run(run_id).info.artifact_uri)
+        if error.errno not in UNSUPPORTED | {errno.EPERM} or place.scheme != "file":
+            raise
+        copy_file(path, Path(unquote(place.path), folder or "", path.name))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -18,19 +18,29 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from suite.atomic import write_text
 from suite.errors import StoreError
 from suite.kinds.base import DataJobSpec
 from suite.locks import FileLock
+from suite.redact import redact
 from suite.store.cells import CellRecord
 from suite.store.ledger import read_cells
 from suite.store.store import Result, Status, Store
-from suite.tracking.batch import PARAM_LENGTH, do_not_wait_for_the_disk, elapsed, log_all, metric_points, milliseconds
+from suite.tracking.address import stray_folder
+from suite.tracking.batch import (
+    PARAM_LENGTH,
+    do_not_wait_for_the_disk,
+    elapsed,
+    log_all,
+    log_file,
+    metric_points,
+    milliseconds,
+)
 from suite.tracking.studies import read_studies, sync_study
 
 if TYPE_CHECKING:
@@ -42,11 +52,6 @@ _STATUS = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "run
 _SYNCED = "suite.synced_step"
 _RESULT = "suite.result"  # digest of the result.json that is there
 _ENTRY = "suite.entry"  # digest of the cell.json that is there
-
-
-def tracking_uri(runs: Path) -> str:
-    """$MLFLOW_TRACKING_URI, else a database inside `runs`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs.resolve() / 'mlflow.db'}"
 
 
 @dataclass
@@ -66,12 +71,6 @@ class _Known:
         synced = int(tags[_SYNCED]) if _SYNCED in tags else None
         files = tags.get(_RESULT) or tags.get(_ENTRY)
         return cls(run.info.run_id, run.info.start_time, run.info.status, synced, tags.get("suite.jobs"), files)
-
-
-def without_password(text: str, uri: str) -> str:
-    """`text` without the user and password that `uri` may hold; errors of a server quote its whole address."""
-    user, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return text.replace(user + at, "") if at else text
 
 
 def find_runs(client: MlflowClient, experiment: str) -> Iterator[tuple[str, Any]]:
@@ -158,13 +157,22 @@ class Mirror:
                 logging.getLogger(name).setLevel(logging.WARNING)
             if self.uri.startswith("sqlite:"):
                 do_not_wait_for_the_disk()
-            self._client = MlflowClient(tracking_uri=self.uri)
+            stray = stray_folder(self.uri)
+            client = MlflowClient(tracking_uri=self.uri)
+            if stray is not None:
+                client.search_experiments(max_results=1)  # opens the database
+                with suppress(OSError):
+                    stray.rmdir()
+            self._client = client
         return self._client
 
     def _experiment(self, client: MlflowClient, name: str) -> str:
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
+            if experiment.lifecycle_stage == "deleted":
+                client.restore_experiment(experiment.experiment_id)
+                log.warning("experiment %s had been deleted in MLflow at %s; it is restored.", name, redact(self.uri))
+            return str(experiment.experiment_id)
         # Beside a local database MLflow would put artifacts into the current folder, wherever that is.
         local = self.uri.startswith("sqlite:")
         location = (self.store.root / "mlflow-artifacts" / name).resolve().as_uri() if local else None
@@ -227,9 +235,9 @@ class Mirror:
             tags[_RESULT] = digest = _digest(result)
             self._log_files(client, known.run_id, folder)
         elif known.synced is None:
-            client.log_artifact(known.run_id, str(folder / "job.yaml"))
+            log_file(client, known.run_id, folder / "job.yaml")
         if (failure := self.store.failure(key)) is not None:
-            tags["suite.error"] = failure.error[:PARAM_LENGTH]
+            tags["suite.error"] = redact(failure.error)[:PARAM_LENGTH]
         elif known.status in {"FAILED", "KILLED"}:
             tags["suite.error"] = ""
         log_all(client, known.run_id, points, spec.model_dump(mode="json") if known.synced is None else {}, tags)
@@ -239,9 +247,9 @@ class Mirror:
     def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         for name in ("job.yaml", "env.json", "log.txt", "result.json", "metrics.jsonl"):
             if (folder / name).is_file():
-                client.log_artifact(run_id, str(folder / name))
+                log_file(client, run_id, folder / name)
         for path in sorted((folder / "checkpoint").glob("*.safetensors")):
-            client.log_artifact(run_id, str(path), artifact_path="checkpoint")
+            log_file(client, run_id, path, "checkpoint")
 
     def _sync_cell(self, client: MlflowClient, experiment: str, entry: CellRecord, states: Sequence[Status]) -> bool:
         name = f"{entry.profile}:{entry.id}"

@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.atomic import write_json
-from suite.errors import StoreError, unknown
+from suite.errors import StoreError, SuiteError, unknown
+from suite.redact import redact
 from suite.store.cells import CellRecord
 from suite.store.ledger import choose_profile, write_cells
 from suite.store.store import Failure, Store
-from suite.tracking.mirror import find_runs, without_password
+from suite.tracking.address import given_uri
+from suite.tracking.mirror import find_runs
+from suite.tracking.problems import describe_tracker_error, is_tracker_error
 from suite.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,22 +51,32 @@ def fetch(uri: str, grids: Sequence[str], profile: str | None, store: Store) -> 
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(tracking_uri=uri)
-    shown = without_password(uri, uri)
+    uri = given_uri(uri, "--from-mlflow")
+    shown = redact(uri)
     try:
-        known = {experiment.name: str(experiment.experiment_id) for experiment in client.search_experiments()}
+        client = MlflowClient(tracking_uri=uri)
+        experiments = {experiment.name: str(experiment.experiment_id) for experiment in client.search_experiments()}
         for grid in grids:
-            if grid not in known:
-                raise unknown(f"grid in MLflow at {shown}:", grid, known, "`suite sync` mirrors a store.")
-            _fetch_grid(client, known[grid], grid, profile, store, shown)
-    except (MlflowException, OSError) as error:
-        reason = (without_password(str(error), uri).strip().splitlines() or [type(error).__name__])[0][:300]
+            if grid not in experiments:
+                raise _missing_grid(client, grid, experiments, shown)
+            _fetch_grid(client, experiments[grid], grid, profile, store, shown)
+    except Exception as error:
+        if isinstance(error, SuiteError) or not is_tracker_error(error):
+            raise
         raise StoreError(
-            f"MLflow at {shown} cannot be read ({reason}). Is it the address `suite run` wrote to? Artifacts beside a "
-            "local database stay on that machine; a server (mlflow server) hands them out."
+            f"{describe_tracker_error(error, uri)} Is it the address `suite run` wrote to? Artifacts beside a local "
+            "database stay on that machine; a server (mlflow server) hands them out."
         ) from None
+
+
+def _missing_grid(client: MlflowClient, grid: str, experiments: Iterable[str], shown: str) -> SuiteError:
+    experiment = client.get_experiment_by_name(grid)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        return StoreError(
+            f"experiment {grid} was deleted in MLflow at {shown}. `suite sync` where it was run restores it."
+        )
+    return unknown(f"grid in MLflow at {shown}:", grid, experiments, "`suite sync` mirrors a store.")
 
 
 def _fetch_grid(

@@ -22,7 +22,7 @@ from suite.execute.run import checkpoint_minutes
 from suite.jobs.identity import Job
 from suite.progress import PreparationLines
 from suite.store.active import ActiveRun
-from suite.tracking.mirror import tracking_uri
+from suite.tracking.address import tracking_uri
 from suite.tuning.request import Tuning
 from suite.tuning.study import TuningStudy, opened
 from suite.tuning.tuner import Tuner

@@ -17,6 +17,7 @@ from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.ddp.spawned import SpawnedRanks, end_with_parent
 from suite.execute.signals import block_signals, ignore_signals
 from suite.jobs.identity import Job
+from suite.output import protect_streams
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -94,6 +95,7 @@ def _serve(connection: Connection, stops: Sequence[Any], paths: RunPaths, device
     """Main loop of a worker: run one job after another until told to end, until the parent has ended, or until an
     error leaves this process unable to run another job."""
     ignore_signals()
+    protect_streams()
     threading.Thread(target=end_with_parent, daemon=True).start()
     from suite.execute.worker import run_job
     from suite.plugin import load_plugins

@@ -17,10 +17,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
+from suite.environment import secure_process
 from suite.errors import TrainingError
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.engine import QueueSilent
 from suite.execute.slurm.queue import requeue
+from suite.filesystem import open_to_group
 from suite.jobs.identity import Job, JobSpec, content_key
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.registry import parse_spec
@@ -83,7 +85,9 @@ class Stop:
 def run_task(order_json: str) -> str:
     """Run the job and return its outcome. Raises TrainingError if the jobs that depend on it must not start. An error
     before training begins goes to the Slurm job's log only, and is read from there when its record is settled."""
+    secure_process()
     order = Order.model_validate_json(order_json)
+    open_to_group(order.runs)
     stop = Stop(order.signal)
     stop.listen()
     load_plugins(order.plugins)
