@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.tables.accuracy import MINUS_PUBLISHED, Cell, Key, Table
+from analysis.tables.latex_text import Latex, escape, named, unprintable
 from suite.grid.spec import Row
 
-_SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "''",
-    "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"$\mathsection$", "¶": r"$\mathparagraph$",
-    "×": r"$\times$", "−": "$-$", "–": "--", "—": "---",
-    "‘": "`", "’": "'", "“": "``", "”": "''", "²": "$^2$", "³": "$^3$", "°": r"$^\circ$", "µ": r"$\mu$",
-    "≥": r"$\geq$", "≤": r"$\leq$", "…": r"\dots{}", "\N{NO-BREAK SPACE}": "~",
-}  # fmt: skip
-
-
-class Latex(str):
-    """Text that is LaTeX already. Whatever else the template prints is escaped."""
-
-    __slots__ = ()
-
+log = logging.getLogger(__name__)
 
 _Lines = tuple[tuple[Row, tuple[Latex, ...]], ...]
 
@@ -45,31 +31,6 @@ class _Layout:
 
     groups: tuple[Latex, ...]
     blocks: tuple[_Block, ...]
-
-
-def escape(text: object) -> Latex:
-    """Plain text as LaTeX that prints it, on one line, with any font encoding.
-
-    Letters outside ASCII lose their accent or become "?": the default fonts lack many of them.
-
-    >>> escape("R&D_50 %")
-    'R\\\\&D\\\\_50 \\\\%'
-    """
-    if isinstance(text, Latex):
-        return text
-    line = " ".join(str(text).split())
-    return Latex("".join(_escaped(char, before) for char, before in zip(line, " " + line, strict=False)))
-
-
-def _escaped(char: str, before: str) -> str:
-    if char in "-'`" and before in "-'`?!":
-        return "{}" + char  # else TeX would join them, as -- becomes a dash
-    if char in _SPECIAL:
-        return _SPECIAL[char]
-    if char.isascii():
-        return char if char.isprintable() else " "
-    plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
-    return "".join(_SPECIAL.get(c, c) for c in plain) or "?"
 
 
 def to_latex(table: Table) -> str:
@@ -110,7 +71,13 @@ def render(template: str, **values: object) -> str:
         finalize=escape,
     )
     source = environment.get_template(template).render(**values)
-    return re.sub(r"\n(?:[ \t]*\n)+", "\n", source).lstrip("\n")  # an empty line would be a paragraph
+    source = re.sub(r"\n(?:[ \t]*\n)+", "\n", source).lstrip("\n")  # an empty line would be a paragraph
+    missing = [named(character) for character in unprintable(source)]
+    if missing:
+        log.warning("the LaTeX table prints as code points, which LaTeX's default fonts lack: %s", ", ".join(missing))
+    return source + "".join(
+        f"% Printed as a code point, for LaTeX's default fonts lack it: {name}\n" for name in missing
+    )
 
 
 def _stacked(table: Table) -> _Layout:

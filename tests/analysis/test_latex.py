@@ -3,13 +3,15 @@ import random
 import re
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from analysis.cells.published import printed_deltas, published_numbers
 from analysis.tables.accuracy import Table, accuracy_table
-from analysis.tables.latex import escape, to_latex
+from analysis.tables.latex import to_latex
+from analysis.tables.latex_text import escape, named, unprintable
 from suite.grid.spec import load_grid
 
 from .table_fixtures import GRID, PUBLISHED, RESULTS, line
@@ -119,13 +121,67 @@ def test_the_same_table_gives_the_same_bytes() -> None:
         (r"\{}", r"\textbackslash{}\{\}"),
         ("a -- b ---", "a -{}- b -{}-{}-"),
         ("two\n\nlines", "two lines"),
-        ("café 漢", "cafe ?"),
+        ("café 漢", r"caf\'{e} {[}U+6F22{]}"),
         ("± †", r"$\pm$ $\dagger$"),
     ],
 )
 def test_plain_text_is_escaped(plain: str, latex: str) -> None:
     assert escape(plain) == latex
     assert escape(escape(plain)) == latex  # once only
+
+
+@pytest.mark.parametrize(
+    ("plain", "latex"),
+    [
+        ("ψ-Net ΔΩ", r"$\psi$-Net $\Delta$$\Omega$"),
+        ("Ångström, Strauß", r"\r{A}ngstr\"{o}m, Strau\ss{}"),
+        ("Wałęsa", r"Wa\l{}{\fontencoding{T1}\selectfont \k{e}}sa"),
+        ("Đurić", r"{\fontencoding{T1}\selectfont \DJ{}}uri\'{c}"),
+        ("ï ǰ ķ ọ", r"\"{\i} \v{\j} \c{k} \d{o}"),
+        ("Nguyễn", r"Nguy$\tilde{\hat{\mathrm{e}}}$n"),
+        ("ά", r"$\acute{\alpha}$"),
+        ("a → b ≠ c", r"a $\rightarrow$ b $\neq$ c"),
+        ("10⁻³ H₂O ﬁ ½", r"10\textsuperscript{$-$}\textsuperscript{3} H\textsubscript{2}O fi 1$/$2"),
+        ("[x]", "{[}x{]}"),
+        ("zero\N{ZERO WIDTH SPACE}width", "zerowidth"),
+    ],
+)
+def test_letters_beyond_ascii(plain: str, latex: str) -> None:
+    assert escape(plain) == latex
+    assert escape(unicodedata.normalize("NFD", plain)) == latex
+    assert unprintable(latex) == []
+
+
+def test_names_that_no_font_has_stay_two_and_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert escape("鷲") != escape("鷹")
+    assert unprintable(escape("Жук 鷲 鷲")) == list("Жук鷲")
+    assert named("鷲") == "U+9DF2 CJK UNIFIED IDEOGRAPH-9DF2"
+    text = full_table()
+    assert "U+6F22 CJK UNIFIED IDEOGRAPH-6F22" in caplog.text
+    assert "% Printed as a code point" in text.splitlines()[-1]
+
+
+def test_no_two_letters_of_europe_become_one() -> None:
+    letters = [chr(code) for code in [*range(0xC0, 0x250), *range(0x370, 0x400), *range(0x1E00, 0x2000)]]
+    letters = [char for char in letters if char.isalpha() and unicodedata.is_normalized("NFKC", char)]
+    printed: dict[str, str] = {}
+    for char in letters:
+        assert printed.setdefault(escape(char), char) == char
+
+
+@NEEDS_LATEX
+@pytest.mark.parametrize("encoding", ["OT1", "T1"])
+def test_every_character_with_a_command_compiles(encoding: str, tmp_path: Path) -> None:
+    codes = [*range(0xA1, 0x250), *range(0x370, 0x400), *range(0x1E00, 0x2000), *range(0x2010, 0x2300)]
+    lines = [escape(chr(code)) for code in codes if chr(code).isprintable()]
+    lines = [line for line in lines if not unprintable(line)]
+    assert len(lines) > 600
+    (tmp_path / "letters.tex").write_text(
+        rf"\documentclass{{article}}\usepackage[{encoding}]{{fontenc}}\begin{{document}}\raggedright"
+        + "\n\n".join(f"x{line}x" for line in lines)
+        + r"\end{document}"
+    )
+    pdflatex(tmp_path, "letters.tex")
 
 
 def test_the_source_holds_no_empty_line_and_only_ascii() -> None:
