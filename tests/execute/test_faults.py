@@ -154,7 +154,7 @@ def test_the_next_run_mends_what_it_needs(copy: Path, drawn: Path, tiny_profile:
     (copy / finetune.key / "metrics.jsonl").write_text('{"epoch": 1, "st', "utf-8")
     (copy / finetune.key / "job.yaml").write_text("name: x", "utf-8")
     said = run(drawn, copy, tiny_profile)
-    assert "Doing 'pretrain byol cub s0' again" in said
+    assert "Running 'pretrain byol cub s0' again" in said
     assert "2 jobs trained, 1 cached" in said
     assert facts(copy) == before
     assert Store(copy).spec(finetune.key) == finetune.spec
