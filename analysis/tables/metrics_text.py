@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.tables.latex import Latex, render
+from analysis.tables.latex import render
+from analysis.tables.latex_text import Latex
 from analysis.tables.metrics import MetricTable, Number
 from suite.atomic import write_text
 
