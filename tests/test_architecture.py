@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up: a room may import its own files and rooms named in earlier lines.
 FLOORS = (
     ("methods",),
-    ("suite.errors", "suite.text", "suite.cores", "suite.progress", "suite.atomic"),
+    ("suite.errors", "suite.text", "suite.cores", "suite.progress", "suite.redact"),
+    ("suite.output", "suite.paths", "suite.environment", "suite.filesystem", "suite.locks", "suite.atomic"),
     ("suite.jobs",),
     ("suite.data",),
     ("suite.kinds",),
