@@ -1,9 +1,9 @@
-"""Own methods, views and datasets from outside the project: `--plugin FILE.py` or `--plugin FOLDER`.
+"""Custom methods, views, backbones, protocols and datasets: `--plugin FILE.py` or `--plugin FOLDER`.
 
 A Python file calls the `register_...` functions below when it is loaded. What it registers takes part in every grid of
-that command: a row of its own at the end, a dataset beside the others. The file's SHA-256 enters the keys of all jobs
-that use its code, so an edited method is trained again. A folder with `train/<class>/` and `test/<class>/` is a dataset
-as it is. Plugins run with the user's rights: load only what you trust.
+that command: an objective as a further row, a dataset as a further column. The file's SHA-256 enters the keys of all
+jobs that use its code, so an edited method is trained again. A folder with `train/<class>/` and `test/<class>/` is a
+dataset as it is. Plugins run with the user's rights: load only what you trust.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from suite.kinds.registry import KINDS
 from suite.paths import user_path
 
 _ROWS: dict[str, Row] = {}
-_OWN_DATASETS: list[str] = []
+_PLUGIN_DATASETS: list[str] = []
 _LOADED: dict[Path, str] = {}  # file or folder -> SHA-256 of a file, empty for a folder
 _LOADING: list[tuple[str, str]] = []  # name and SHA-256 of the file that is being executed
 
@@ -77,7 +77,7 @@ def register_objective(
     exposes_maps: bool = False,
     needs_regions: bool = False,
 ) -> None:
-    """Make an objective known, and add a row with it to every grid.
+    """Register an objective, and add a row with it to every grid.
 
     Args:
         name: for `--method` and for cells' ids.
@@ -122,7 +122,7 @@ def register_protocol(
     recipe: Mapping[str, Any],
     by_profile: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Make an evaluation protocol known: every cell of every grid is then measured by it as well. A complete example is
+    """Register an evaluation protocol: every cell of every grid is then measured by it as well. A complete example is
     examples/retrieval_protocol.py. The file's SHA-256 enters the keys of the protocol's jobs.
 
     Args:
@@ -156,7 +156,7 @@ def register_views(
     needs_saliency: bool = False,
     gives_masks: bool = False,
 ) -> None:
-    """Make a kind of view known, for rows to use. `code`: a `methods.views.base.ViewMaker`, called with
+    """Register a kind of view, for rows to use. `code`: a `methods.views.base.ViewMaker`, called with
     (args, source, size); `recipe`: as a section under `views:` of a profile; the rest as in `register_objective`."""
     entry = Entry(
         "", args, needs_saliency=needs_saliency, gives_masks=gives_masks, recipe=recipe, by_profile=by_profile or {}
@@ -195,7 +195,7 @@ def register_dataset(
         train=len(dataset.train), test=len(dataset.test), classes=len(dataset.classes),  # so it counts as complete
         licence=licence, source=str(folder), added=True,
     )  # fmt: skip
-    _OWN_DATASETS.append(name)
+    _PLUGIN_DATASETS.append(name)
 
 
 def with_plugins(grid: GridSpec) -> GridSpec:
@@ -209,7 +209,7 @@ def with_plugins(grid: GridSpec) -> GridSpec:
         for row in _ROWS.values()
     ]
     return grid.model_copy(
-        update={"rows": (*grid.rows, *rows), "datasets": (*grid.datasets, *_OWN_DATASETS)},
+        update={"rows": (*grid.rows, *rows), "datasets": (*grid.datasets, *_PLUGIN_DATASETS)},
     )
 
 
@@ -225,7 +225,7 @@ def _execute(path: Path) -> str:
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} cannot be loaded as a Python module.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # blocks are found again by "module:name"
+    sys.modules[name] = module  # components are loaded by "module:name"
     _LOADING.append((path.name, digest))
     try:
         spec.loader.exec_module(module)
@@ -255,13 +255,13 @@ def _register_folder(path: Path) -> None:
     register_dataset(name, path, lambda root: parse_folder(name, root), label=composed(path.name))
 
 
-def _add(known: dict[str, Entry], what: str, name: str, code: type, entry: Entry) -> None:
-    if name in known:
+def _add(registry: dict[str, Entry], what: str, name: str, code: type, entry: Entry) -> None:
+    if name in registry:
         raise UsageError(f"{_where()} registers the {what} '{name}', which exists already. Choose another name.")
     if not _LOADING:
         raise UsageError(f"the {what} '{name}' must be registered by a file given with --plugin.")
     plugin, digest = _LOADING[-1]
-    known[name] = replace(entry, code=f"{code.__module__}:{code.__qualname__}", plugin=plugin, sha256=digest)
+    registry[name] = replace(entry, code=f"{code.__module__}:{code.__qualname__}", plugin=plugin, sha256=digest)
 
 
 def _where() -> str:

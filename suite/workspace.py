@@ -13,7 +13,7 @@ from suite.store.store import Store
 
 @dataclass(frozen=True)
 class Workspace:
-    """The data root and the runs folder. Derived files (decoded images, saliency, drawn data) go to the cache."""
+    """The data root and the runs folder. Derived files (decoded images, saliency, synthetic data) go to the cache."""
 
     data: Path
     runs: Path
@@ -36,7 +36,7 @@ class Workspace:
         return Store(self.runs)
 
     def data_root(self, profile: Profile, draw: bool) -> Path:
-        """Where a profile's datasets are. A profile with drawn data uses its own, drawn now if `draw` allows it."""
+        """Folder of a profile's datasets. Synthetic data have a folder in the cache and are rendered now if `draw`."""
         if profile.synthetic is None:
             return self.data
         from suite.data.synthetic.draw import draw_synthetic, synthetic_root

@@ -171,7 +171,7 @@ def _pretrain_spec(
     detectors: Mapping[str, tuple[str, str | None]],
 ) -> PretrainSpec:
     if row.objective is None or recipe.objective is None or recipe.views is None or recipe.pretrain is None:
-        raise UsageError(f"row '{row.name}' pretrains, but its recipe lacks an objective, views or pretrain section.")
+        raise UsageError(f"row '{row.name}' is pretrained, but its recipe has no section objective, views or pretrain.")
     saliency = None
     if recipe.saliency is not None and VIEWS[row.views].needs_saliency:
         saliency = saliency_spec(recipe.saliency, detectors)

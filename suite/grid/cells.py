@@ -19,7 +19,7 @@ STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of a grid to look at. Empty means all."""
+    """The part of a grid to run or report. An empty field selects everything."""
 
     datasets: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
@@ -110,33 +110,35 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
         if row.stage1 != "none" and row.name not in checkpoints
     }
     _check_overrides(selection.overrides, [r.recipe for r in resolved.values()], [r.recipe for r in stage1.values()])
-    found = [
+    selected = [
         Cell(grid.name, row, dataset, seed, resolved[row.name], stage1.get(row.name), checkpoints.get(row.name))
         for row in rows
         for dataset in select_datasets(grid, selection)
         for seed in selection.seeds or profile.seeds
     ]
     if selection.only is not None:
-        ids = [cell.id for cell in found]
-        found = [cell for cell in found if cell.id == selection.only or cell.id.rpartition("/")[0] == selection.only]
-        if not found:
+        ids = [cell.id for cell in selected]
+        selected = [
+            cell for cell in selected if cell.id == selection.only or cell.id.rpartition("/")[0] == selection.only
+        ]
+        if not selected:
             raise unknown("cell", selection.only, ids)
-    return found
+    return selected
 
 
 def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str]:
-    """Per row, the checkpoint that takes the place of its first stage: the command line's, else the row's own."""
-    able = [row for row in rows if row.stage1 != "none"]
-    if given and not able:
+    """Per row, the checkpoint in place of its first stage: that of the command line, else that of the row."""
+    with_stage1 = [row for row in rows if row.stage1 != "none"]
+    if given and not with_stage1:
         raise UsageError(
             "--stage1 replaces the first stage of a row, and none of the selected rows has one. "
             "Grids with a first stage: paper_table2 (COCO) and paper_table3 (ImageNet)."
         )
     for objective in given:
-        if objective not in {row.objective for row in able}:
-            raise unknown("objective in --stage1:", objective, {str(row.objective) for row in able})
-    found = {row.name: given.get(str(row.objective), row.stage1_checkpoint) for row in able}
-    return {name: source for name, source in found.items() if source is not None}
+        if objective not in {row.objective for row in with_stage1}:
+            raise unknown("objective in --stage1:", objective, {str(row.objective) for row in with_stage1})
+    sources = {row.name: given.get(str(row.objective), row.stage1_checkpoint) for row in with_stage1}
+    return {name: source for name, source in sources.items() if source is not None}
 
 
 def _resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: str | None = None) -> Resolved:
@@ -151,12 +153,12 @@ def _check_overrides(overrides: Mapping[str, Any], recipes: list[Recipe], stage1
     for path in overrides:
         prefix, fitting = (STAGE1, stage1) if path.startswith(STAGE1) else ("", recipes)
         if not any(applies(path.removeprefix(prefix), recipe) for recipe in fitting):
-            known = {name for recipe in recipes for name in field_paths(recipe)}
-            known |= {name for recipe in stage1 for name in field_paths(recipe, STAGE1)}
+            fields = {name for recipe in recipes for name in field_paths(recipe)}
+            fields |= {name for recipe in stage1 for name in field_paths(recipe, STAGE1)}
             section = path.removeprefix(STAGE1).partition(".")[0]
             if section in PRETRAINING and all(getattr(recipe, section) is None for recipe in fitting):
                 raise UsageError(_without(section, path, bool(stage1) or not prefix))
-            raise unknown("field in --set:", path, known)
+            raise unknown("field in --set:", path, fields)
 
 
 def _without(section: str, path: str, stage: bool) -> str:

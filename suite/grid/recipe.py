@@ -25,7 +25,7 @@ from suite.kinds.pretrain import PretrainArgs
 from suite.kinds.probe import ProbeArgs
 from suite.kinds.registry import protocols
 
-_MEASURED_WITH_MAPS = ("localisation", "background")  # sections that read saliency maps, whatever a row's views read
+_MEASURED_WITH_MAPS = ("localisation", "background")  # read saliency maps, also where the views of a row read none
 
 
 class Recipe(Section):
@@ -84,7 +84,7 @@ def check_known(row: Row) -> None:
 
 
 def first_stage(row: Row) -> Row:
-    """What trains in the first stage of `row`: its objective with that objective's own views, and nothing else.
+    """The row that is trained in the first stage of `row`: the objective with its plain views, without alignment.
 
     The paper says only that the first stage "trains feature extraction"; that it is the plain method is our reading.
     All rows of one objective therefore share one first stage.
@@ -135,8 +135,8 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
 
     where = f"recipe of row '{row.name}' in profile '{profile.name}'"
     if row.objective is not None:
-        merged["objective"] = _block(OBJECTIVES[row.objective], merged.get("objective", {}), f"{where}, objective")
-        merged["views"] = _block(VIEWS[row.views], merged.get("views", {}), f"{where}, views")
+        merged["objective"] = _args_of(OBJECTIVES[row.objective], merged.get("objective", {}), f"{where}, objective")
+        merged["views"] = _args_of(VIEWS[row.views], merged.get("views", {}), f"{where}, views")
         if not row.alignment:
             merged.pop("alignment", None)
     if "protocols" in merged:
@@ -174,21 +174,21 @@ def _protocol_sections(sections: Mapping[str, Any], where: str) -> dict[str, Sec
 
 
 def _sections(
-    profile: Profile, what: Literal["objective", "view"], name: str, known: Mapping[str, Entry]
+    profile: Profile, what: Literal["objective", "view"], name: str, registry: Mapping[str, Entry]
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """What there is on an objective or a view, with its origin: a plugin's own recipe, and over it the profile's."""
-    entry, found = known[name], list[tuple[str, Mapping[str, Any]]]()
+    """The recipe sections of an objective or a view with their origins: a plugin's, and over it the profile's."""
+    entry, layers = registry[name], list[tuple[str, Mapping[str, Any]]]()
     if entry.plugin:
-        found.append((f"plugin {entry.plugin}", entry.recipe))
+        layers.append((f"plugin {entry.plugin}", entry.recipe))
         for part in profile.chain:
-            found.append((f"plugin {entry.plugin}, profile {part.name}", entry.by_profile.get(part.name, {})))
+            layers.append((f"plugin {entry.plugin}, profile {part.name}", entry.by_profile.get(part.name, {})))
     for part in profile.chain:
         sections = part.objectives if what == "objective" else part.views
         if name in sections:
-            found.append((f"profile {part.name}, {what} {name}", sections[name]))
-    if not found:
+            layers.append((f"profile {part.name}, {what} {name}", sections[name]))
+    if not layers:
         raise UsageError(f"profile '{profile.name}' has no recipe for {what} '{name}'.")
-    return found
+    return layers
 
 
 def applies(path: str, recipe: Recipe) -> bool:
@@ -219,14 +219,14 @@ def field_paths(recipe: BaseModel, prefix: str = "") -> list[str]:
 def _drop_other_family(below: dict[str, Any], above: Mapping[str, Any], origins: dict[str, str]) -> None:
     """Drop the backbone's settings where a layer names an architecture of another family, whose settings differ."""
     old, new = (layer.get("backbone", {}).get("arch") for layer in (below, above))
-    known = architectures()
-    if old in known and new in known and family_of(old) is not family_of(new):
+    names = architectures()
+    if old in names and new in names and family_of(old) is not family_of(new):
         below["backbone"] = {}
         for path in [path for path in origins if path.startswith("backbone.")]:
             del origins[path]
 
 
-def _block(entry: Entry, data: dict[str, Any], where: str) -> Args:
+def _args_of(entry: Entry, data: dict[str, Any], where: str) -> Args:
     return validated(entry.args, data, where)
 
 

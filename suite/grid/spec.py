@@ -65,7 +65,7 @@ class GridSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _expanded(cls, data: Any) -> Any:
-        """Write out the rows that stand for several, before anything else looks at them."""
+        """Replace each row with a sweep by one row per value, before the fields are validated."""
         if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
             return data
         field, rows = data.get("sweep"), []
@@ -90,8 +90,8 @@ class GridSpec(BaseModel):
             raise ValueError(f"reference_row '{self.reference_row}' is not one of the rows {names}")
         for dataset in self.datasets:
             if dataset not in DATASETS or not DATASETS[dataset].labelled:
-                known = [name for name, info in DATASETS.items() if info.labelled]
-                raise ValueError(str(unknown("dataset", dataset, known)))
+                labelled = [name for name, info in DATASETS.items() if info.labelled]
+                raise ValueError(str(unknown("dataset", dataset, labelled)))
         return self
 
     def row(self, name: str) -> Row:
@@ -115,7 +115,7 @@ def _point(row: dict[str, Any], field: str, value: float) -> dict[str, Any]:
 
 
 def grid_file(name: str) -> Path:
-    """Where the shipped grid of that name is, if there is one."""
+    """Path of the shipped grid of that name, whether or not it exists."""
     return EXPERIMENTS / "grids" / f"{name}.yaml"
 
 

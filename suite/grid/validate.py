@@ -1,4 +1,4 @@
-"""YAML -> pydantic object, once, with errors a user can act on."""
+"""Validate YAML into a pydantic object, with errors that name the field, the value and the nearest match."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _model_in(argument)
-        if found is not None:
-            return found
+        model = _model_in(argument)
+        if model is not None:
+            return model
     return None

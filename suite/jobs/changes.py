@@ -1,4 +1,4 @@
-"""Why a job is not the one that was run before: the fields in which the two differ."""
+"""The fields in which a job differs from the job that was run in its place before."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _LENGTH = 12  # characters of a hash that are shown
 
 
 def changes(old: JobSpec, new: JobSpec) -> list[str]:
-    """One phrase per field, such as ``train.epochs 6 -> 8``; of a change in a parent, only that it changed."""
-    found = []
+    """One phrase per field, such as ``train.epochs 6 -> 8``. For a parent: only that it changed."""
+    phrases = []
     for path, before, after in _differences(old.model_dump(mode="json"), new.model_dump(mode="json"), ""):
         if path in _PARENTS:
-            found.append(f"{_PARENTS[path]} changed")
+            phrases.append(f"{_PARENTS[path]} changed")
         elif path == "data.fingerprint":
-            found.append("the images or annotations changed")
+            phrases.append("the images or annotations changed")
         elif path.endswith("version"):
-            found.append(f"the suite's code changed ({path} {before} -> {after})")
+            phrases.append(f"the suite's code changed ({path} {before} -> {after})")
         elif path.endswith(".code"):
-            found.append("the plugin's file changed")
+            phrases.append("the plugin's file changed")
         else:
-            found.append(f"{path} {_short(before)} -> {_short(after)}")
-    return found
+            phrases.append(f"{path} {_short(before)} -> {_short(after)}")
+    return phrases
 
 
 def _differences(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:

@@ -1,4 +1,4 @@
-"""In which order ready jobs start: the one that heads the longest path of work goes first."""
+"""The order in which ready jobs start: the job at the head of the longest path of work first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from suite.jobs.identity import Job
 
 
 def children_of(jobs: Sequence[Job]) -> dict[str, list[Job]]:
-    """Who waits for whom: the jobs among `jobs` by the key of each of their parents."""
+    """Per key of a parent, the jobs among `jobs` that wait for it."""
     children: dict[str, list[Job]] = {job.key: [] for job in jobs}
     for job in jobs:
         for parent in {parent.key for parent in job.parents}:
@@ -34,7 +34,7 @@ def longest_paths(jobs: Sequence[Job], seconds: Mapping[str, float]) -> dict[str
 
 
 class Ready:
-    """Jobs whose parents are done, longest path first; of equal ones, in the order of the plan."""
+    """Jobs whose parents are done, longest path first; jobs with equal paths in the order of the plan."""
 
     def __init__(self, jobs: Sequence[Job], seconds: Mapping[str, float]) -> None:
         self._seconds = seconds
@@ -48,7 +48,7 @@ class Ready:
         self.add(jobs)
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Put further jobs in, parents before children; those that are in already are left alone."""
+        """Add jobs, parents before children. Jobs that were added before are left as they are."""
         new = [job for job in jobs if job.key not in self._place]
         self._paths |= longest_paths(new, self._seconds)
         first = 1 + max(self._place.values(), default=-1)
@@ -63,21 +63,21 @@ class Ready:
                 self.push(job)
 
     def forget(self, job: Job) -> None:
-        """A job that was taken out, is not done and is not wanted any more; it may be added again."""
+        """Remove a job that was popped, is not done and is no longer wanted. It may be added again."""
         del self._place[job.key]
 
     def push(self, job: Job) -> None:
-        """Put a job in, or back."""
+        """Make a job available, or available again."""
         if self._closed:
             return
         heapq.heappush(self._heap, (-self._paths[job.key], self._place[job.key], job))
 
     def pop(self) -> Job | None:
-        """Take the next job out."""
+        """Remove and return the next job; None where no job is ready."""
         return heapq.heappop(self._heap)[2] if self._heap else None
 
     def done(self, job: Job) -> None:
-        """Its children may start, as far as they wait for nothing else."""
+        """Record that a job is done. Children that wait for no other job become ready."""
         self._done.add(job.key)
         for child in self._children[job.key]:
             self._waits[child.key] -= 1
@@ -85,18 +85,18 @@ class Ready:
                 self.push(child)
 
     def descendants(self, job: Job) -> list[Job]:
-        """Everything that cannot start without `job`, parents before children."""
-        found: dict[str, Job] = {}
+        """The jobs that cannot start without `job`, parents before children."""
+        descendants: dict[str, Job] = {}
         stack = [job]
         while stack:
             for child in self._children[stack.pop().key]:
-                if child.key not in found and child.key in self._place:  # not forgotten
-                    found[child.key] = child
+                if child.key not in descendants and child.key in self._place:  # not forgotten
+                    descendants[child.key] = child
                     stack.append(child)
-        return sorted(found.values(), key=lambda child: self._place[child.key])
+        return sorted(descendants.values(), key=lambda child: self._place[child.key])
 
     def close(self) -> None:
-        """Nothing more is to start."""
+        """Start no further job."""
         self._closed = True
         self._heap.clear()
 
