@@ -1,4 +1,4 @@
-"""`suite report`: everything a grid's finished cells give, written into one folder."""
+"""`suite report`: write the tables, figures and page of the finished cells into one folder."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Written:
-    """A grid's report: what to print, the files, and its part of the page."""
+    """The report of one grid: its tables, the written files, and its section of the page."""
 
     table: Table
     files: list[Path]
     section: Section
-    entries: Sequence[CellRecord]
-    more: list[MetricTable] = field(default_factory=list)  # probes, localisation, background: what was measured
+    records: Sequence[CellRecord]
+    more: list[MetricTable] = field(default_factory=list)  # probes, localisation, background and further protocols
 
 
 def grids_run(workspace: Workspace) -> list[str]:
-    """Names of the shipped grids of which cells are recorded in the store; one that is not shipped is named in the log,
-    for where its file is is not recorded.
+    """Names of the shipped grids with cells in the store. Other grids are named in a warning: the store does not record
+    the path of their file.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the store has no cell of a shipped grid.
     """
-    recorded = sorted({entry.grid for entry in read_cells(workspace.runs)})
+    recorded = sorted({record.grid for record in read_cells(workspace.runs)})
     shipped = [name for name in recorded if grid_file(name).is_file()]
     others = [name for name in recorded if name not in shipped]
     if not shipped:
@@ -71,13 +71,13 @@ def grids_run(workspace: Workspace) -> list[str]:
 
 
 def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None, cams: CamOptions) -> None:
-    """Raise UsageError where a named image is a test image of none of the grids' finished cells."""
+    """Raise UsageError if a named image is not a test image of any finished cell of the grids."""
     if not cams.files:
         return
     from analysis.cam.images import refuse_unknown
 
-    entries = [entry for name in grids for entry in read_cells(workspace.runs, load_grid(name).name, profile)]
-    keys = [entry.measured["finetune"] for entry in entries]
+    records = [record for name in grids for record in read_cells(workspace.runs, load_grid(name).name, profile)]
+    keys = [record.measured["finetune"] for record in records]
     refuse_unknown(workspace, [key for key in keys if workspace.store.result(key) is not None], cams.files)
 
 
@@ -87,15 +87,15 @@ def write_report(
     """Write `<grid>.tex` and `.csv` and, unless `cams` is None, one figure per dataset and kind of CAM, into `out`.
 
     Raises:
-        UsageError: the grid was not run here, with several profiles and none is chosen, or with seeds of one cell that
+        UsageError: the grid was not run here; or with several profiles and none is named; or the seeds of one cell
             differ in their settings.
     """
     grid = with_plugins(load_grid(grid_name))
     profile = profile_of(workspace.runs, grid.name, profile)
     recorded = read_cells(workspace.runs, grid.name, profile)
-    entries = in_order(grid, recorded)
+    records = in_order(grid, recorded)
     store = workspace.store
-    lines = result_lines(store, entries)
+    lines = result_lines(store, records)
     table = grid_table(store, grid, profile, recorded, lines)
     files, more = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"], list[MetricTable]()
     write_text(files[0], to_latex(table))
@@ -115,32 +115,34 @@ def write_report(
     if grid.sweep is not None:
         from analysis.figures.sweep import scale_figure
 
-        drawn = scale_figure(grid, table, out / f"{grid.name}_figure")
-        figures += page_figures(drawn, f"Sweep of {grid.sweep}")
-        files += drawn
-    drawn = localisation_figure(grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data, table.drawn)
-    figures += page_figures(drawn, "Accuracy over localisation")
-    files += drawn
-    if cams is not None:
-        for title, drawn in _cam_figures(workspace, grid, entries, out, cams):
-            figures += page_figures(drawn, title)
-            files += drawn
-    section = grid_section(
-        store, grid, profile, table, entries, lines, tables=[*map(metric_page_table, more)], figures=figures
+        paths = scale_figure(grid, table, out / f"{grid.name}_figure")
+        figures += page_figures(paths, f"Sweep of {grid.sweep}")
+        files += paths
+    paths = localisation_figure(
+        grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data, table.synthetic
     )
-    return Written(to_text(table), files, section, [] if grid.sweep else entries, more)
+    figures += page_figures(paths, "Accuracy over localisation")
+    files += paths
+    if cams is not None:
+        for title, paths in _cam_figures(workspace, grid, records, out, cams):
+            figures += page_figures(paths, title)
+            files += paths
+    section = grid_section(
+        store, grid, profile, table, records, lines, tables=[*map(metric_page_table, more)], figures=figures
+    )
+    return Written(to_text(table), files, section, [] if grid.sweep else records, more)
 
 
 def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None) -> list[Path]:
-    """Write what all grids of a report share: the poster's panel, where they have its cells, and the page."""
+    """Write what the grids of a report share: the page, and the poster's panel if its cells are finished."""
     sections, files, figures = [report.section for report in reports], list[Path](), list[PageFigure]()
     if cams is not None:
         from analysis.cam.stages import write_panels
 
-        entries = [entry for report in reports for entry in report.entries]
-        for panel, drawn in write_panels(workspace, entries, out, cams):
-            figures += page_figures(drawn, panel.title)
-            files += drawn
+        records = [record for report in reports for record in report.records]
+        for panel, paths in write_panels(workspace, records, out, cams):
+            figures += page_figures(paths, panel.title)
+            files += paths
     grids = [section.title for section in sections]
     if figures:
         profile = ", ".join(dict.fromkeys(section.profile for section in sections))
@@ -150,37 +152,37 @@ def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, 
     return [*files, write_page(report_page(workspace.store, sections, grids), out)]
 
 
-def _with_weights(store: Store, entries: Sequence[CellRecord]) -> list[CellRecord]:
-    """Those whose fine-tuned network is still there; the others are named, their numbers stand."""
+def _with_weights(store: Store, records: Sequence[CellRecord]) -> list[CellRecord]:
+    """The records whose fine-tuned weights exist. The others are named in a warning; their numbers stay valid."""
 
-    def there(entry: CellRecord) -> bool:
-        return (store.checkpoint(entry.measured["finetune"]) / "model.safetensors").is_file()
+    def has_weights(record: CellRecord) -> bool:
+        return (store.checkpoint(record.measured["finetune"]) / "model.safetensors").is_file()
 
-    for entry in (entry for entry in entries if not there(entry)):
+    for record in (record for record in records if not has_weights(record)):
         log.warning(
-            "No Grad-CAM of %s/%s/%s: its weights are gone. To make them anew, delete %s and run the grid again.",
-            entry.row, entry.dataset, entry.seed, store.folder(entry.measured["finetune"]),
+            "No Grad-CAM of %s/%s/%s: weights not found. To regenerate them, delete %s and run the grid again.",
+            record.row, record.dataset, record.seed, store.folder(record.measured["finetune"]),
         )  # fmt: skip
-    return [entry for entry in entries if there(entry)]
+    return [record for record in records if has_weights(record)]
 
 
 def _cam_figures(
-    workspace: Workspace, grid: GridSpec, entries: Sequence[CellRecord], out: Path, cams: CamOptions
+    workspace: Workspace, grid: GridSpec, records: Sequence[CellRecord], out: Path, cams: CamOptions
 ) -> Iterator[tuple[str, list[Path]]]:
     """Title and files of each figure: one per dataset and kind, of the first seed's fine-tuned networks."""
     from analysis.cam.networks import gradcam_figure
 
     for dataset in grid.datasets:
         finished = [
-            entry
-            for entry in entries
-            if entry.dataset == dataset and workspace.store.result(entry.measured["finetune"]) is not None
+            record
+            for record in records
+            if record.dataset == dataset and workspace.store.result(record.measured["finetune"]) is not None
         ]
-        first = min((entry.seed for entry in finished), default=None)
-        chosen = _with_weights(workspace.store, [entry for entry in finished if entry.seed == first])
-        for kind in cams.kinds if chosen else ():
+        first = min((record.seed for record in finished), default=None)
+        shown = _with_weights(workspace.store, [record for record in finished if record.seed == first])
+        for kind in cams.kinds if shown else ():
             name = KINDS[kind][1].partition(" (")[0]
-            label = DATASETS[dataset].heading(chosen[0].data[dataset].synthetic)
+            label = DATASETS[dataset].heading(shown[0].data[dataset].synthetic)
             title = f"{name} of the fine-tuned networks on {label}, seed {first}"
             stem = out / f"{grid.name}_{file_name(kind)}_{dataset}"
-            yield title, gradcam_figure(workspace, grid, chosen, stem, cams, kind)
+            yield title, gradcam_figure(workspace, grid, shown, stem, cams, kind)

@@ -1,6 +1,6 @@
-"""What a reader of a table must know of the cells behind it: their data, saliency, settings, and why some are missing.
+"""Remarks on the cells of a table: data, saliency detector, changed settings, failures, missing results.
 
-Everything here comes from the recorded cells and their results, so a store and its mirror in MLflow say the same.
+All remarks are derived from cell records and results, so a store and its mirror in MLflow give the same text.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from analysis.cells.drift import drift
+from analysis.cells.stale import stale_settings
 from suite.data.catalogue import DATASETS
 from suite.grid.profile import Profile, load_profile
 from suite.grid.spec import EXPERIMENTS, GridSpec
@@ -18,122 +18,121 @@ from suite.store.store import Result, Store
 Key = tuple[str, str]  # (row, dataset)
 
 _ORACLES = {"boxes", "masks"}
-_SETTINGS = ("row", "method", "stage1", "stage2", "set", "recipe", "stage1_recipe")  # what `drift` looks at
-_LENGTH = 200  # characters of an error
+_SETTINGS = ("row", "method", "stage1", "stage2", "set", "recipe", "stage1_recipe")  # compared by `stale_settings`
+_LENGTH = 200  # longest error message quoted, characters
 
 
 def shipped_profile(name: str) -> Profile | None:
-    """The profile of that name, where it is one of the suite's own."""
+    """The shipped profile of that name; None for a profile that came from a file."""
     return load_profile(name) if (EXPERIMENTS / "profiles" / f"{name}.yaml").is_file() else None
 
 
 def in_order(grid: GridSpec, recorded: Iterable[CellRecord]) -> list[CellRecord]:
-    """The cells of the grid's rows and datasets in the grid's order, whatever order they were recorded in."""
-    rows = {row.name: place for place, row in enumerate(grid.rows)}
-    known = [entry for entry in recorded if entry.row in rows and entry.dataset in grid.datasets]
-    return sorted(known, key=lambda e: (rows[e.row], grid.datasets.index(e.dataset), e.seed))
+    """The records of the grid's rows and datasets, sorted in the grid's order and by seed."""
+    rows = {row.name: position for position, row in enumerate(grid.rows)}
+    of_grid = [record for record in recorded if record.row in rows and record.dataset in grid.datasets]
+    return sorted(of_grid, key=lambda e: (rows[e.row], grid.datasets.index(e.dataset), e.seed))
 
 
-def remarks(grid: GridSpec, profile: str, recorded: Sequence[CellRecord]) -> list[str]:
-    """Sentences for the caption."""
-    entries = in_order(grid, recorded)
-    known = shipped_profile(profile)
-    found = [] if known is None or not known.note else [f"Scale: {known.note}"]
-    for facts in _facts(grid, entries):
+def caption_notes(grid: GridSpec, recorded: Sequence[CellRecord]) -> list[str]:
+    """Notes for the caption: scale, data, saliency detector, imported first stages, changes by --set."""
+    records = in_order(grid, recorded)
+    notes = [f"Network: {' or '.join(networks)}"] if (networks := _networks(records)) else []
+    for facts in _facts(grid, records):
         if facts.synthetic:
-            found.append(f"{facts.describe} (images drawn by program, no photographs)")
+            notes.append(f"{facts.describe} (synthetic images, not photographs)")
         elif facts.subset:
-            found.append(f"{facts.describe} (a subset of the official data)")
-    for name in sorted({name for entry in entries for name in detectors(entry)}):
-        found.append(f"Saliency: {name}" + (", an oracle from annotations" if name in _ORACLES else ""))
+            notes.append(f"{facts.describe} (a subset of the official data)")
+    for name in sorted({name for record in records for name in detectors(record)}):
+        notes.append(f"Saliency: {name}" + (", an oracle from annotations" if name in _ORACLES else ""))
     imported = {
-        f"{entry.stage1_checkpoint.name} (SHA-256 {entry.stage1_checkpoint.sha256[:12]})"
-        for entry in entries
-        if entry.stage1_checkpoint is not None
+        f"{record.stage1_checkpoint.name} (SHA-256 {record.stage1_checkpoint.sha256[:12]})"
+        for record in records
+        if record.stage1_checkpoint is not None
     }
     if imported:
-        found.append(f"First stages not trained here but taken from {', '.join(sorted(imported))}")
-    found += _overrides(entries, len({(e.row, e.dataset, e.seed) for e in entries}))
-    names = {f"{entry.row} on {entry.dataset}" for entry in recorded if entry not in entries}
+        notes.append(f"First stages not trained here but taken from {', '.join(sorted(imported))}")
+    notes += _overrides(records, len({(e.row, e.dataset, e.seed) for e in records}))
+    names = {f"{record.row} on {record.dataset}" for record in recorded if record not in records}
     if names:
         listing = ", ".join(sorted(names))
-        found.append(f"Left out, because the grid has no such row or dataset without its --plugin: {listing}")
-    return found
+        notes.append(f"Left out, since the grid has no such row or dataset without its --plugin: {listing}")
+    return notes
 
 
-def sentences(grid: GridSpec, profile: str, recorded: Sequence[CellRecord]) -> list[str]:
-    """The remarks, each with its full stop."""
-    return [f"{text.rstrip('.')}." for text in remarks(grid, profile, recorded)]
+def caption_sentences(grid: GridSpec, recorded: Sequence[CellRecord]) -> list[str]:
+    """The caption notes, each with its full stop."""
+    return [f"{text.rstrip('.')}." for text in caption_notes(grid, recorded)]
 
 
-def data_used(entries: Sequence[CellRecord]) -> dict[str, str]:
-    """Per dataset, the counts of what was used of it."""
+def data_used(records: Sequence[CellRecord]) -> dict[str, str]:
+    """Per dataset, the counts of the images used."""
     used: dict[str, list[str]] = {}
-    for entry in entries:
-        for name, facts in entry.data.items():
+    for record in records:
+        for name, facts in record.data.items():
             if facts.describe not in used.setdefault(name, []):
                 used[name].append(facts.describe)
-    return {name: " / ".join(found) for name, found in used.items()}
+    return {name: " / ".join(descriptions) for name, descriptions in used.items()}
 
 
-def datasets_with(fact: str, entries: Sequence[CellRecord]) -> set[str]:
-    """Datasets of which the recorded `fact`, subset or synthetic, is true in any cell."""
-    return {name for entry in entries for name, facts in entry.data.items() if getattr(facts, fact)}
+def datasets_with(fact: str, records: Sequence[CellRecord]) -> set[str]:
+    """Datasets for which `fact` ("subset" or "synthetic") was recorded as true in any cell."""
+    return {name for record in records for name, facts in record.data.items() if getattr(facts, fact)}
 
 
-def detectors(entry: CellRecord) -> set[str]:
-    """Saliency detectors that this cell's training read; before the measurements read maps as well, its recipe's."""
-    if entry.trained_with is not None:
-        return set(entry.trained_with)
-    recipes = [entry.recipe if entry.stage2 == "yes" else None, entry.stage1_recipe]
+def detectors(record: CellRecord) -> set[str]:
+    """Saliency detectors whose maps the cell's training read. Old records do not say; there, those of the recipe."""
+    if record.trained_with is not None:
+        return set(record.trained_with)
+    recipes = [record.recipe if record.stage2 == "yes" else None, record.stage1_recipe]
     return {recipe["saliency"]["detector"] for recipe in recipes if recipe and recipe.get("saliency")}
 
 
-def oracles(entries: Iterable[CellRecord]) -> set[Key]:
+def oracles(records: Iterable[CellRecord]) -> set[Key]:
     """Cells that were trained with saliency from annotations."""
-    return {entry.place for entry in entries if detectors(entry) & _ORACLES}
+    return {record.place for record in records if detectors(record) & _ORACLES}
 
 
-def outdated(grid: GridSpec, profile: str, entries: Iterable[CellRecord]) -> dict[Key, str]:
-    """Cells run with other settings than the grid and, where it is a shipped one, the profile have now; and which."""
-    known = shipped_profile(profile)
-    found, seen = {}, dict[str, list[str]]()
-    for entry in entries:
-        settings = json.dumps([getattr(entry, name) for name in _SETTINGS], sort_keys=True)
-        if settings not in seen:  # resolving a recipe takes milliseconds, and most cells share theirs
-            seen[settings] = drift(grid.row(entry.row), known, entry)
-        if seen[settings]:
-            found[entry.place] = f"run with other settings than now: {', '.join(seen[settings])}"
-    return found
+def stale_cells(grid: GridSpec, profile: str, records: Iterable[CellRecord]) -> dict[Key, str]:
+    """Cells whose settings differ from the current grid or shipped profile: {(row, dataset): the differences}."""
+    current = shipped_profile(profile)
+    stale, differences = dict[Key, str](), dict[str, list[str]]()
+    for record in records:
+        settings = json.dumps([getattr(record, name) for name in _SETTINGS], sort_keys=True)
+        if settings not in differences:  # resolving a recipe takes milliseconds, and most cells share theirs
+            differences[settings] = stale_settings(grid.row(record.row), current, record)
+        if differences[settings]:
+            stale[record.place] = f"run with other settings than now: {', '.join(differences[settings])}"
+    return stale
 
 
-def results_of(store: Store, entries: Iterable[CellRecord]) -> dict[str, Result]:
+def results_of(store: Store, records: Iterable[CellRecord]) -> dict[str, Result]:
     """The results of all finished jobs of these cells, by key."""
-    found = {key: store.result(key) for key in dict.fromkeys(key for entry in entries for key in entry.jobs)}
-    return {key: result for key, result in found.items() if result is not None}
+    results = {key: store.result(key) for key in dict.fromkeys(key for record in records for key in record.jobs)}
+    return {key: result for key, result in results.items() if result is not None}
 
 
-def suspicions(results: Mapping[str, Result], entries: Iterable[CellRecord]) -> dict[Key, str]:
-    """Cells of which a job is marked suspicious, and why."""
-    found: dict[Key, dict[str, None]] = {}  # each reason once, in order
-    for entry in entries:
-        for reason in (reason for key in entry.jobs if key in results for reason in results[key].suspicious):
-            found.setdefault(entry.place, {})[reason] = None
-    return {key: "suspicious: " + "; ".join(reasons) for key, reasons in found.items()}
+def suspicions(results: Mapping[str, Result], records: Iterable[CellRecord]) -> dict[Key, str]:
+    """Cells with a job marked suspicious: {(row, dataset): the reasons}."""
+    reasons_of: dict[Key, dict[str, None]] = {}  # each reason once, in order
+    for record in records:
+        for reason in (reason for key in record.jobs if key in results for reason in results[key].suspicious):
+            reasons_of.setdefault(record.place, {})[reason] = None
+    return {key: "suspicious: " + "; ".join(reasons) for key, reasons in reasons_of.items()}
 
 
-def holes(store: Store, results: Mapping[str, Result], entries: Iterable[CellRecord]) -> dict[Key, str]:
-    """Cells and seeds without a number, and why: failed, not finished, not run."""
-    found: dict[Key, list[str]] = {}
-    for entry in entries:
-        if entry.measured["finetune"] not in results:
-            why = _why(store, entry.jobs)
-            found.setdefault(entry.place, []).append(f"seed {entry.seed} {why}")
-    return {key: "; ".join(reasons) for key, reasons in found.items()}
+def missing_cells(store: Store, results: Mapping[str, Result], records: Iterable[CellRecord]) -> dict[Key, str]:
+    """Cells with a seed that has no result, and the reason: failed, not finished, not run."""
+    missing: dict[Key, list[str]] = {}
+    for record in records:
+        if record.measured["finetune"] not in results:
+            why = _why(store, record.jobs)
+            missing.setdefault(record.place, []).append(f"seed {record.seed} {why}")
+    return {key: "; ".join(reasons) for key, reasons in missing.items()}
 
 
-def joined(*remarks_by_cell: Mapping[Key, str]) -> dict[Key, str]:
-    """All that is to be said of each cell."""
+def join_remarks(*remarks_by_cell: Mapping[Key, str]) -> dict[Key, str]:
+    """Join several remarks on the same cell with semicolons."""
     keys = dict.fromkeys(key for one in remarks_by_cell for key in one)
     return {key: "; ".join(one[key] for one in remarks_by_cell if key in one) for key in keys}
 
@@ -147,18 +146,47 @@ def _why(store: Store, keys: Sequence[str]) -> str:
     return "not run" if all(state == "new" for state in states.values()) else "not finished"
 
 
-def _facts(grid: GridSpec, entries: Sequence[CellRecord]) -> list[DatasetFacts]:
-    """What was recorded of each dataset, in the order of the grid's and then the first stages'."""
-    unique = {(name, facts.describe): facts for entry in entries for name, facts in entry.data.items()}
+def _facts(grid: GridSpec, records: Sequence[CellRecord]) -> list[DatasetFacts]:
+    """The recorded facts of each dataset: the grid's datasets first, then those of first stages."""
+    unique = {(name, facts.describe): facts for record in records for name, facts in record.data.items()}
     places = [*grid.datasets, *(name for name in DATASETS if name not in grid.datasets)]
     return [unique[key] for key in sorted(unique, key=lambda key: (places.index(key[0]), key[1]))]
 
 
-def _overrides(entries: Sequence[CellRecord], cells: int) -> list[str]:
-    """What --set changed, and for how many of the cells."""
+def _networks(records: Iterable[CellRecord]) -> list[str]:
+    """Distinct scales of the records, from their resolved recipes: network, input side, epochs.
+
+    Epochs are those of the second stage where a cell has one; a first stage has its own recipe.
+    """
+    networks: dict[str, tuple[set[int], set[int]]] = {}
+    for record in records:
+        recipe = record.recipe
+        if not recipe:
+            continue
+        backbone, side = recipe["backbone"], recipe["image_size"]
+        width = f", width {backbone['width']}" if backbone.get("width") else ""
+        name = f"{backbone['arch']}{width}, {side} px"
+        pretraining, finetuning = networks.setdefault(name, (set(), set()))
+        finetuning.add(recipe["finetune"]["epochs"])
+        for stage in (recipe if record.stage2 == "yes" else None, record.stage1_recipe):
+            if stage and stage.get("pretrain"):
+                pretraining.add(stage["pretrain"]["epochs"])
+    return [
+        f"{name}, {_epochs(pretraining, 'pretraining')}{_epochs(finetuning, 'fine-tuning')}".rstrip(", ")
+        for name, (pretraining, finetuning) in networks.items()
+    ]
+
+
+def _epochs(counts: Iterable[int], stage: str) -> str:
+    shown = "/".join(map(str, sorted(counts)))
+    return f"{shown} epochs of {stage}, " if shown else ""
+
+
+def _overrides(records: Sequence[CellRecord], cells: int) -> list[str]:
+    """The settings changed with --set, each with the number of cells."""
     changed: dict[str, int] = {}
-    for entry in entries:
-        for name, value in entry.set.items():
+    for record in records:
+        for name, value in record.set.items():
             changed[f"{name}={value}"] = changed.get(f"{name}={value}", 0) + 1
     if not changed:
         return []

@@ -1,4 +1,4 @@
-"""The long format in which results leave the store: `<runs>/results.csv`, one line per metric, cell and seed."""
+"""Read `<runs>/results.csv`, the long format of results: one line per metric, cell and seed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_results(path: Path) -> list[ResultLine]:
 
 
 def as_lines(results: Iterable[ResultLine] | pd.DataFrame) -> Iterable[ResultLine]:
-    """Lines as they are, or those of a data frame (known by its method, so that pandas need not be imported)."""
+    """The lines themselves, or those of a data frame, recognised by `to_dict` so that pandas need not load."""
     to_dict = getattr(results, "to_dict", None)
     if to_dict is None:
         return cast("Iterable[ResultLine]", results)

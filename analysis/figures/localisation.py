@@ -1,4 +1,4 @@
-"""Accuracy over localisation: does a network that looks at the object tell more of them apart?"""
+"""Accuracy over localisation: do networks that attend to the object classify better?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.figures.style import STYLE, save
-from analysis.tables.metrics import Block, Column, Number, blocks, seeds_note
+from analysis.tables.metrics import Column, DatasetBlock, Number, blocks, seeds_note
 from suite.data.catalogue import DATASETS
 from suite.grid.spec import GridSpec
 from suite.store.cells import ResultLine
@@ -32,13 +32,13 @@ def localisation_figure(
     lines: Sequence[ResultLine],
     stem: Path,
     data: Mapping[str, str] | None = None,
-    drawn: Collection[str] = (),
+    synthetic: Collection[str] = (),
 ) -> list[Path]:
     """Write stem.pdf and stem.png; returns their paths, none where no cell has both numbers.
 
     One panel per dataset and kind of map, one marker per row; the rows of a sweep's series look alike. Bars are the
     sample standard deviation over seeds. The x axis is the pointing game, of which a map needs no threshold and no
-    scale. data: what was used of each dataset. drawn: those drawn by a program.
+    scale. data: per dataset, the images used. synthetic: names of synthetic datasets.
     """
     looks = blocks(grid, lines, "localisation", [Column(metric, metric) for metric in _MAPS])
     right = blocks(grid, lines, "finetune", [Column("top1", "top1")])
@@ -49,11 +49,11 @@ def localisation_figure(
     used = "; ".join((data or {}).get(name, DATASETS[name].label) for name in datasets)
     swept = "" if grid.sweep is None else f" A series has a marker per {grid.sweep}."
     note = textwrap.fill(f"Profile {profiles}. {used}. {seeds_note(looks)}{swept}", 26 * max(2, len(datasets)))
-    return save(_figure(grid, datasets, _by_dataset(looks), _by_dataset(right), note, drawn), stem)
+    return save(_figure(grid, datasets, _by_dataset(looks), _by_dataset(right), note, synthetic), stem)
 
 
-def _by_dataset(found: Sequence[Block]) -> dict[str, dict[str, tuple[Number | None, ...]]]:
-    return {block.dataset: {line.name: line.numbers for line in block.lines} for block in found}
+def _by_dataset(shown: Sequence[DatasetBlock]) -> dict[str, dict[str, tuple[Number | None, ...]]]:
+    return {block.dataset: {row.name: row.numbers for row in block.rows} for block in shown}
 
 
 def _figure(
@@ -62,7 +62,7 @@ def _figure(
     looks: dict[str, dict[str, tuple[Number | None, ...]]],
     right: dict[str, dict[str, tuple[Number | None, ...]]],
     note: str,
-    drawn: Collection[str],
+    synthetic: Collection[str],
 ) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -83,7 +83,7 @@ def _figure(
                     y = right[dataset].get(row, (None,))[0]
                     if x is not None and y is not None:
                         _point(axes, x, y, styles[label], label)
-                axes.set_title(f"{DATASETS[dataset].heading(dataset in drawn)}: {name}", size=7)
+                axes.set_title(f"{DATASETS[dataset].heading(dataset in synthetic)}: {name}", size=7)
                 axes.grid(visible=True, linewidth=0.3, alpha=0.6)
                 axes.spines[["top", "right"]].set_visible(False)
                 axes.margins(0.12)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.figures.style import STYLE, save
-from analysis.tables.accuracy import Cell, Table
+from analysis.tables.accuracy import AccuracyCell, Table
 from suite.data.catalogue import DATASETS
 from suite.grid.spec import GridSpec, Row
 
@@ -29,18 +29,21 @@ _STYLES = (
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One row of the sweep. x is None for a row without the swept field, which is drawn as a horizontal line; cell is
-    None for a hole, at which the line is broken: nothing is interpolated."""
+    """One row of the sweep.
+
+    x: None for a row without the swept field, shown as a horizontal line. cell: None without a result; the line is
+    broken there, nothing is interpolated.
+    """
 
     x: float | None
-    cell: Cell | None
+    cell: AccuracyCell | None
 
 
 Lines = Mapping[str, Sequence[Point]]
 
 
 def series(
-    grid: GridSpec, rows: Iterable[Row], cells: Mapping[tuple[str, str], Cell | None], dataset: str
+    grid: GridSpec, rows: Iterable[Row], cells: Mapping[tuple[str, str], AccuracyCell | None], dataset: str
 ) -> dict[str, list[Point]]:
     """The points of each line in the order of the grid; lines without any number are left out."""
     lines: dict[str, list[Point]] = {}
@@ -54,9 +57,9 @@ def series(
 def scale_figure(grid: GridSpec, table: Table, stem: Path) -> list[Path]:
     """Write stem.pdf and stem.png per dataset that has a number; returns their paths.
 
-    Published points lie pale below the measured ones. They share the y axis only in the `paper` profile; with any other
-    they have one of their own at the right, on which a point has the same length, so that differences compare and
-    levels do not. Bars are the sample standard deviation over seeds, where there are several.
+    Published points are shown pale, below the measured ones. They share the y axis only in the `paper` profile. With
+    any other profile they have a right axis with the same length per point: differences are comparable, levels are
+    not. Bars are the sample standard deviation over seeds, where there are several.
     """
     files: list[Path] = []
     for dataset in table.datasets:
@@ -84,7 +87,7 @@ def _figure(grid: GridSpec, table: Table, dataset: str, measured: Lines, publish
         for name, points in measured.items():
             _line(axes, points, styles[name], 1.0, name)
         if right is not None:
-            axes.set_zorder(right.get_zorder() + 1)  # what was measured lies above
+            axes.set_zorder(right.get_zorder() + 1)  # measured points lie above published ones
             axes.patch.set_visible(False)
             _same_length(axes, _extent(measured), right, _extent(published))
             right.set_ylabel(f"published: top-1 on {DATASETS[dataset].label} (%)", color="0.5")
@@ -107,7 +110,7 @@ def _figure(grid: GridSpec, table: Table, dataset: str, measured: Lines, publish
 
 
 def _extent(lines: Lines) -> tuple[float, float]:
-    """Lowest and highest end of a bar."""
+    """Lowest and highest end of the error bars."""
     cells = [point.cell for points in lines.values() for point in points if point.cell is not None]
     return min(c.mean - (c.std or 0) for c in cells), max(c.mean + (c.std or 0) for c in cells)
 

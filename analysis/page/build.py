@@ -1,4 +1,4 @@
-"""The report page of one or several grids, put together from their tables, their figures and the store."""
+"""Build the report page of one or several grids from their tables, their figures and the store."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ def grid_section(
     grid: GridSpec,
     profile: str,
     table: Table,
-    entries: Sequence[CellRecord],
+    records: Sequence[CellRecord],
     lines: Iterable[ResultLine],
     *,
     tables: Sequence[PageTable] = (),
     figures: Sequence[PageFigure] = (),
 ) -> Section:
-    """The part of one grid: its table of accuracies, then `tables` and `figures`, curves, cells and problems.
+    """The section of one grid: accuracy table, `tables`, `figures`, curves, cells and problems.
 
-    entries: its cells as recorded in the store; none where the numbers come from elsewhere.
+    records: of the grid's cells; empty if the numbers come from another source.
     """
-    cells = cell_details(store, grid, table, entries, lines)
-    asked = {entry.place for entry in entries}
-    complete = [all(store.result(key) is not None for key in entry.jobs) for entry in entries]
+    cells = cell_details(store, grid, table, records, lines)
+    recorded = {record.place for record in records}
+    complete = [all(store.result(key) is not None for key in record.jobs) for record in records]
     left_out = [
         f"{row_label(row)} ({'all datasets' if len(missing) == len(grid.datasets) else ', '.join(missing)})"
         for row in grid.rows
-        if (missing := [DATASETS[name].label for name in grid.datasets if (row.name, name) not in asked])
+        if (missing := [DATASETS[name].label for name in grid.datasets if (row.name, name) not in recorded])
     ]
-    summary = [f"{sum(complete)} of {len(entries)} cells complete, counting every seed."] if entries else []
-    if left_out and entries:
-        summary.append(f"Never asked for in this store: {', '.join(left_out)}.")
-    others = sorted({entry.profile for entry in read_cells(store.root, grid.name)} - {profile})
+    summary = [f"{sum(complete)} of {len(records)} cells complete, counting every seed."] if records else []
+    if left_out and records:
+        summary.append(f"Not run in this store: {', '.join(left_out)}.")
+    others = sorted({record.profile for record in read_cells(store.root, grid.name)} - {profile})
     if others:
         summary.append(f"Also run with the profile {', '.join(others)}, which is not shown here.")
-    curves = curve_rows(store, table, entries)
-    legend = [*table.labels, *dict.fromkeys(_first_stage(entry) for entry in entries if entry.stage1 != "none")]
+    curves = curve_rows(store, table, records)
+    legend = [*table.labels, *dict.fromkeys(_first_stage(record) for record in records if record.stage1 != "none")]
     return Section(
         id=place("grid", grid.name),
         title=grid.name,
@@ -63,16 +63,14 @@ def grid_section(
         curves=curves,
         legend=legend if curves else (),
         cells=cells,
-        problems=problems(store, grid, entries),
+        problems=problems(store, grid, records),
     )
 
 
 def page_figures(files: Sequence[Path], title: str) -> list[PageFigure]:
-    """The PNGs among the files of one figure; its images' names, from the JSON beside, become the caption."""
-    record: dict[str, Any] = next((json.loads(path.read_text("utf-8")) for path in files if path.suffix == ".json"), {})
-    notes = (
-        [f"Images: {', '.join(PurePosixPath(name).name for name in record['images'])}."] if "images" in record else []
-    )
+    """The PNGs among the files of one figure. The JSON beside them names the images for the caption."""
+    facts: dict[str, Any] = next((json.loads(path.read_text("utf-8")) for path in files if path.suffix == ".json"), {})
+    notes = [f"Images: {', '.join(PurePosixPath(name).name for name in facts['images'])}."] if "images" in facts else []
     return [
         PageFigure(place("figure", path.name.removesuffix(".png")), title, notes, path.read_bytes())
         for path in files
@@ -110,5 +108,5 @@ def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str])
     )
 
 
-def _first_stage(entry: CellRecord) -> str:
-    return f"{DATASETS[entry.stage1].label}, the first stage"
+def _first_stage(record: CellRecord) -> str:
+    return f"{DATASETS[record.stage1].label}, the first stage"

@@ -1,4 +1,4 @@
-"""What the store knows about the cells of a grid, in the form of the report page."""
+"""Cells of a grid and their problems, from the store, in the form of the report page."""
 
 from __future__ import annotations
 
@@ -21,111 +21,109 @@ _PROTOCOLS = ("finetune", "linear", "knn")  # the order of the columns; others f
 
 
 def cell_details(
-    store: Store, grid: GridSpec, table: Table, entries: Iterable[CellRecord], lines: Iterable[ResultLine]
+    store: Store, grid: GridSpec, table: Table, records: Iterable[CellRecord], lines: Iterable[ResultLine]
 ) -> list[CellDetail]:
-    """One per row and dataset that was asked for, in the order of the table."""
+    """One `CellDetail` per row and dataset with a record, in the order of the table."""
     cells: dict[tuple[str, str], list[CellRecord]] = defaultdict(list)
-    for entry in entries:
-        cells[entry.place].append(entry)
+    for record in records:
+        cells[record.place].append(record)
     numbers: dict[tuple[str, str, int], dict[str, str]] = defaultdict(dict)
     for line in lines:
         if line.metric == "top1":
             numbers[line.row, line.dataset, line.seed][line.protocol] = f"{line.value:.2f}"
-    found = []
+    details = []
     for row in table.rows:
         for dataset in table.datasets:
-            own = sorted(cells.get((row.name, dataset), []), key=lambda entry: entry.seed)
-            if not own:
+            of_cell = sorted(cells.get((row.name, dataset), []), key=lambda record: record.seed)
+            if not of_cell:
                 continue
-            seeds = [_seed(store, entry, numbers.get((row.name, dataset, entry.seed), {})) for entry in own]
+            seeds = [_seed(store, record, numbers.get((row.name, dataset, record.seed), {})) for record in of_cell]
             measured = {protocol for seed in seeds for protocol in seed.numbers}
             cell = table.cells[row.name, dataset]
-            found.append(
+            details.append(
                 CellDetail(
                     id=place("cell", grid.name, row.name, dataset),
                     row=row_label(row),
-                    dataset=DATASETS[dataset].heading(dataset in table.drawn),
+                    dataset=DATASETS[dataset].heading(dataset in table.synthetic),
                     headline=_state(seeds) if cell is None else f"{cell.mean:.2f}",
                     protocols=sorted(measured, key=lambda name: (name not in _PROTOCOLS, name)),
                     seeds=seeds,
-                    recipes=_recipes(own),
+                    recipes=_recipes(of_cell),
                 )
             )
-    return found
+    return details
 
 
-def problems(store: Store, grid: GridSpec, entries: Sequence[CellRecord]) -> list[Problem]:
-    """Failed jobs with the cells that lack them, doubtful results with theirs, and cells that wait for a run."""
+def problems(store: Store, grid: GridSpec, records: Sequence[CellRecord]) -> list[Problem]:
+    """Failed jobs and suspicious results with the cells that need them, and unfinished cells."""
     users: dict[str, list[str]] = defaultdict(list)
-    for entry in entries:
-        for key in entry.jobs:
-            users[key].append(_cell_name(grid, entry))
-    found, blocked = [], set[str]()
+    for record in records:
+        for key in record.jobs:
+            users[key].append(_cell_name(grid, record))
+    listed, blocked = [], set[str]()
     for key, cells in users.items():
         failure, result = store.failure(key), store.result(key)
         if result is not None and result.suspicious:
             why = "; ".join(result.suspicious)
-            found.append(Problem("suspicious", result.name, why, cells, place("job", key)))
+            listed.append(Problem("suspicious", result.name, why, cells, place("job", key)))
         elif failure is not None and failure.kind == "failed" and store.status(key) == "failed":
-            found.append(Problem("failed", store.name(key), failure.error, cells, place("job", key)))
+            listed.append(Problem("failed", store.name(key), failure.error, cells, place("job", key)))
             blocked |= set(cells)
     waiting = [
-        _cell_name(grid, entry)
-        for entry in entries
-        if any(store.result(key) is None for key in entry.jobs) and _cell_name(grid, entry) not in blocked
+        _cell_name(grid, record)
+        for record in records
+        if any(store.result(key) is None for key in record.jobs) and _cell_name(grid, record) not in blocked
     ]
     if waiting:
         what = f"{len(waiting)} cell{'s' * (len(waiting) > 1)} not finished"
-        found.append(
-            Problem("unfinished", what, "the same command as before, suite run, goes on where it stopped", waiting)
-        )
-    return found
+        listed.append(Problem("unfinished", what, "the same `suite run` command resumes them", waiting))
+    return listed
 
 
-def _cell_name(grid: GridSpec, entry: CellRecord) -> str:
-    return f"{row_label(grid.row(entry.row))} on {DATASETS[entry.dataset].label}, seed {entry.seed}"
+def _cell_name(grid: GridSpec, record: CellRecord) -> str:
+    return f"{row_label(grid.row(record.row))} on {DATASETS[record.dataset].label}, seed {record.seed}"
 
 
-def _seed(store: Store, entry: CellRecord, numbers: dict[str, str]) -> SeedLine:
-    roles = entry.roles or {key: key for key in entry.jobs}
+def _seed(store: Store, record: CellRecord, numbers: dict[str, str]) -> SeedLine:
+    roles = record.roles or {key: key for key in record.jobs}
     jobs = [(role, key, store.status(key)) for role, key in roles.items()]
-    return SeedLine(entry.seed, numbers, training_seconds(store, entry.jobs), jobs)
+    return SeedLine(record.seed, numbers, training_seconds(store, record.jobs), jobs)
 
 
 def _state(seeds: Sequence[SeedLine]) -> str:
-    """Why a cell has no number, by the worst state among its jobs."""
+    """Why a cell has no number: the worst state of its jobs."""
     states = {state for seed in seeds for _, _, state in seed.jobs}
     order = {"failed": "failed", "running": "running", "interrupted": "interrupted", "new": "not run"}
     return next((text for state, text in order.items() if state in states), "no number")
 
 
-def _recipes(entries: Sequence[CellRecord]) -> list[tuple[str, list[Setting]]]:
+def _recipes(records: Sequence[CellRecord]) -> list[tuple[str, list[Setting]]]:
     """The distinct recipes of a cell's seeds; a heading says which stage and, where they differ, which seeds."""
-    found: dict[tuple[str, str], tuple[list[Setting], list[int]]] = {}
-    for entry in entries:
+    recipes: dict[tuple[str, str], tuple[list[Setting], list[int]]] = {}
+    for record in records:
         for stage, recipe, origins in (
-            (f"First stage on {entry.stage1}", entry.stage1_recipe, entry.stage1_origins),
-            ("Recipe", entry.recipe, entry.origins),
+            (f"First stage on {record.stage1}", record.stage1_recipe, record.stage1_origins),
+            ("Recipe", record.recipe, record.origins),
         ):
             if recipe is not None:
                 settings = _settings(recipe, origins)
-                _, seeds = found.setdefault((stage, repr(settings)), (settings, []))
-                seeds.append(entry.seed)
-    stages = [stage for stage, _ in found]
+                _, seeds = recipes.setdefault((stage, repr(settings)), (settings, []))
+                seeds.append(record.seed)
+    stages = [stage for stage, _ in recipes]
     return [
         (stage if stages.count(stage) == 1 else f"{stage}, seeds {', '.join(map(str, seeds))}", settings)
-        for (stage, _), (settings, seeds) in found.items()
+        for (stage, _), (settings, seeds) in recipes.items()
     ]
 
 
 def _settings(recipe: Mapping[str, Any], origins: Mapping[str, str] | None, at: str = "") -> list[Setting]:
     """A recipe flattened to dotted paths; cells recorded without origins leave them empty."""
-    found = []
+    settings = []
     for name, value in recipe.items():
         path = at + name
         if isinstance(value, Mapping):
-            found += _settings(value, origins, f"{path}.")
+            settings += _settings(value, origins, f"{path}.")
         elif value is not None or (origins and path in origins):
             origin = "" if origins is None else origins.get(path, "default")
-            found.append(Setting(path, json.dumps(value, ensure_ascii=False), origin))
-    return found
+            settings.append(Setting(path, json.dumps(value, ensure_ascii=False), origin))
+    return settings

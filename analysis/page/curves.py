@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.ticker import MaxNLocator
 
 WIDTH, HEIGHT = 224, 116  # CSS pixels
-LEFT, RIGHT, TOP, BOTTOM = 38, 6, 8, 18  # what labels take of them
-MOST_POINTS = 60  # of a line; the others are left out evenly
+LEFT, RIGHT, TOP, BOTTOM = 38, 6, 8, 18  # margins for labels
+MOST_POINTS = 60  # per line; longer curves are thinned evenly
 
-SHARED = 7  # the colour of what the datasets share
+SHARED = 7  # colour of stages shared by the datasets
 
 Point = tuple[float, float]
 
@@ -58,7 +58,7 @@ def chart(title: str, curves: Sequence[Curve], *, low: float | None = None, high
         return Markup("")
     bottom = min(y for _, y in finite) if low is None else low
     top = max(y for _, y in finite) if high is None else high
-    if top <= bottom:  # a flat line, drawn in the middle
+    if top <= bottom:  # a flat line, placed in the middle
         margin = abs(top) * 0.05 or 0.5
         bottom, top = bottom - margin, top + margin
     last = max(x for x, _ in finite)
@@ -79,53 +79,52 @@ def chart(title: str, curves: Sequence[Curve], *, low: float | None = None, high
         for x, anchor in ([(1.0, "start"), (last, "end")] if last > 1 else [(last, "middle")])
     ]
     for line in curves:
-        parts += [_drawn(line, [(x_of(x), y_of(y)) for x, y in piece]) for piece in _pieces(line.points)]
+        parts += [_polyline(line, [(x_of(x), y_of(y)) for x, y in piece]) for piece in _pieces(line.points)]
     frame = Markup(
         '<svg class="chart" role="img" aria-label="{text}" width="{w}" height="{h}" viewBox="0 0 {w} {h}">{parts}</svg>'
     )
     return frame.format(text=_spoken(title, curves, last), w=WIDTH, h=HEIGHT, parts=Markup("").join(parts))
 
 
-def curve_rows(store: Store, table: Table, entries: Sequence[CellRecord]) -> list[CurveRow]:
-    """Per row of the grid its curves: accuracy while fine-tuning, losses of the stages, spread of the embeddings.
+def curve_rows(store: Store, table: Table, records: Sequence[CellRecord]) -> list[CurveRow]:
+    """Curves per row of the grid: accuracy during fine-tuning, losses of the stages, spread of the embeddings.
 
-    A colour is a dataset, by its place in the grid; a line is a seed. A first stage is shared by the datasets and
-    drawn in the colour after theirs.
+    One colour per dataset, one line per seed. A first stage is shared by the datasets and has a colour of its own.
     """
     colours = {dataset: place for place, dataset in enumerate(table.datasets)}
-    found = []
+    shown = []
     for row in table.rows:
-        own = [entry for entry in entries if entry.row == row.name]
+        of_row = [record for record in records if record.row == row.name]
         panels = [
-            ("Fine-tuning: training top-1 (%)", _curves(store, own, "finetune", "train_top1", colours), 0.0, 100.0),
-            ("Stage 1: loss", _curves(store, own, "stage 1", "loss", None), None, None),
-            ("Stage 2: loss", _curves(store, own, "stage 2", "loss", colours), None, None),
-            ("Stage 2: std of embeddings", _curves(store, own, "stage 2", "embedding_std", colours), 0.0, None),
+            ("Fine-tuning: training top-1 (%)", _curves(store, of_row, "finetune", "train_top1", colours), 0.0, 100.0),
+            ("Stage 1: loss", _curves(store, of_row, "stage 1", "loss", None), None, None),
+            ("Stage 2: loss", _curves(store, of_row, "stage 2", "loss", colours), None, None),
+            ("Stage 2: std of embeddings", _curves(store, of_row, "stage 2", "embedding_std", colours), 0.0, None),
         ]
-        drawn = [
+        charts = [
             (name, chart(f"{name} of {row_label(row)}", lines, low=low, high=high)) for name, lines, low, high in panels
         ]
-        if any(svg for _, svg in drawn):
-            found.append(CurveRow(row_label(row), [(name, svg) for name, svg in drawn if svg]))
-    return found
+        if any(svg for _, svg in charts):
+            shown.append(CurveRow(row_label(row), [(name, svg) for name, svg in charts if svg]))
+    return shown
 
 
 def _curves(
-    store: Store, entries: Sequence[CellRecord], role: str, metric: str, colours: Mapping[str, int] | None
+    store: Store, records: Sequence[CellRecord], role: str, metric: str, colours: Mapping[str, int] | None
 ) -> list[Curve]:
-    """One curve per distinct job in this role; without `colours` it is a first stage, shared by the datasets."""
-    found: dict[str, Curve] = {}
-    for entry in entries:
-        key = entry.roles.get(role)
-        if key is None or key in found:
+    """One curve per distinct job in this role. colours: None for a first stage, which the datasets share."""
+    curves: dict[str, Curve] = {}
+    for record in records:
+        key = record.roles.get(role)
+        if key is None or key in curves:
             continue
-        dataset = entry.stage1 if colours is None else entry.dataset
+        dataset = record.stage1 if colours is None else record.dataset
         colour = SHARED if colours is None else colours[dataset]
-        label = DATASETS[dataset].heading(entry.data[dataset].synthetic)
-        line = curve(f"{label}, seed {entry.seed}", colour, store.metrics(key), metric)
+        label = DATASETS[dataset].heading(record.data[dataset].synthetic)
+        line = curve(f"{label}, seed {record.seed}", colour, store.metrics(key), metric)
         if line is not None:
-            found[key] = line
-    return list(found.values())
+            curves[key] = line
+    return list(curves.values())
 
 
 @cache
@@ -136,7 +135,7 @@ def _locator() -> MaxNLocator:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Two to four round values that span low..high."""
+    """Two to four round tick values that span low..high."""
     return [round(float(tick), 12) for tick in _locator().tick_values(low, high)]
 
 
@@ -147,7 +146,7 @@ def _tick(value: float, y: float) -> Markup:
 
 
 def _pieces(points: Sequence[Point]) -> list[list[Point]]:
-    """The line in pieces without gaps."""
+    """Split the line at values that are not finite."""
     pieces: list[list[Point]] = [[]]
     for x, y in points:
         if math.isfinite(y):
@@ -157,7 +156,7 @@ def _pieces(points: Sequence[Point]) -> list[list[Point]]:
     return [piece for piece in pieces if piece]
 
 
-def _drawn(line: Curve, piece: Sequence[Point]) -> Markup:
+def _polyline(line: Curve, piece: Sequence[Point]) -> Markup:
     tooltip = Markup("<title>{}</title>").format(line.name)
     if len(piece) == 1:
         x, y = piece[0]

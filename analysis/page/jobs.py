@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from analysis.page.model import JobDetail
 from suite.store.store import Store
 
-LOG_LINES, LOG_BYTES = 20, 8192  # of a job's log: the last ones
+LOG_LINES, LOG_BYTES = 20, 8192  # length of the excerpt from the end of a log
 
 
 def job_details(store: Store, keys: Iterable[str]) -> tuple[list[JobDetail], list[dict[str, str]]]:

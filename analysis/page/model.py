@@ -1,6 +1,6 @@
-"""What the report page shows, as plain data without any HTML, and the one file that it becomes.
+"""Data of the report page, free of HTML, and its rendering into one file.
 
-A further table or figure on the page is one more `PageTable` or `PageFigure` in a `Section`.
+To add a table or figure to the page, add a `PageTable` or `PageFigure` to a `Section`.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ State = Literal["done", "failed", "running", "interrupted", "new"]
 
 @dataclass(frozen=True, slots=True)
 class PageCell:
-    """One number of a table. Every part is text as printed, but `sort`."""
+    """One number of a table. All parts are text as printed, except `sort`."""
 
     text: str
-    sort: float | None = None  # what the column is sorted by; None: a hole, last in either order
+    sort: float | None = None  # sort key of the column; None: no number, last in both orders
     spread: str = ""  # without the sign
     delta: str = ""  # signed; the sign decides the colour
     delta_mark: str = ""
     is_best: bool = False
     is_second: bool = False
     mark: str = ""  # such as a dagger
-    link: str = ""  # id of the place on the page that has the details
+    link: str = ""  # id of the cell's details on the page
 
 
 @dataclass(frozen=True, slots=True)
 class PageRow:
-    """A line of a table."""
+    """One row of a table."""
 
     label: str
     cells: Sequence[PageCell]
@@ -54,18 +54,18 @@ class PageTable:
     notes: Sequence[str]  # sentences of the caption
     columns: Sequence[str]  # all but the first, whose heading is `head`
     blocks: Sequence[tuple[str, Sequence[PageRow]]]  # heading and rows; an empty heading is not printed
-    latex: str = ""  # what the buttons copy; empty: no button
+    latex: str = ""  # copied by the button; empty: no button
     csv: str = ""
     head: str = "Method"
 
     def has(self, part: str) -> bool:
-        """Whether any cell has this part, such as `delta`; the others then keep its place free."""
+        """Whether any cell has this part, such as `delta`; the other cells then leave room for it."""
         return any(getattr(cell, part) for _, rows in self.blocks for row in rows for cell in row.cells)
 
 
 @dataclass(frozen=True, slots=True)
 class PageFigure:
-    """A picture, embedded into the page."""
+    """A picture embedded in the page."""
 
     id: str
     title: str
@@ -84,7 +84,7 @@ class PageFigure:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in CSS pixels, two of the picture's to one, so that the place is kept while it decodes."""
+        """Width and height in CSS pixels, half of the picture's. Reserves the space before the picture is decoded."""
         from PIL import Image
 
         with Image.open(io.BytesIO(self.png)) as image:
@@ -93,7 +93,7 @@ class PageFigure:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One value of a recipe and where it comes from."""
+    """One value of a recipe and its origin."""
 
     path: str
     value: str
@@ -106,18 +106,18 @@ class SeedLine:
 
     seed: int
     numbers: dict[str, str]
-    seconds: float  # of training, of all its jobs, those it shares with other cells included
+    seconds: float  # training time of all its jobs, shared ones included
     jobs: Sequence[tuple[str, str, State]]
 
 
 @dataclass(frozen=True, slots=True)
 class CellDetail:
-    """What lies behind one number: its seeds and its recipes, each with the heading it needs."""
+    """Details of one number: its seeds and its recipes with their headings."""
 
     id: str
     row: str
     dataset: str
-    headline: str  # the number as the table prints it, or the state that keeps it from being there
+    headline: str  # the number as printed in the table, or the state of the cell
     protocols: Sequence[str]
     seeds: Sequence[SeedLine]
     recipes: Sequence[tuple[str, Sequence[Setting]]]
@@ -125,7 +125,7 @@ class CellDetail:
 
 @dataclass(frozen=True, slots=True)
 class JobDetail:
-    """One stage of training: when, where and with what it ran, what it made, and its last words."""
+    """One job: state, speed, environment, files and the end of its log."""
 
     key: str
     name: str
@@ -133,7 +133,7 @@ class JobDetail:
     seconds: float | None  # of training, over all attempts
     images_per_second: float | None
     commit: str
-    environment: int | None  # number of the environment in the provenance
+    environment: int | None  # number of its environment in the provenance section
     files: dict[str, str]  # name -> SHA-256
     suspicious: Sequence[str]
     error: str
@@ -142,7 +142,7 @@ class JobDetail:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something a reader must know before the numbers: a failure, a doubt, a hole."""
+    """A failed job, a suspicious result, or unfinished cells."""
 
     kind: Literal["failed", "suspicious", "unfinished"]
     what: str
@@ -170,7 +170,7 @@ class Section:
     tables: Sequence[PageTable] = ()
     figures: Sequence[PageFigure] = ()
     curves: Sequence[CurveRow] = ()
-    legend: Sequence[str] = ()  # of the curves: what each colour stands for
+    legend: Sequence[str] = ()  # of the curves: name of each colour
     cells: Sequence[CellDetail] = ()
     problems: Sequence[Problem] = ()
 
@@ -188,18 +188,17 @@ class Page:
 
     @property
     def problems(self) -> list[tuple[Section, Problem]]:
-        """Those of all sections, the worst first."""
+        """Problems of all sections, most severe first."""
         order = ("failed", "suspicious", "unfinished")
-        found = [(section, problem) for section in self.sections for problem in section.problems]
-        return sorted(found, key=lambda pair: order.index(pair[1].kind))
+        pairs = [(section, problem) for section in self.sections for problem in section.problems]
+        return sorted(pairs, key=lambda pair: order.index(pair[1].kind))
 
 
 def render(page: Page) -> str:
     """The page as one HTML document that loads nothing: style, script and pictures are inside.
 
-    Whatever stands in `page` is text and escaped; only `Markup`, which `analysis.page.curves` makes, is not. The
-    document's own policy lets nothing run but its one script, known by hash, so that even a hole in the escaping
-    would stay inert.
+    All text in `page` is escaped, except `Markup`, made by `analysis.page.curves`. The content security policy allows
+    only the one script, by hash, so that text which escaped the escaping could not run.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

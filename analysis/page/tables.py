@@ -1,4 +1,4 @@
-"""Tables of accuracies in the form of the report page."""
+"""Tables in the form of the report page."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping
 
 from analysis.page.model import PageCell, PageRow, PageTable
 from analysis.tables import metrics_text as metric_text
-from analysis.tables.accuracy import MINUS_PUBLISHED, Cell, Key, Table
+from analysis.tables.accuracy import MINUS_PUBLISHED, AccuracyCell, Key, Table
 from analysis.tables.latex import to_latex
 from analysis.tables.metrics import MetricTable, Number
 from analysis.tables.notes import row_name
 from analysis.tables.text import to_csv
 from suite.grid.spec import Row
 
-HOLE = PageCell("\N{EN DASH}")
+MISSING = PageCell("\N{EN DASH}")
 
 
 def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
-    """The table with its two blocks and what its buttons copy. Numbers link to the details whose ids are `linked`."""
+    """The table with its two blocks and what its buttons copy. Numbers link to the cells whose ids are in `linked`."""
     ids = set(linked)
     blocks = [(f"Measured (profile {table.profile})" if table.profile else "Measured", _rows(table, ids))]
     if table.published:
@@ -40,11 +40,11 @@ def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
 
 
 def metric_page_table(table: MetricTable) -> PageTable:
-    """A table of several metrics: a block per dataset, its baselines below in one of their own. A baseline's number
+    """A table of several metrics: per dataset a block of rows and a block of baselines. The number of a baseline
     stands in every column of its group."""
     blocks = []
     for block in table.blocks:
-        rows = [PageRow(line.label, [_number(number) for number in line.numbers]) for line in block.lines]
+        rows = [PageRow(line.label, [_number(number) for number in line.numbers]) for line in block.rows]
         blocks.append((table.heading(block.dataset), rows))
         baselines = []
         for line in block.baselines:
@@ -67,21 +67,21 @@ def metric_page_table(table: MetricTable) -> PageTable:
 
 def _number(number: Number | None) -> PageCell:
     if number is None:
-        return HOLE
+        return MISSING
     spread = "" if number.std is None else f"{number.std:.1f}"
     text = f"{number.mean:.1f}".replace("-", "\N{MINUS SIGN}")
     return PageCell(text, sort=number.mean, spread=spread, is_best=number.is_best)
 
 
 def place(*parts: str) -> str:
-    """An id for a place on the page: letters and digits of any script, hyphens, no blank."""
+    """An HTML id: letters and digits of any script, dots, underscores and hyphens, no blanks."""
     return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)
 
 
-def page_cell(cell: Cell | None, link: str = "") -> PageCell:
-    """A number as the table prints it: two decimals, sorted by what was measured."""
+def page_cell(cell: AccuracyCell | None, link: str = "") -> PageCell:
+    """A number as the table prints it: two decimals, sorted by the unrounded mean."""
     if cell is None:
-        return PageCell(HOLE.text, link=link)
+        return PageCell(MISSING.text, link=link)
     return PageCell(
         text=f"{cell.mean:.2f}",
         sort=cell.mean,
@@ -110,7 +110,7 @@ def _rows(table: Table, linked: set[str]) -> list[PageRow]:
 
 
 def _published(table: Table) -> list[PageRow]:
-    numbers: Mapping[Key, Cell] = table.published
+    numbers: Mapping[Key, AccuracyCell] = table.published
     return [
         PageRow(row_name(table, row), [page_cell(numbers.get((row.name, dataset))) for dataset in table.datasets])
         for row in table.published_rows
@@ -119,7 +119,7 @@ def _published(table: Table) -> list[PageRow]:
 
 def _minus_published(table: Table) -> list[PageRow]:
     def signed(value: float | None) -> PageCell:
-        return HOLE if value is None else PageCell(f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"), sort=value)
+        return MISSING if value is None else PageCell(f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"), sort=value)
 
     minus = table.minus_published
     return [

@@ -1,12 +1,12 @@
-"""Which rows of a table differ from its reference row by more than training again would: what is tested, and how.
+"""Tests of the rows of a table against its reference row: do they differ by more than another training run would?
 
 **Pooled over datasets.** A row and the reference were trained with the same seeds on every dataset. Their differences
 are exchanged in sign (`statistics.sign_flip_test`), one independent block at a time: a block is a (dataset, seed) pair,
-or a whole seed where a first stage is shared by the datasets, for then they rise and fall together. Datasets count
-equally and are taken as fixed: these four, not a sample of others.
+or a whole seed where the datasets share a first stage, because their results are then correlated. Datasets have equal
+weight and are fixed effects, not a sample of datasets.
 
-**On one dataset** only with `MIN_SEEDS` seeds or more: a paired t test, for with five seeds no sign-flip test can reach
-5 %. Fewer seeds on one dataset are never tested. Each of the two families is corrected by Holm's method.
+**On one dataset** only with `MIN_SEEDS` seeds or more: a paired t test, because a sign-flip test of five seeds cannot
+reach 5 %. Fewer seeds on one dataset are not tested. Each of the two families is corrected by Holm's method.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Runs = Mapping[tuple[str, str], Mapping[int, float]]  # (row, dataset) -> seed -
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One row against the reference row, on the seeds that both have."""
+    """The test of one row against the reference row, on their common seeds."""
 
     row: str
     datasets: tuple[str, ...]
     seeds: int  # per dataset
-    blocks: int  # independent differences that the test has
+    blocks: int  # number of independent differences
     test: str  # sign flip, paired t
     difference: float  # percent points, row - reference, mean over datasets and seeds
     p: float
@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def pooled(self) -> bool:
-        """Whether it is about several datasets at once."""
+        """Whether the test covers several datasets."""
         return len(self.datasets) > 1
 
     @property
@@ -52,8 +52,8 @@ class Comparison:
 def compare(
     runs: Runs, reference: str, rows: Sequence[str], datasets: Sequence[str], shared: Collection[str] = ()
 ) -> tuple[Comparison, ...]:
-    """Every comparison of `rows` with `reference` that may be made, pooled ones first. shared: rows whose first stage
-    serves several datasets."""
+    """All comparisons of `rows` with `reference`, pooled ones first. shared: rows whose first stage serves several
+    datasets."""
     pooled, single = [], []
     for row in rows:
         if row == reference:
@@ -78,7 +78,7 @@ def compare(
 
 
 def out_of_reach(comparisons: Sequence[Comparison]) -> bool:
-    """Whether sign flips of so few blocks could not pass the corrected level, whatever the differences were."""
+    """Whether there are too few blocks for a sign-flip test to reach the corrected level at all."""
     return all(len(comparisons) * 2 / 2**one.blocks > LEVEL for one in comparisons)
 
 
@@ -88,8 +88,8 @@ def _corrected(family: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _common_seeds(runs: Runs, row: str, reference: str, datasets: Sequence[str]) -> list[int]:
-    found = [set(runs[name, dataset]) for name in (row, reference) for dataset in datasets]
-    return sorted(set.intersection(*found)) if found else []
+    seeds = [set(runs[name, dataset]) for name in (row, reference) for dataset in datasets]
+    return sorted(set.intersection(*seeds)) if seeds else []
 
 
 def _differences(

@@ -1,6 +1,7 @@
-"""Statistics over runs, as pure functions of arrays; `comparisons` says which rows are compared how.
+"""Statistics over training runs and over test images, as pure functions of arrays.
 
-What they speak of is training again with other seeds on the same few datasets: never of other datasets or test images.
+Tests and t intervals over seeds describe repeated training on the same datasets and test images. The Wilson interval
+describes other test images of the same kind for one trained network.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-EXACT_BLOCKS = 14  # with more, 2 ** 14 of all flips are drawn, always the same ones
+EXACT_BLOCKS = 14  # with more, 2 ** 14 sign patterns are sampled with a fixed seed
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
     """Student's two-sided interval of the mean of `values` [runs]; None with one run.
 
-    Exact for normally distributed runs. With three of them t is 4.30, so it is wide, as it should be: a bootstrap of so
-    few values could not leave [min, max], which is why there is none here.
+    Exact for normally distributed runs. With three runs t is 4.30 and the interval is wide. A bootstrap of so few
+    values could not leave [min, max], so none is used.
     """
     from scipy.special import stdtrit  # the quantile of t; scipy.stats takes seconds to import
 
@@ -33,8 +34,8 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
 def sign_flip_test(blocks: ArrayLike) -> float:
     """Two-sided p of the hypothesis that independent paired differences [blocks] are as likely negative as positive.
 
-    The statistic is their mean; every pattern of signs is as likely under the hypothesis (Fisher 1935, section 21), so
-    nothing is assumed of their distribution. Exact up to `EXACT_BLOCKS`. No p below 2 / 2 ** blocks exists.
+    The statistic is their mean; under the hypothesis all sign patterns are equally likely (Fisher 1935, section 21): no
+    distribution is assumed. Exact up to `EXACT_BLOCKS`. No p below 2 / 2 ** blocks exists.
     """
     differences = np.asarray(blocks, dtype=np.float64)
     count = differences.size
@@ -52,7 +53,7 @@ def sign_flip_test(blocks: ArrayLike) -> float:
 
 
 def paired_t_test(differences: ArrayLike) -> float | None:
-    """Two-sided p of Student's test that paired differences [runs] have mean 0; None where they do not vary at all."""
+    """Two-sided p of Student's test that paired differences [runs] have mean 0; None where all are equal."""
     from scipy.special import stdtr
 
     values = np.asarray(differences, dtype=np.float64)
@@ -65,8 +66,8 @@ def paired_t_test(differences: ArrayLike) -> float | None:
 def blocks_of(differences: NDArray[np.float64], shared: bool) -> NDArray[np.float64]:
     """The independent parts of paired differences [runs, tasks].
 
-    Where a run's tasks share a stage of training (`shared`), only runs are independent: their means over tasks
-    [runs]. Else every entry is one of its own [runs * tasks].
+    Where the tasks of a run share a stage of training (`shared`), only runs are independent: their means over tasks
+    [runs]. Otherwise every element is independent [runs * tasks].
     """
     return differences.mean(axis=1) if shared else differences.ravel()
 

@@ -1,7 +1,7 @@
-"""From results in long format to one table of accuracies: means over seeds, deltas to a reference row, what is missing.
+"""Build the table of accuracies from results in long format: means over seeds and differences to a reference row.
 
-Pure functions, and light: neither torch nor matplotlib nor pandas is imported. `analysis.tables.latex`
-and `analysis.tables.text` print the table.
+Pure functions that import neither torch nor matplotlib nor pandas. `analysis.tables.latex` and `analysis.tables.text`
+print the table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from analysis.cells.results import as_lines
 from analysis.statistics.comparisons import compare
 from analysis.statistics.tests import t_interval
 from analysis.tables.notes import with_notes
-from analysis.tables.table import MINUS_PUBLISHED, PUBLISHED, Cell, Key, Table
+from analysis.tables.table import MINUS_PUBLISHED, PUBLISHED, AccuracyCell, Key, Table
 from suite.errors import UsageError, unknown
 from suite.grid.spec import GridSpec
 from suite.store.cells import ResultLine
@@ -24,7 +24,7 @@ from suite.store.cells import ResultLine
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MINUS_PUBLISHED", "PUBLISHED", "Cell", "Key", "Table", "accuracy_table", "reference_label"]
+__all__ = ["MINUS_PUBLISHED", "PUBLISHED", "AccuracyCell", "Key", "Table", "accuracy_table", "reference_label"]
 
 
 def accuracy_table(
@@ -35,14 +35,14 @@ def accuracy_table(
     datasets: Sequence[str] | None = None,
     published: Mapping[Key, float] | None = None,
     printed_deltas: Mapping[Key, float] | None = None,
-    remarks: Sequence[str] = (),
+    caption_notes: Sequence[str] = (),
     cell_remarks: Mapping[Key, str] | None = None,
     suspicious: Collection[Key] = (),
     oracle: Collection[Key] = (),
-    outdated: Collection[Key] = (),
+    stale: Collection[Key] = (),
     data: Mapping[str, str] | None = None,
     partial: Collection[str] = (),
-    drawn: Collection[str] = (),
+    synthetic: Collection[str] = (),
     profile: str | None = None,
     protocol: str = "finetune",
     metric: str = "top1",
@@ -50,9 +50,9 @@ def accuracy_table(
     """The table of one grid, from the lines of `results` that carry its name, this protocol and this metric.
 
     rows, datasets: a selection, in the grid's order; None is all. A delta still refers to the grid's reference row,
-    selected or not. published, printed_deltas: see `published_numbers`. remarks: sentences about the
-    data for the caption; cell_remarks: about single cells, for the CSV. suspicious, oracle, outdated: cells to mark.
-    data, partial, drawn: see `Table`. profile: which one to show where `results` holds several.
+    selected or not. published, printed_deltas: see `published_numbers`. caption_notes: sentences about the data;
+    cell_remarks: remarks on single cells, for the CSV. suspicious, oracle, stale: cells to mark.
+    data, partial, synthetic: see `Table`. profile: the one to show; needed if `results` holds several.
 
     Raises UsageError for unknown names, for two profiles or two numbers of test images in one comparison, and for a
     cell and seed measured twice under different keys.
@@ -71,7 +71,7 @@ def accuracy_table(
     profiles = sorted({line.profile for line in lines})
     if len(profiles) > 1:
         raise UsageError(
-            f"grid {grid.name} has results of the profiles {', '.join(profiles)}, which do not compare: "
+            f"grid {grid.name} has results of the profiles {', '.join(profiles)}, which are not comparable: "
             "name one with --profile."
         )
     values = _by_cell(lines)
@@ -79,14 +79,14 @@ def accuracy_table(
     names = [row.name for row in shown]
     by_seed = {key: [seeds[seed] for seed in sorted(seeds)] for key, seeds in values.items()}
     measured = _block(by_seed, grid.reference_row, names)
-    cells: dict[Key, Cell | None] = dict.fromkeys((row, dataset) for row in names for dataset in columns)
+    cells: dict[Key, AccuracyCell | None] = dict.fromkeys((row, dataset) for row in names for dataset in columns)
     for key, cell in measured.items():
         cells[key] = replace(
             cell,
             n=counts[key[1]],
             suspicious=key in suspicious,
             oracle=key in oracle,
-            outdated=key in outdated,
+            stale=key in stale,
         )
     paper = {key: [value] for key, value in (published or {}).items() if key[1] in columns}
     table = Table(
@@ -106,13 +106,13 @@ def accuracy_table(
         notes=(),
         data=data or {},
         partial=tuple(name for name in columns if name in partial),
-        drawn=tuple(name for name in columns if name in drawn),
+        synthetic=tuple(name for name in columns if name in synthetic),
         comparisons=compare(
             values, grid.reference_row, names, columns, [row.name for row in grid.rows if row.stage1 != "none"]
         ),
         remarks=cell_remarks or {},
     )
-    return with_notes(table, remarks)
+    return with_notes(table, caption_notes)
 
 
 def reference_label(grid: GridSpec) -> str:
@@ -122,11 +122,11 @@ def reference_label(grid: GridSpec) -> str:
     return f"{reference.label} without stage 2" if twice and not reference.stage2 else reference.label
 
 
-def _selected(what: str, wanted: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
+def _selected(what: str, wanted: Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:
     for name in wanted or ():
-        if name not in known:
-            raise unknown(what, name, known)
-    return tuple(name for name in known if wanted is None or name in wanted)
+        if name not in names:
+            raise unknown(what, name, names)
+    return tuple(name for name in names if wanted is None or name in wanted)
 
 
 def _by_cell(lines: Iterable[ResultLine]) -> dict[Key, dict[int, float]]:
@@ -148,28 +148,30 @@ def _by_cell(lines: Iterable[ResultLine]) -> dict[Key, dict[int, float]]:
 
 
 def _test_images(lines: Iterable[ResultLine]) -> dict[str, int]:
-    """{dataset: number of test images}, which must be one number for a column to be a comparison."""
+    """{dataset: number of test images}. All rows must have the same number, or their accuracies are not comparable."""
     counts: dict[str, int] = {}
     for line in lines:
         if counts.setdefault(line.dataset, line.n) != line.n:
             raise UsageError(
-                f"{line.dataset}: results on {counts[line.dataset]} and on {line.n} test images do not compare; "
+                f"{line.dataset}: results on {counts[line.dataset]} and on {line.n} test images are not comparable; "
                 "was the data changed between the runs?"
             )
     return counts
 
 
-def _block(values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence[str]) -> dict[Key, Cell]:
+def _block(values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence[str]) -> dict[Key, AccuracyCell]:
     """The cells of `rows`: means over seeds, deltas to `reference`, the best of each column. All unrounded."""
-    means = {key: statistics.fmean(seeds) for key, seeds in values.items()}  # exact, so the order of seeds is free
-    cells: dict[Key, Cell] = {}
+    means = {
+        key: statistics.fmean(seeds) for key, seeds in values.items()
+    }  # exact, so the order of the seeds has no influence
+    cells: dict[Key, AccuracyCell] = {}
     for (row, dataset), seeds in values.items():
         if row not in rows:
             continue
         mean = means[row, dataset]
         column = sorted((means[key] for key in means if key[1] == dataset and key[0] in rows), reverse=True)
         base = means.get((reference, dataset), math.nan)
-        cells[row, dataset] = Cell(
+        cells[row, dataset] = AccuracyCell(
             mean=mean,
             std=statistics.stdev(seeds) if len(seeds) > 1 else None,
             seeds=len(seeds),

@@ -1,10 +1,10 @@
-"""The table of what the background does: accuracy on test images with object or background exchanged."""
+"""The background table: accuracy on test images whose object or background was replaced."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.cells import remarks as say
+from analysis.cells import remarks
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.data.catalogue import DATASETS
 from suite.data.saliency.detectors import DETECTORS
@@ -27,38 +27,46 @@ _FILLS = {"tile": "the largest strip of background beside it, repeated", "mean":
 def background_table(
     store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
 ) -> MetricTable | None:
-    """The table of the recorded cells; None where nothing was measured. `lines` are their results."""
-    entries = say.in_order(grid, recorded)
-    results = say.results_of(store, entries)
-    found = blocks(grid, lines, PROTOCOL, _COLUMNS, say.suspicions(results, entries))
-    if not found:
+    """The table of the recorded cells; None without results. `lines`: the results of the cells."""
+    records = remarks.in_order(grid, recorded)
+    results = remarks.results_of(store, records)
+    blocks_shown = blocks(grid, lines, PROTOCOL, _COLUMNS, remarks.suspicions(results, records))
+    if not blocks_shown:
         return None
-    recipes = [entry.recipe for entry in entries if entry.recipe.get("background")]
+    recipes = [record.recipe for record in records if record.recipe.get("background")]
     detectors = sorted({recipe["saliency"]["detector"] for recipe in recipes})
     oracles = [name for name in detectors if DETECTORS[name].oracle]
     fills = sorted({_FILLS[recipe["background"]["fill"]] for recipe in recipes})
     notes = [
         "Top-1 (%) of the fine-tuned network after Xiao et al. 2020 (Noise or Signal). Object only: on black. "
         f"BG only (background): the object's box holds {' or '.join(fills)}. Mixed: the object on such a background of "
-        "another test image, of its own class (same) or of another (rand). BG-gap: mixed same - mixed rand, in points.",
-        f"Object and background are told apart by the maps of {', '.join(detectors)}"
+        "another test image, of the same class (same) or another (rand). BG-gap: mixed same - mixed rand, in points.",
+        f"Object and background are separated by the maps of {', '.join(detectors)}"
         + (", an oracle from annotations." if oracles else "."),
-        *say.sentences(grid, profile, recorded),
-        f"Test images: {images_tested(found)}{_left_out(results, entries)}.",
-        seeds_note(found) + " Backgrounds are drawn once per seed, alike for all rows.",
+        *remarks.caption_sentences(grid, recorded),
+        f"Test images: {images_tested(blocks_shown)}{_left_out(results, records)}.",
+        seeds_note(blocks_shown) + " Backgrounds are sampled once per seed, the same for all rows.",
     ]
-    name, heading, data = f"{grid.name}_{PROTOCOL}", title("What the background does", grid), say.data_used(entries)
+    name, heading, data = f"{grid.name}_{PROTOCOL}", title("Background reliance", grid), remarks.data_used(records)
     return MetricTable(
-        name, heading, profile, PROTOCOL, _COLUMNS, found, tuple(notes), data, say.datasets_with("synthetic", entries)
+        name,
+        heading,
+        profile,
+        PROTOCOL,
+        _COLUMNS,
+        blocks_shown,
+        tuple(notes),
+        data,
+        remarks.datasets_with("synthetic", records),
     )
 
 
-def _left_out(results: Mapping[str, Result], entries: Sequence[CellRecord]) -> str:
-    """Test images in which the detector finds no object, where there are any."""
+def _left_out(results: Mapping[str, Result], records: Sequence[CellRecord]) -> str:
+    """Test images in which the detector finds no object; empty if there are none."""
     missing: dict[str, int] = {}
-    for entry in entries:
-        key = entry.measured.get(PROTOCOL)
+    for record in records:
+        key = record.measured.get(PROTOCOL)
         if key is not None and key in results:
-            missing[DATASETS[entry.dataset].label] = results[key].counts.get("n_left_out", 0)
+            missing[DATASETS[record.dataset].label] = results[key].counts.get("n_left_out", 0)
     parts = [f"{label} {count}" for label, count in missing.items() if count]
     return f"; left out, because their map gives no box: {', '.join(parts)}" if parts else ""

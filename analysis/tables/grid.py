@@ -1,12 +1,12 @@
-"""The accuracy table of a grid from its recorded cells, with everything its notes have to say."""
+"""The accuracy table of a grid, from its cell records and results, with its notes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.cells import remarks as say
-from analysis.cells.drift import refuse_mixed_seeds
+from analysis.cells import remarks
 from analysis.cells.published import printed_deltas, published_numbers
+from analysis.cells.stale import refuse_mixed_seeds
 from analysis.tables.accuracy import Table, accuracy_table
 from suite.grid.spec import GridSpec
 from suite.store.cells import CellRecord, ResultLine
@@ -16,16 +16,16 @@ from suite.store.store import Store
 def grid_table(
     store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
 ) -> Table:
-    """The table of the rows and datasets that were asked for; `lines` are the results of the `recorded` cells.
+    """The table of the rows and datasets that were run. `lines`: the results of the `recorded` cells.
 
-    Raises UsageError where the seeds of a cell differ in their settings, or results do not compare.
+    Raises UsageError where the seeds of one cell differ in their settings, or results are not comparable.
     """
-    entries = say.in_order(grid, recorded)
-    refuse_mixed_seeds(grid.name, entries)
-    results = say.results_of(store, entries)
-    suspicious, outdated = say.suspicions(results, entries), say.outdated(grid, profile, entries)
-    rows, datasets = {entry.row for entry in entries}, {entry.dataset for entry in entries}
-    drawn = say.datasets_with("synthetic", entries)
+    records = remarks.in_order(grid, recorded)
+    refuse_mixed_seeds(grid.name, records)
+    results = remarks.results_of(store, records)
+    suspicious, stale = remarks.suspicions(results, records), remarks.stale_cells(grid, profile, records)
+    rows, datasets = {record.row for record in records}, {record.dataset for record in records}
+    synthetic = remarks.datasets_with("synthetic", records)
     return accuracy_table(
         grid,
         lines,
@@ -33,13 +33,13 @@ def grid_table(
         datasets=[name for name in grid.datasets if name in datasets],
         published={} if grid.published is None else published_numbers(grid.published),
         printed_deltas={} if grid.published is None else printed_deltas(grid.published),
-        remarks=say.remarks(grid, profile, recorded),
-        cell_remarks=say.joined(say.holes(store, results, entries), suspicious, outdated),
+        caption_notes=remarks.caption_notes(grid, recorded),
+        cell_remarks=remarks.join_remarks(remarks.missing_cells(store, results, records), suspicious, stale),
         suspicious=suspicious,
-        oracle=say.oracles(entries),
-        outdated=outdated,
-        data=say.data_used(entries),
-        partial=say.datasets_with("subset", entries) | drawn,
-        drawn=drawn,
+        oracle=remarks.oracles(records),
+        stale=stale,
+        data=remarks.data_used(records),
+        partial=remarks.datasets_with("subset", records) | synthetic,
+        synthetic=synthetic,
         profile=profile,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.tables.accuracy import MINUS_PUBLISHED, Cell, Key, Table
+from analysis.tables.accuracy import MINUS_PUBLISHED, AccuracyCell, Key, Table
 from analysis.tables.latex_text import Latex, escape, named, unprintable
 from suite.grid.spec import Row
 
@@ -111,15 +111,15 @@ def _star(table: Table, dataset: str) -> str:
     return r"\rlap{*}" if dataset in table.partial else ""
 
 
-def _all_cells(table: Table) -> Iterable[Cell]:
+def _all_cells(table: Table) -> Iterable[AccuracyCell]:
     return (cell for cell in (*table.cells.values(), *table.published.values()) if cell is not None)
 
 
-def _lines(table: Table, rows: Iterable[Row], cells: Mapping[Key, Cell | None]) -> _Lines:
+def _lines(table: Table, rows: Iterable[Row], cells: Mapping[Key, AccuracyCell | None]) -> _Lines:
     return tuple((row, tuple(_cell(cells.get((row.name, name))) for name in table.datasets)) for row in rows)
 
 
-def _cell(cell: Cell | None) -> Latex:
+def _cell(cell: AccuracyCell | None) -> Latex:
     """Three columns: mean, spread, difference to the reference. For siunitx, what is no plain number is in braces."""
     if cell is None:
         return Latex(r"\multicolumn{3}{c}{--}")

@@ -1,6 +1,6 @@
-"""Tables of several metrics per row: datasets one below the other, metrics side by side, baselines below the rows.
+"""Tables of several metrics: datasets one below the other, metrics side by side, baselines below the rows.
 
-Pure and light, as `analysis.tables.accuracy` is; printed by `analysis.tables.metrics_text`.
+Pure functions; `analysis.tables.metrics_text` prints the tables.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from suite.store.cells import ResultLine
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One metric as printed."""
+    """One metric and its heading."""
 
     metric: str  # as in results.csv
     label: str
-    group: str = ""  # heading shared with its neighbours; a baseline has one number for all of a group
+    group: str = ""  # heading shared with neighbouring columns; a baseline has one number per group
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Number:
     std: float | None  # sample standard deviation over seeds (ddof = 1); None with one seed
     seeds: int
     n: int  # test images
-    is_best: bool = False  # the highest mean of its column and dataset; never where the column holds one number only
+    is_best: bool = False  # highest mean of its column and dataset; False if the column holds one number
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A row of the grid or a baseline, on one dataset."""
+class MetricRow:
+    """The numbers of a grid row or of a baseline on one dataset."""
 
     name: str
     label: str
@@ -45,35 +45,35 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One dataset."""
+class DatasetBlock:
+    """The rows of one dataset."""
 
     dataset: str
-    lines: tuple[Line, ...]
-    baselines: tuple[Line, ...] = ()
+    rows: tuple[MetricRow, ...]
+    baselines: tuple[MetricRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MetricTable:
     """All datasets of a grid under one protocol."""
 
-    name: str  # of the grid and of the protocol; also the files'
+    name: str  # grid and protocol; also the stem of the files
     title: str
     profile: str
     protocol: str
     columns: tuple[Column, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[DatasetBlock, ...]
     notes: tuple[str, ...]  # sentences for the caption
-    data: Mapping[str, str]  # dataset -> what was used of it
-    drawn: Collection[str] = ()  # datasets drawn by a program
+    data: Mapping[str, str]  # dataset -> images used
+    synthetic: Collection[str] = ()  # names of synthetic datasets
 
     def heading(self, dataset: str) -> str:
-        """The dataset as printed."""
-        return DATASETS[dataset].heading(dataset in self.drawn)
+        """Heading of the dataset."""
+        return DATASETS[dataset].heading(dataset in self.synthetic)
 
     @property
     def groups(self) -> tuple[tuple[str, int], ...]:
-        """Headings above the columns, each with the number of columns it spans; a column without one heads itself."""
+        """Headings above the columns with the number of columns each spans; one without a group is its own."""
         spans: dict[str, int] = {}
         for column in self.columns:
             heading = column.group or column.label
@@ -89,62 +89,62 @@ def blocks(
     suspicious: Collection[tuple[str, str]] = (),
     baselines: Mapping[str, tuple[str, Sequence[str]]] | None = None,
     best: bool = False,
-) -> tuple[Block, ...]:
-    """A block for each dataset with a number, rows in the grid's order; a row without any number is left out.
+) -> tuple[DatasetBlock, ...]:
+    """One block per dataset, rows in the grid's order. Datasets and rows without any number are left out.
 
     Args:
         grid: names rows and datasets.
-        lines: results, of which those of this grid and protocol are taken.
+        lines: results; those of other grids and protocols are ignored.
         protocol: as in results.csv.
         columns: metrics to show.
         suspicious: (row, dataset) to mark with a dagger.
-        baselines: name -> label and one metric per group of columns; the same for every row, so any row's will do.
-        best: whether the highest number of each column is to be marked.
+        baselines: name -> label and one metric per group of columns. Baselines have the same value in every row.
+        best: mark the highest number of each column.
     """
     values: dict[tuple[str, str, str], dict[int, ResultLine]] = {}
     for line in lines:
         if (line.grid, line.protocol) == (grid.name, protocol):
             values.setdefault((line.dataset, line.row, line.metric), {})[line.seed] = line
-    found = []
+    dataset_blocks = []
     for dataset in grid.datasets:
         rows = []
         for row in grid.rows:
             numbers = [_number(values.get((dataset, row.name, column.metric))) for column in columns]
             if any(numbers):
                 mark = "\N{DAGGER}" if (row.name, dataset) in suspicious else ""
-                rows.append(Line(row.name, row.label + mark, tuple(numbers)))
+                rows.append(MetricRow(row.name, row.label + mark, tuple(numbers)))
         if rows:
             common = [
-                Line(name, label, tuple(_number(_of_any_row(values, dataset, metric)) for metric in metrics))
+                MetricRow(name, label, tuple(_number(_of_any_row(values, dataset, metric)) for metric in metrics))
                 for name, (label, metrics) in (baselines or {}).items()
             ]
-            known = tuple(line for line in common if any(line.numbers))
-            found.append(Block(dataset, _with_best(rows) if best else tuple(rows), known))
-    return tuple(found)
+            measured = tuple(row for row in common if any(row.numbers))
+            dataset_blocks.append(DatasetBlock(dataset, _with_best(rows) if best else tuple(rows), measured))
+    return tuple(dataset_blocks)
 
 
 def title(about: str, grid: GridSpec) -> str:
-    """What a table is about, and the grid's title without the metric of its own table."""
+    """Title of a table: its subject, and the grid's title without its metric."""
     return f"{about}. {grid.title.partition(', top-1')[0]}"
 
 
-def seeds_note(table_blocks: Iterable[Block]) -> str:
-    """What the spread is of."""
-    counts = sorted({n.seeds for block in table_blocks for line in block.lines for n in line.numbers if n is not None})
+def seeds_note(table_blocks: Iterable[DatasetBlock]) -> str:
+    """Number of seeds, and the meaning of the spread."""
+    counts = sorted({n.seeds for block in table_blocks for row in block.rows for n in row.numbers if n is not None})
     if counts == [1]:
         return "One seed, so no spread is given."
     number = "/".join(str(count) for count in counts)
     return f"Mean over {number} seeds; \N{PLUS-MINUS SIGN} is the sample standard deviation over seeds."
 
 
-def images_tested(table_blocks: Iterable[Block]) -> str:
-    """How many test images each dataset's numbers are of. Raises UsageError where rows differ."""
+def images_tested(table_blocks: Iterable[DatasetBlock]) -> str:
+    """Number of test images per dataset, as text. Raises UsageError where rows differ."""
     parts = []
     for block in table_blocks:
-        counts = {number.n for line in block.lines for number in line.numbers if number is not None}
+        counts = {number.n for row in block.rows for number in row.numbers if number is not None}
         if len(counts) > 1:
             raise UsageError(
-                f"{block.dataset}: results on {' and '.join(map(str, sorted(counts)))} test images do not compare; "
+                f"{block.dataset}: results on {' and '.join(map(str, sorted(counts)))} test images are not comparable; "
                 "was the data or the saliency detector changed between the runs?"
             )
         parts.append(f"{DATASETS[block.dataset].label} {counts.pop()}")
@@ -162,20 +162,22 @@ def _number(seeds: Mapping[int, ResultLine] | None) -> Number | None:
 def _of_any_row(
     values: Mapping[tuple[str, str, str], Mapping[int, ResultLine]], dataset: str, metric: str
 ) -> dict[int, ResultLine]:
-    found: dict[int, ResultLine] = {}
+    by_seed: dict[int, ResultLine] = {}
     for key, seeds in values.items():
         if (key[0], key[2]) == (dataset, metric):
-            found |= seeds
-    return found
+            by_seed |= seeds
+    return by_seed
 
 
-def _with_best(rows: Sequence[Line]) -> tuple[Line, ...]:
+def _with_best(rows: Sequence[MetricRow]) -> tuple[MetricRow, ...]:
     best = []
     for column in zip(*(row.numbers for row in rows), strict=True):
         means = [number.mean for number in column if number is not None]
         best.append(max(means) if len(means) > 1 else None)
     return tuple(
-        Line(row.name, row.label, tuple(_marked(number, top) for number, top in zip(row.numbers, best, strict=True)))
+        MetricRow(
+            row.name, row.label, tuple(_marked(number, top) for number, top in zip(row.numbers, best, strict=True))
+        )
         for row in rows
     )
 

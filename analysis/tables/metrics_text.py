@@ -28,7 +28,7 @@ def write_metric_table(table: MetricTable, out: Path) -> list[Path]:
 
 
 def to_latex(table: MetricTable) -> str:
-    """The LaTeX source; compiles alone and can be \\input, as the accuracy table's does."""
+    """The LaTeX source; compiles alone and can be \\input, like that of the accuracy table."""
     return render(
         "metrics.tex.j2",
         table=table,
@@ -58,13 +58,13 @@ def _baseline(number: Number | None, columns: int) -> Latex:
 
 
 def to_csv(table: MetricTable) -> str:
-    """One line per dataset, row or baseline, and metric, holes left out, in full precision."""
+    """One line per dataset, row or baseline, and metric, cells without a number left out, in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     groups = [name.lower().replace(" ", "_") for name, _ in table.groups]
     for block in table.blocks:
-        named = [(line, [column.metric for column in table.columns]) for line in block.lines]
+        named = [(line, [column.metric for column in table.columns]) for line in block.rows]
         named += [(line, groups) for line in block.baselines]
         for line, metrics in named:
             for metric, number in zip(metrics, line.numbers, strict=True):
@@ -76,7 +76,7 @@ def to_csv(table: MetricTable) -> str:
 
 
 def to_text(table: MetricTable) -> RichTable:
-    """For a terminal; the numbers of a group of columns side by side in one."""
+    """Table for the terminal; a group of columns becomes one column."""
     from rich.markup import escape
     from rich.table import Table as RichTable
 
@@ -89,7 +89,7 @@ def to_text(table: MetricTable) -> RichTable:
     for block in table.blocks:
         view.add_section()
         view.add_row(f"[italic]{escape(table.heading(block.dataset))}[/]")
-        for line in block.lines:
+        for line in block.rows:
             numbers = map(_terminal, line.numbers)
             joined = ["/".join(next(numbers) for _ in range(columns)) for _, columns in table.groups]
             view.add_row(escape(line.label), *joined)

@@ -1,4 +1,4 @@
-"""What a table's caption has to say so that its numbers can be trusted: protocol, data, seeds, spread, holes."""
+"""Notes of the accuracy table: protocol, data, seeds, tests, notation, missing results."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from suite.grid.spec import Row
 
 
-def with_notes(table: Table, remarks: Sequence[str]) -> Table:
-    """The table with its notes: what limits the numbers comes first, what explains the notation last."""
+def with_notes(table: Table, caption_notes: Sequence[str]) -> Table:
+    """The table with its notes: limitations first, notation last."""
     notes = [
         *_protocol(table),
-        *remarks,
+        *caption_notes,
         *_images(table),
         *_seeds(table),
         *significance_notes(table),
         *_deltas(table),
         *_published(table),
         *_marks(table),
-        *_holes(table),
+        *_missing(table),
     ]
     return dataclasses.replace(table, notes=tuple(_sentence(note) for note in notes))
 
 
 def row_name(table: Table, row: Row) -> str:
-    """The row's label, with its stages where the table has two rows of one method that differ only in them."""
+    """The row's label, with "(no stage 2)" where rows of the table skip the second stage."""
     return row_label(row) if table.shows_stage2 else row.label
 
 
 def row_label(row: Row) -> str:
-    """The row's label, and that it skips the second stage where it does."""
+    """The row's label, with "(no stage 2)" if it skips the second stage."""
     skips = row.objective is not None and not row.stage2
     return f"{row.label} (no stage 2)" if skips else row.label
 
@@ -89,9 +89,9 @@ def _deltas(table: Table) -> Iterable[str]:
 def _published(table: Table) -> Iterable[str]:
     if table.published and table.profile not in (None, "paper"):
         yield "The published numbers come from another protocol and are not comparable with the measured ones"
-    if table.published and table.drawn and any(table.cells.values()):
-        names = ", ".join(DATASETS[name].label for name in table.drawn)
-        yield f"No published number is subtracted from one on drawn images ({names})"
+    if table.published and table.synthetic and any(table.cells.values()):
+        names = ", ".join(DATASETS[name].label for name in table.synthetic)
+        yield f"No published number is subtracted from a number on synthetic images ({names})"
     wrong = [
         f"{row_name(table, row)} on {DATASETS[name].label} {signed(cell.printed_delta or 0)}"
         for row in table.rows
@@ -111,13 +111,13 @@ def _marks(table: Table) -> Iterable[str]:
         yield "\N{DAGGER}: suspicious, at chance level or collapsed"
     if any(cell.oracle for cell in cells):
         yield "\N{DOUBLE DAGGER}: trained with saliency from annotations, an oracle"
-    if any(cell.outdated for cell in cells):
-        yield "\N{SECTION SIGN}: run with other settings than grid and profile have now"
+    if any(cell.stale for cell in cells):
+        yield "\N{SECTION SIGN}: run with settings that differ from the current grid or profile"
     if table.partial:
-        yield "*: not on all official photographs"
+        yield "*: a subset of the official photographs, or synthetic images"
 
 
-def _holes(table: Table) -> Iterable[str]:
+def _missing(table: Table) -> Iterable[str]:
     if not any(table.cells.values()):
         yield "No results yet"
     elif parts := _cells_without(table, failed=False):
@@ -127,7 +127,7 @@ def _holes(table: Table) -> Iterable[str]:
 
 
 def _cells_without(table: Table, failed: bool) -> list[str]:
-    """Rows with a hole, and the datasets where they have one, if not all."""
+    """Rows without a result, each with the datasets that lack one unless all do."""
     parts = []
     for row in table.rows:
         keys = [(row.name, name) for name in table.datasets if table.cells[row.name, name] is None]
@@ -139,7 +139,7 @@ def _cells_without(table: Table, failed: bool) -> list[str]:
 
 
 def significance_notes(table: Table) -> Iterable[str]:
-    """In words: what was tested against the reference row, how, and what came of it. Nothing where nothing was."""
+    """Sentences on the tests against the reference row: method, families and outcome. None without a test."""
     pooled = [one for one in table.comparisons if one.pooled]
     single = [one for one in table.comparisons if not one.pooled]
     if pooled and out_of_reach(pooled):
@@ -153,7 +153,7 @@ def significance_notes(table: Table) -> Iterable[str]:
         yield (
             f"Against {table.reference}, pooled over datasets (sign-flip test of {counts} independent differences, "
             f"two-sided, Holm-corrected for {len(pooled)} rows, {100 * LEVEL:.0f} %): {_verdict(table, pooled)}. The "
-            "test speaks of training again on these datasets, not of other datasets or other test images"
+            "test describes repeated training on these datasets, not other datasets or other test images"
         )
     if single:
         better, worse = _decided(single)
@@ -171,7 +171,7 @@ def significance_notes(table: Table) -> Iterable[str]:
 
 
 def _decided(comparisons: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
-    """Those that are better than the reference row, and those that are worse."""
+    """The comparisons significantly better than the reference row, and those significantly worse."""
     significant = [one for one in comparisons if one.significant]
     return [one for one in significant if one.difference > 0], [one for one in significant if one.difference < 0]
 
@@ -193,7 +193,7 @@ def _verdict(table: Table, comparisons: Sequence[Comparison]) -> str:
 
 
 def signed(points: float) -> str:
-    """A difference as text: two decimals, always a sign, and a minus that is none of the hyphens."""
+    """Signed difference, two decimals, with U+2212 as minus."""
     return f"{points:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 

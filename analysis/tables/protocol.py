@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.cells import remarks as say
+from analysis.cells import remarks
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.grid.spec import GridSpec
 from suite.kinds.base import Protocol
@@ -21,27 +21,27 @@ def protocol_table(
     recorded: Sequence[CellRecord],
     lines: Sequence[ResultLine],
 ) -> MetricTable | None:
-    """The table of the recorded cells; None where nothing was measured.
+    """The table of the recorded cells; None without results.
 
     Args:
         protocol: one with headings.
-        store: of the results.
+        store: holds the results.
         grid: whose rows and datasets are shown.
-        profile: that the cells were run with.
+        profile: of the cells.
         recorded: the cells.
         lines: their results.
     """
     columns = tuple(Column(heading.metric, heading.label, heading.group) for heading in protocol.headings)
-    records = say.in_order(grid, recorded)
-    suspicious = say.suspicions(say.results_of(store, records), records)
+    records = remarks.in_order(grid, recorded)
+    suspicious = remarks.suspicions(remarks.results_of(store, records), records)
     shown = blocks(grid, lines, protocol.name, columns, suspicious, best=True)
     if not shown:
         return None
     notes = [
         *([protocol.note] if protocol.note else []),
-        *say.sentences(grid, profile, recorded),
+        *remarks.caption_sentences(grid, recorded),
         f"Test images: {images_tested(shown)}.",
         seeds_note(shown) + " Best of the rows in bold.",
     ]
-    name, data = f"{grid.name}_{protocol.name}", say.data_used(records)
+    name, data = f"{grid.name}_{protocol.name}", remarks.data_used(records)
     return MetricTable(name, title(protocol.title, grid), profile, protocol.name, columns, shown, tuple(notes), data)

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from analysis.tables.accuracy import Cell, Table
+from analysis.tables.accuracy import AccuracyCell, Table
 from analysis.tables.notes import row_name
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ COLUMNS = (
     *("published", "published_delta", "printed_delta", "minus_published", "profile", "protocol", "data", "remark"),
 )
 TEST_COLUMNS = ("row", "label", "datasets", "test", "seeds", "blocks", "difference", "p", "p_holm")
-_MARKS = ("suspicious", "oracle", "outdated")
+_MARKS = {"suspicious": "suspicious", "oracle": "oracle", "stale": "outdated"}  # field -> word in the CSV
 
 
 def to_csv(table: Table) -> str:
-    """One line per cell, holes included, in full precision; an empty field is a number that does not exist."""
+    """One line per cell, cells without a result included, in full precision; an empty field means no number."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -50,12 +50,12 @@ def tests_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def _numbers(cell: Cell | None) -> tuple[object, ...]:
+def _numbers(cell: AccuracyCell | None) -> tuple[object, ...]:
     if cell is None:
         return "", "", "", "", 0, "", "", "", ""
     low, high = cell.interval or ("", "")
     place = "best" if cell.is_best else "second" if cell.is_second else ""
-    marks = " ".join(name for name in _MARKS if getattr(cell, name))
+    marks = " ".join(word for field, word in _MARKS.items() if getattr(cell, field))
     return cell.mean, cell.std, low, high, cell.seeds, cell.n, cell.delta, place, marks
 
 
@@ -81,7 +81,7 @@ def to_text(table: Table) -> RichTable:
     return view
 
 
-def _terminal(cell: Cell | None) -> str:
+def _terminal(cell: AccuracyCell | None) -> str:
     """A cell in rich's markup."""
     if cell is None:
         return "-"

@@ -61,10 +61,10 @@ def made_up(name: str, seeds: int, profile: str = "paper") -> Table:
         results,
         published=published,
         printed_deltas=printed_deltas(name),
-        remarks=[r"100% of R&D_set #3 {x} ~ ^ \ < > | \"$5\" -- ± † é ß 漢 [a]", "CUB subset: 600/5994 train"],
+        caption_notes=[r"100% of R&D_set #3 {x} ~ ^ \ < > | \"$5\" -- ± † é ß 漢 [a]", "CUB subset: 600/5994 train"],
         suspicious=[cells[0], cells[-1]],
         oracle=[cells[-1]],
-        outdated=[cells[-1], cells[1]],
+        stale=[cells[-1], cells[1]],
         partial=["cub"],
     )
 
@@ -261,6 +261,6 @@ def test_five_printed_differences_are_marked_and_quoted() -> None:
 
 def test_measured_minus_published_is_a_block_of_its_own_and_only_of_photographs() -> None:
     assert r"\textit{Measured minus published}" in full_table()
-    drawn = accuracy_table(GRID, RESULTS, published=PUBLISHED, drawn=["cub"], partial=["cub"])
+    drawn = accuracy_table(GRID, RESULTS, published=PUBLISHED, synthetic=["cub"], partial=["cub"])
     assert "minus" not in to_latex(drawn)
-    assert "No published number is subtracted from one on drawn images (CUB)." in drawn.notes
+    assert "No published number is subtracted from a number on synthetic images (CUB)." in drawn.notes

@@ -96,7 +96,7 @@ def test_localisation_is_averaged_marked_and_beside_what_needs_no_network(store:
     table = localised(store, LOOKS)
     assert table.groups == (("Pointing", 2),)  # measures without a number have no column
     cub, cars = table.blocks
-    random, byol = cub.lines
+    random, byol = cub.rows
     assert (random.label, byol.label) == ("Random init\N{DAGGER}", "BYOL")
     act, cam = byol.numbers
     assert act is not None
@@ -104,9 +104,9 @@ def test_localisation_is_averaged_marked_and_beside_what_needs_no_network(store:
     assert act == Number(pytest.approx(50.05), pytest.approx(0.02 / 2**0.5), 2, 528, is_best=True)  # type: ignore[arg-type]
     assert not cam.is_best  # 40.6 against 41
     assert [(b.label, b.numbers[0] and b.numbers[0].mean) for b in cub.baselines] == [("Saliency masks (oracle)", 90.5)]
-    assert not any(number and number.is_best for number in cars.lines[0].numbers)  # one row is no comparison
+    assert not any(number and number.is_best for number in cars.rows[0].numbers)  # one row is no comparison
     text = " ".join(table.notes)
-    for needed in ("true class", "chosen on boxes of training images", "CUB 528, Cars 528", "Mean over 1/2 seeds"):
+    for needed in ("true class", "selected on boxes of training images", "CUB 528, Cars 528", "Mean over 1/2 seeds"):
         assert needed in text
     assert "at most 3.8 % of a cell's" in text  # 75 / 20
     assert "PxAP" not in text
@@ -117,7 +117,7 @@ def test_background_has_its_gap_in_points_and_says_who_told_object_from_backgrou
     table = background_table(store, GRID, "small", recorded, EXCHANGES)
     assert table is not None
     (block,) = table.blocks
-    gaps = [row.numbers[-1] and row.numbers[-1].mean for row in block.lines]
+    gaps = [row.numbers[-1] and row.numbers[-1].mean for row in block.rows]
     assert gaps == [1.5, -1.0]
     text = " ".join(table.notes)
     assert "by the maps of u2netp." in text
@@ -131,10 +131,15 @@ def test_probes_stand_side_by_side_with_how_they_were_made(store: Store) -> None
     table = probe_table(store, GRID, "small", recorded, [*RIGHT, *PROBES])
     assert table is not None
     (block,) = table.blocks
-    random, byol = ([number and (number.mean, number.is_best) for number in row.numbers] for row in block.lines)
+    random, byol = ([number and (number.mean, number.is_best) for number in row.numbers] for row in block.rows)
     assert (random, byol) == ([(8.5, False), (18.0, True)], [(17.0, True), (16.5, False)])
     text = " ".join(table.notes)
-    for needed in ("k = 20, T = 0.07", "chosen on 20 % of the training split", "CUB 528", "Mean over 2 seeds"):
+    for needed in (
+        "k = 20, T = 0.07",
+        "selected on a held-out 20 % of the training split",
+        "CUB 528",
+        "Mean over 2 seeds",
+    ):
         assert needed in text
     assert table.name == "paper_table1_probe"
     assert probe_table(store, GRID, "small", recorded, RIGHT) is None
@@ -142,7 +147,7 @@ def test_probes_stand_side_by_side_with_how_they_were_made(store: Store) -> None
 
 def test_numbers_of_different_images_are_refused(store: Store) -> None:
     other = line("random", "cub", 0, "background", "original", 50, n=400)
-    with pytest.raises(UsageError, match="400 and 528 test images do not compare"):
+    with pytest.raises(UsageError, match="400 and 528 test images are not comparable"):
         background_table(store, GRID, "small", read_cells(store.root, GRID.name), [*EXCHANGES[6:], other])
 
 

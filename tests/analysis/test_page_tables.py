@@ -6,7 +6,7 @@ from analysis.page.tables import metric_page_table, page_table
 from analysis.tables.accuracy import PUBLISHED as PUBLISHED_HEADING
 from analysis.tables.accuracy import accuracy_table
 from analysis.tables.latex import to_latex
-from analysis.tables.metrics import Block, Column, Line, MetricTable, Number
+from analysis.tables.metrics import Column, DatasetBlock, MetricRow, MetricTable, Number
 from analysis.tables.text import to_csv
 
 from .table_fixtures import GRID, PUBLISHED, RESULTS
@@ -33,9 +33,9 @@ def test_a_table_of_accuracies() -> None:
 
 def test_a_table_of_several_metrics() -> None:
     number = Number(71.25, 1.5, 3, 210, is_best=True)
-    line = Line("byol", "BYOL", (number, None, Number(-2.04, None, 1, 210)))
+    line = MetricRow("byol", "BYOL", (number, None, Number(-2.04, None, 1, 210)))
     columns = (Column("a", "Feat.", "Pointing"), Column("b", "CAM", "Pointing"), Column("c", "BG-gap"))
-    block = Block("cub", (line,), (Line("centre", "Centre", (Number(50.0, None, 1, 210), None)),))
+    block = DatasetBlock("cub", (line,), (MetricRow("centre", "Centre", (Number(50.0, None, 1, 210), None)),))
     shown = metric_page_table(MetricTable("toy_x", "T", "small", "x", columns, (block,), ("A note.",), {}))
     assert shown.columns == ["Pointing\nFeat.", "Pointing\nCAM", "BG-gap"]
     assert [heading for heading, _ in shown.blocks] == ["CUB", ""]

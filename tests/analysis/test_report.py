@@ -89,7 +89,7 @@ def test_a_failed_seed_a_suspicious_one_and_an_oracle_are_marked_and_explained(t
     for needed in (
         r"$\dagger$: suspicious",
         r"$\ddagger$: trained with saliency from annotations",
-        "*: not on all official",
+        "*: a subset of the official",
     ):
         assert needed in caption
     assert "Saliency: masks, an oracle from annotations" in caption
@@ -103,7 +103,7 @@ def test_a_row_edited_after_running_is_marked(tmp_path: Path) -> None:
     grid.write_text(yaml.safe_dump(content | {"name": "mine", "published": None}))
     fill(tmp_path / "runs", str(grid), selection("cub", "cars"))
     caption, lines = report(tmp_path / "runs", str(grid))
-    assert "other settings" not in caption
+    assert "settings that differ" not in caption
     for row in content["rows"]:
         if row["name"] == "byol_cvsa":
             row["views"], row["alignment"] = "dilo", False
@@ -112,7 +112,7 @@ def test_a_row_edited_after_running_is_marked(tmp_path: Path) -> None:
     rows = [row for row in content["rows"] if row["name"] != "random"]
     grid.write_text(yaml.safe_dump(content | {"name": "mine", "published": None, "rows": rows, "datasets": ["cub"]}))
     caption, lines = report(tmp_path / "runs", str(grid))
-    assert r"$\mathsection$: run with other settings than grid and profile have now" in caption
+    assert r"$\mathsection$: run with settings that differ from the current grid or profile" in caption
     assert "alignment one, now none" in lines["byol_cvsa", "cub"]["remark"]
     assert "pretrain.epochs 40, now 7" in lines["byol", "cub"]["remark"]
     assert [key for key, line in lines.items() if line["marks"]] == [("byol", "cub"), ("byol_cvsa", "cub")]
@@ -193,6 +193,14 @@ def test_data_that_changed_between_cells_are_all_named(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "runs" / "grids" / "paper_table1--small.json").read_text())
 
 
+def test_the_caption_states_the_recipe_as_it_was_run(tmp_path: Path) -> None:
+    """A --set must not be contradicted by a description of the profile."""
+    fill(tmp_path / "runs", "paper_table1", selection("cub", seeds=(0,), image_size=32))
+    caption, _ = report(tmp_path / "runs")
+    assert "Network: resnet10, width 32, 32 px, 40 epochs of pretraining, 40 epochs of fine-tuning." in caption
+    assert "96 px" not in caption
+
+
 def ledger_of(runs: Path) -> Path:
     return runs / "grids" / "paper_table1--small.json"
 
@@ -213,7 +221,7 @@ def test_seeds_that_start_from_different_checkpoints_are_refused(tmp_path: Path)
     entries = json.loads(ledger_of(runs).read_text())
     entries[3]["stage1_checkpoint"] = {"name": "other.pth", "sha256": "0" * 64}
     ledger_of(runs).write_text(json.dumps(entries))
-    with pytest.raises(UsageError, match="byol/cub, seeds 0 and 1: first stages out of different checkpoints"):
+    with pytest.raises(UsageError, match="byol/cub, seeds 0 and 1: first stages from different checkpoints"):
         report(runs)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis.cells.results import read_results
-from analysis.tables.accuracy import Cell, Table, accuracy_table
+from analysis.tables.accuracy import AccuracyCell, Table, accuracy_table
 from analysis.tables.text import to_csv, to_text
 from suite.errors import UsageError
 from suite.store.cells import ResultLine
@@ -18,7 +18,7 @@ from suite.store.cells import ResultLine
 from .table_fixtures import GRID, PUBLISHED, RESULTS, line
 
 
-def cell(table: Table, row: str, dataset: str) -> Cell:
+def cell(table: Table, row: str, dataset: str) -> AccuracyCell:
     found = table.cells[row, dataset]
     assert found is not None
     return found
@@ -84,7 +84,7 @@ def test_a_data_frame_gives_the_same_table() -> None:
 
 
 def test_notes_say_profile_data_seeds_and_spread() -> None:
-    table = accuracy_table(GRID, RESULTS, remarks=["CUB subset: 600/5994 train", "synthetic images"])
+    table = accuracy_table(GRID, RESULTS, caption_notes=["CUB subset: 600/5994 train", "synthetic images"])
     assert table.notes[:3] == (
         "Profile small: not the paper's protocol.",
         "CUB subset: 600/5994 train.",
@@ -205,7 +205,7 @@ def test_the_heading_of_drawn_data_cannot_be_taken_for_photographs() -> None:
     from analysis.page.tables import page_table
     from analysis.tables.latex import to_latex
 
-    table = accuracy_table(GRID, RESULTS, published=PUBLISHED, drawn=["cub"], partial=["cub"])
+    table = accuracy_table(GRID, RESULTS, published=PUBLISHED, synthetic=["cub"], partial=["cub"])
     heading, above = "Drawn birds (CUB's layout)", "Published (paper, ResNet-50, photographs)"
     assert table.labels == (heading, "Cars")
     console = Console(width=200, file=io.StringIO(), record=True)

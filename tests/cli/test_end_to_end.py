@@ -257,7 +257,7 @@ def test_report_writes_table_and_figures(finished: tuple[Path, dict[str, Any]], 
     tables = {f"paper_table1{of}.{kind}" for of in ("", "_probe") for kind in ("tex", "csv")}
     assert names == tables | {"index.html"} | figures
     text = (tmp_path / "paper_table1.tex").read_text()
-    for needed in ("drawn by program", "oracle", "Profile tiny"):
+    for needed in ("synthetic images, not photographs", "oracle", "Profile tiny"):
         assert needed in " ".join(text.split())
     record = json.loads((tmp_path / "paper_table1_gradcam_cub.json").read_text())
     assert len(record["images"]) == 2

@@ -1,4 +1,4 @@
-"""Whether recorded cells still are what grid and profile say, and whether the seeds of a cell agree with each other."""
+"""Find cells whose recorded settings differ from the current grid and profile, or between the seeds of one cell."""
 
 from __future__ import annotations
 
@@ -12,48 +12,51 @@ from suite.grid.recipe import Recipe, applies, first_stage, resolve
 from suite.grid.spec import Row
 from suite.store.cells import CellRecord
 
-# Sections of a recipe that fine-tuned accuracy depends on.
+# Sections of a recipe on which fine-tuned accuracy depends.
 _SECTIONS = (
     *("image_size", "store_size", "backbone", "objective", "views", "alignment", "saliency", "pretrain", "finetune"),
 )
 _STAGE1 = "stage1."
-_SHOWN = 5  # differences
+_SHOWN = 5  # differences listed per cell
 
 
-def drift(row: Row, profile: Profile | None, entry: CellRecord) -> list[str]:
-    """How a recorded cell differs from the row, and from the profile where there is one, as they are now."""
+def stale_settings(row: Row, profile: Profile | None, record: CellRecord) -> list[str]:
+    """Differences between a recorded cell and the current row and profile, such as "pretrain.epochs 40, now 7".
+
+    profile: None compares with the row alone. At most five differences are listed.
+    """
     now = {"stage1": row.stage1, "stage2": "yes" if row.stage2 else "no", "method": row.method}
-    found = [
-        f"{name} {getattr(entry, name)}, now {value}" for name, value in now.items() if getattr(entry, name) != value
+    differences = [
+        f"{name} {getattr(record, name)}, now {value}" for name, value in now.items() if getattr(record, name) != value
     ]
-    if profile is None or found:
-        return found
-    both = {path: value for path, value in entry.set.items() if not path.startswith(_STAGE1)}
-    found += _differences(entry.recipe, _recipe(profile, row, both), ", now ", _unread(row))
-    before = entry.stage1_recipe
+    if profile is None or differences:
+        return differences
+    overrides = {path: value for path, value in record.set.items() if not path.startswith(_STAGE1)}
+    differences += _differences(record.recipe, _recipe(profile, row, overrides), ", now ", _unread(row))
+    before = record.stage1_recipe
     if before is not None:
-        first = both | {p.removeprefix(_STAGE1): v for p, v in entry.set.items() if p.startswith(_STAGE1)}
+        first = overrides | {p.removeprefix(_STAGE1): v for p, v in record.set.items() if p.startswith(_STAGE1)}
         stage1 = _recipe(profile, first_stage(row), first, row.stage1)
         texts = _differences(before, stage1, ", now ", _unread(first_stage(row)))
-        found += [f"first stage: {text}" for text in texts]
-    return found[:_SHOWN]
+        differences += [f"first stage: {text}" for text in texts]
+    return differences[:_SHOWN]
 
 
-def refuse_mixed_seeds(grid: str, entries: Iterable[CellRecord]) -> None:
-    """Raise UsageError where the seeds of a cell were run with different recipes: their mean would be of nothing."""
+def refuse_mixed_seeds(grid: str, records: Iterable[CellRecord]) -> None:
+    """Raise UsageError where the seeds of one cell were run with different recipes; their mean has no meaning."""
     first: dict[tuple[str, str], CellRecord] = {}
     wrong = []
-    for entry in entries:
-        cell = f"{entry.row}/{entry.dataset}"
-        other = first.setdefault(entry.place, entry)
-        found = _differences(other.recipe, entry.recipe, " and ")
-        if other.stage1_checkpoint != entry.stage1_checkpoint:
-            found.append("first stages out of different checkpoints")
-        elif other.stage1_recipe and entry.stage1_recipe:
-            texts = _differences(other.stage1_recipe, entry.stage1_recipe, " and ")
-            found += [f"first stage: {text}" for text in texts]
-        if found:
-            wrong.append(f"{cell}, seeds {other.seed} and {entry.seed}: {', '.join(found[:_SHOWN])}")
+    for record in records:
+        cell = f"{record.row}/{record.dataset}"
+        other = first.setdefault(record.place, record)
+        differences = _differences(other.recipe, record.recipe, " and ")
+        if other.stage1_checkpoint != record.stage1_checkpoint:
+            differences.append("first stages from different checkpoints")
+        elif other.stage1_recipe and record.stage1_recipe:
+            texts = _differences(other.stage1_recipe, record.stage1_recipe, " and ")
+            differences += [f"first stage: {text}" for text in texts]
+        if differences:
+            wrong.append(f"{cell}, seeds {other.seed} and {record.seed}: {', '.join(differences[:_SHOWN])}")
     if wrong:
         raise UsageError(
             f"grid {grid} has cells whose seeds were run with different settings, so that they have no mean: "
@@ -72,22 +75,24 @@ def _recipe(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
 
 
 def _unread(row: Row) -> tuple[str, ...]:
-    """Sections that the row's training does not read: measurements have saliency maps whatever the views are."""
+    """Sections that the row's training does not read. Saliency settings may be there for the measurements alone."""
     return () if row.objective is not None and VIEWS[row.views].needs_saliency else ("saliency",)
 
 
 def _differences(
     before: Mapping[str, Any], after: Mapping[str, Any], between: str, unread: tuple[str, ...] = ()
 ) -> list[str]:
-    """Phrases such as ``pretrain.epochs 200, now 400``. A setting that did not exist `before` is no difference."""
-    found = []
+    """Phrases such as ``pretrain.epochs 200, now 400``. A setting that did not exist `before` does not count."""
+    differences = []
     for section in (name for name in _SECTIONS if name not in unread):
         old, new = before.get(section), after.get(section)
         if old is not None and new is not None:
-            found += [f"{path} {a}{between}{b}" for path, a, b in _leaves(old, new, section)]
+            differences += [f"{path} {a}{between}{b}" for path, a, b in _leaves(old, new, section)]
         elif old is not new:
-            found.append(f"{section} {'none' if old is None else 'one'}{between}{'none' if new is None else 'one'}")
-    return found
+            differences.append(
+                f"{section} {'none' if old is None else 'one'}{between}{'none' if new is None else 'one'}"
+            )
+    return differences
 
 
 def _leaves(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
