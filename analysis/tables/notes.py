@@ -10,7 +10,7 @@ from analysis.statistics.comparisons import LEVEL, Comparison, out_of_reach
 from suite.data.catalogue import DATASETS
 
 if TYPE_CHECKING:
-    from analysis.tables.accuracy import Table
+    from analysis.tables.table import Table
     from suite.grid.spec import Row
 
 
