@@ -56,6 +56,7 @@ def plan(
     from suite.execute.local.machine import machine
     from suite.planning.devices import refuse_uneven
     from suite.planning.forecast import Forecast
+    from suite.planning.weights import missing_weights
 
     jobs, forecast = planned.explain(), Forecast(planned, machine(workers, devices))
     refuse_uneven((job for job in forecast.jobs if job.key in forecast.remaining), devices)
@@ -90,6 +91,8 @@ def plan(
                 print(f"{finding.level} {name}: {finding.text}")
         for name, reason in planned.missing.items():
             print(f"missing {name}: {reason}")
+        if (sentence := missing_weights(planned)) is not None:
+            print(sentence)
         if planned.missing and planned.profile.synthetic is not None:
             print("This profile's data are drawn by `suite run`, or now by: suite data synth")
     raise typer.Exit(2 if planned.missing and planned.profile.synthetic is None else 0)

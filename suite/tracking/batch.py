@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from suite.filesystem import UNSUPPORTED, copy_file
 from suite.jobs.identity import JobSpec
 from suite.kinds.registry import TrainingSpec
+from suite.tracking.address import sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,6 +35,15 @@ def do_not_wait_for_the_disk() -> None:
             connection.execute("PRAGMA synchronous=OFF")
 
     event.listen(Engine, "connect", relax)
+
+
+def make_database_file(uri: str) -> None:
+    """Create the file of a SQLite database with the process's own mode. SQLite would make it 0644 whatever the umask
+    allows, and a second user of a store that is open to its group could not write it."""
+    path = sqlite_path(uri)
+    if path is not None:
+        with suppress(OSError):  # it exists, or SQLite will say what is wrong
+            path.open("xb").close()
 
 
 def milliseconds(file: Path) -> int:

@@ -38,6 +38,7 @@ from suite.tracking.batch import (
     elapsed,
     log_all,
     log_file,
+    make_database_file,
     metric_points,
     milliseconds,
 )
@@ -157,6 +158,7 @@ class Mirror:
                 logging.getLogger(name).setLevel(logging.WARNING)
             if self.uri.startswith("sqlite:"):
                 do_not_wait_for_the_disk()
+                make_database_file(self.uri)
             stray = stray_folder(self.uri)
             client = MlflowClient(tracking_uri=self.uri)
             if stray is not None:

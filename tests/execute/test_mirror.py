@@ -224,3 +224,19 @@ def test_many_processes_on_a_fresh_store(tmp_path: Path, drawn: Path, tiny_profi
 
 def hashes(runs: Path) -> dict[str, dict[str, str]]:
     return {path.parent.name: json.loads(path.read_text())["files"] for path in runs.glob("*/result.json")}
+
+
+def test_the_database_of_a_shared_store_is_open_to_its_group(tmp_path: Path) -> None:
+    """SQLite gives its file the mode 0644, whatever the umask; the second user of a store needs to write it."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    runs.chmod(0o2770)
+    code = (
+        "import sys; from pathlib import Path; from suite.workspace import Workspace\n"
+        "from suite.tracking.address import tracking_uri; from suite.tracking.mirror import Mirror\n"
+        "store = Workspace.of(None, Path(sys.argv[1])).store\n"
+        "Mirror(store, tracking_uri(store.root))._connect().search_experiments()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    subprocess.run([sys.executable, "-c", code, str(runs)], check=True, env=environment, umask=0o022)
+    assert (runs / "mlflow.db").stat().st_mode & 0o777 == 0o664
