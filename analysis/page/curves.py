@@ -119,6 +119,8 @@ def _curves(
         if key is None or key in curves:
             continue
         dataset = record.stage1 if colours is None else record.dataset
+        if dataset not in record.data:  # a first stage out of a checkpoint has read no data here and has no curve
+            continue
         colour = SHARED if colours is None else colours[dataset]
         label = DATASETS[dataset].heading(record.data[dataset].synthetic)
         line = curve(f"{label}, seed {record.seed}", colour, store.metrics(key), metric)

@@ -97,7 +97,7 @@ def test_what_is_not_there_is_named(runs: Path) -> None:
         read(uri_of(runs), "paper_table2")
     with pytest.raises(UsageError, match="not run with profile 'paper' in MLflow"):
         read(uri_of(runs), "paper_table1", "paper")
-    with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:9 cannot be read") as error:
+    with pytest.raises(StoreError, match=r"MLflow at http://\S*127\.0\.0\.1:9 does not answer") as error:
         read("http://me:secret@127.0.0.1:9", "paper_table1")
     assert "secret" not in str(error.value)
 
@@ -116,7 +116,7 @@ def test_the_command(runs: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "--from-mlflow", uri_of(runs)], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert "No Grad-CAM figures: MLflow is read without weights and images." in done.stderr
+    assert "No CAM figures: MLflow holds neither weights nor images." in done.stderr
     assert (tmp_path / "report" / "paper_table1.tex").is_file()
     both = [*command, "--from-mlflow", uri_of(runs), "--runs", str(runs)]
     wrong = subprocess.run(both, capture_output=True, text=True, check=False)

@@ -99,10 +99,10 @@ def test_doctor(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("Python", "torch", "threads", "GPU", "precision", "runs", "cub", "saliency", "Chromium"):
         assert checks[name]["text"]
     for name in ("MLflow", "LaTeX", "Slurm", "nabirds"):
-        assert checks[name]["state"] == "lacking"
-        assert checks[name]["mend"]
+        assert checks[name]["state"] == "missing"
+        assert checks[name]["fix"]
     assert checks["torch"]["state"] == checks["solo-learn"]["state"] == "ok"
-    assert (checks["cub"]["state"], checks["cub"]["mend"]) == ("lacking", "suite data verify cub")
+    assert (checks["cub"]["state"], checks["cub"]["fix"]) == ("missing", "suite data verify cub")
     assert not (tmp_path / "runs").exists()
 
 
@@ -110,16 +110,17 @@ def test_doctor_on_a_broken_installation(drawn: Path, tmp_path: Path, monkeypatc
     def none(_: object, *__: object) -> str:
         raise ImportError("libcudart.so.12: cannot open shared object file")
 
+    monkeypatch.setattr("methods.solo_learn._FUNCTIONS", {})
     monkeypatch.setattr("methods.solo_learn._module", none)
     monkeypatch.setattr("suite.doctor.PACKAGES", ("torch", "no-such-package"))
     monkeypatch.setattr("suite.doctor.writable", lambda _: False)
     checks = examined(tmp_path, drawn, code=1)
-    broken = {name: check["mend"] for name, check in checks.items() if check["state"] == "broken"}
+    broken = {name: check["fix"] for name, check in checks.items() if check["state"] == "broken"}
     assert broken.keys() == {"packages", "solo-learn", "runs", "cache"}
     assert broken["packages"] == "pip install no-such-package"
     text = run("doctor", "--data", str(drawn), "--runs", str(tmp_path / "runs"), code=1)
     assert "broken   solo-learn" in text
-    assert "mend: pip install --no-deps solo-learn==1.0.2" in text
+    assert "fix: pip install --no-deps solo-learn==1.0.2" in text
     assert text.splitlines()[-1].startswith("4 broken, ")
 
 

@@ -245,7 +245,7 @@ def test_training_goes_on_when_the_tracker_is_down(tmp_path: Path, drawn: Path, 
 
 def test_a_report_from_a_server_needs_the_grids_names(tmp_path: Path) -> None:
     done = suite("report", "--from-mlflow", f"sqlite:///{tmp_path / 'none.db'}", expect=2)
-    assert "reads only the grids that are named: --grid NAME" in done.stderr
+    assert "needs the grids by name: --grid NAME" in done.stderr
 
 
 def test_report_writes_table_and_figures(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_report_from_mlflow_is_the_same(finished: tuple[Path, dict[str, Any]], t
     suite("report", *GRID, "--runs", runs, "--out", tmp_path / "store", "--no-figures")
     uri = f"sqlite:///{runs / 'mlflow.db'}"
     done = suite("report", *GRID, "--from-mlflow", uri, "--out", tmp_path / "mlflow")
-    assert "without weights and images" in done.stderr
+    assert "neither weights nor images" in done.stderr
     for name in ("paper_table1.tex", "paper_table1.csv"):
         assert (tmp_path / "store" / name).read_bytes() == (tmp_path / "mlflow" / name).read_bytes()
 

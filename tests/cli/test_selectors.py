@@ -100,7 +100,7 @@ def test_paper_profile_without_a_gpu_names_the_small_one(
     assert "--profile small" in paper.stderr
     small = CliRunner().invoke(app, [*command, "--runs", str(tmp_path), "--profile", "small"])
     assert "warning" not in small.stderr
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("suite.execute.local.machine.gpu_count", lambda: 1)
     with_gpu = CliRunner().invoke(app, [*command, "--runs", str(tmp_path)])
     assert "warning" not in with_gpu.stderr
 

@@ -28,7 +28,7 @@ from suite.data.saliency.maps import SaliencyMaps, salient_box
 from suite.errors import DataError
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
-from suite.execute.worker import run_job
+from suite.execute.worker import JobEnd, run_job
 from suite.kinds.background import BackgroundSpec
 from suite.kinds.localisation import LocalisationSpec
 from suite.planning.plan import Plan, data_facts
@@ -63,7 +63,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, drawn: Path, tiny_profile
     prepare(plan.jobs, plan.datasets, drawn, runs / "runs" / "cache", lambda *_: None)
     for job in plan.jobs:
         done = run_job(job, JobContext(RunPaths(store.root, store.root / "cache"), CPU))
-        assert done == ("done", ""), job.name
+        assert done == JobEnd("done"), job.name
     return plan, store
 
 

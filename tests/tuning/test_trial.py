@@ -35,7 +35,7 @@ def planned(drawn: Path, runs: Path, profile: Path, grid: str = "paper_table1", 
 
 def jobs(plan: Plan, params: dict[str, Any], objective: Objective = "finetune", on: PretrainOn = "all") -> TrialJobs:
     name = plan.cells[0].grid
-    chosen = Chosen(name, "", None, None, ["cub"], ["byol_cvsa"], None, None, None).selection
+    chosen = Chosen(name, "demo", None, None, ["cub"], ["byol_cvsa"], None, None, None).selection
     return trial_jobs(plan, trial_cells(load_grid(name), plan, chosen, params), objective, on)
 
 
