@@ -10,8 +10,8 @@ The published figure gives these shapes and operations; depth and width of g_con
 features, soft or binary masks and symmetry are not stated and are settings here (methods/args.py).
 
 L_Align can be added to every objective that computes feature maps of queries and keys (`add_alignment`). f' is then
-that objective's key network: BYOL's target, MoCo's key encoder. SimCLR has none, so f' is f and g'_conv is g_conv, both
-without gradient. The paper shows L_Align with BYOL only; the other combinations are ours.
+that objective's key network: BYOL's target, MoCo's key encoder. SimCLR and SimSiam have none, so f' is f and g'_conv is
+g_conv, both without gradient. The paper shows L_Align with BYOL only; the other combinations are ours.
 """
 
 from __future__ import annotations

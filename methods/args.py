@@ -32,6 +32,13 @@ class SimclrArgs(Args):
     temperature: float = Field(gt=0, description="of NT-Xent (section 2.1, equation 1)")
 
 
+class SimsiamArgs(Args):
+    """SimSiam (arXiv:2011.10566)."""
+
+    projection_dim: int = Field(2048, ge=1, description="width of the projector's three layers (section 3)")
+    hidden_dim: int = Field(512, ge=1, description="width of the predictor's bottleneck, a quarter (section 3)")
+
+
 class KeyQueueArgs(Args):
     """What methods with a momentum encoder and a queue of keys have in common (MoCo, arXiv:1911.05722)."""
 

@@ -43,6 +43,7 @@ OBJECTIVES: dict[str, Entry] = {
         "methods.byol:Byol", args.ByolArgs, exposes_maps=True, passes=8
     ),  # two views, online 3 and target 1 each
     "simclr": Entry("methods.simclr:Simclr", args.SimclrArgs, exposes_maps=True, passes=6),
+    "simsiam": Entry("methods.simsiam:Simsiam", args.SimsiamArgs, exposes_maps=True, passes=6),
     "moco_v2": Entry("methods.moco_v2:MocoV2", args.MocoV2Args, exposes_maps=True, needs_train_size=True, passes=4),
     "looc": Entry(  # a query and three keys, with the two augmentations of our recipes
         "methods.looc:Looc", args.LoocArgs, needs_train_size=True, plain_views="shared_augmentation", passes=6

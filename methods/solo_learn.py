@@ -43,7 +43,12 @@ def _module(name: str) -> ModuleType:
     return import_module(f"solo.{name}")
 
 
-_LOSSES = {"byol_loss_func": "losses.byol", "moco_loss_func": "losses.moco", "simclr_loss_func": "losses.simclr"}
+_LOSSES = {
+    "byol_loss_func": "losses.byol",
+    "moco_loss_func": "losses.moco",
+    "simclr_loss_func": "losses.simclr",
+    "simsiam_loss_func": "losses.simsiam",
+}
 _FUNCTIONS: dict[str, Any] = {}  # the losses, once they are imported
 
 
@@ -82,6 +87,15 @@ def simclr_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     precise = torch.promote_types(first.dtype, torch.float32)
     with torch.autocast(first.device.type, enabled=False):
         return function(first.to(precise), second.to(precise), temperature)
+
+
+def simsiam_loss(prediction: Tensor, projection: Tensor) -> Tensor:
+    """solo-learn's SimSiam loss of one direction: mean over the batch of -cos(prediction, projection).
+
+    Both [B, D]; no gradient reaches `projection` (arXiv:2011.10566, equation 1).
+    """
+    function = cast("Callable[[Tensor, Tensor], Tensor]", _function("simsiam_loss_func"))
+    return function(prediction, projection)
 
 
 def moco_loss(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:

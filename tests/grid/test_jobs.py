@@ -203,7 +203,7 @@ def test_alignment_needs_masks() -> None:
         jobs(cells(grid, DEMO, Selection())[0])
 
 
-@pytest.mark.parametrize("objective", ["byol", "simclr", "moco_v2"])
+@pytest.mark.parametrize("objective", ["byol", "simclr", "simsiam", "moco_v2"])
 def test_alignment_attaches_to_objectives_with_maps(objective: str) -> None:
     row = Row(name="x", label="X", method="x", objective=objective, views="saliency_swap", alignment=True)
     grid = GridSpec(name="g", title="t", datasets=("cub",), reference_row="x", rows=(row,))
@@ -216,7 +216,9 @@ def test_alignment_attaches_to_objectives_with_maps(objective: str) -> None:
 def test_alignment_is_refused_beside_other_objectives(objective: str) -> None:
     row = Row(name="x", label="X", method="x", objective=objective, views="saliency_swap", alignment=True)
     grid = GridSpec(name="g", title="t", datasets=("cub",), reference_row="x", rows=(row,))
-    with pytest.raises(UsageError, match=f"'{objective}' computes none. Objectives that do: byol, simclr, moco_v2"):
+    with pytest.raises(
+        UsageError, match=f"'{objective}' computes none. Objectives that do: byol, simclr, simsiam, moco_v2"
+    ):
         jobs(cells(grid, DEMO, Selection())[0])
 
 

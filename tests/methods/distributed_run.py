@@ -23,6 +23,7 @@ from methods.args import (
     ResNetArgs,
     RotPredArgs,
     SimclrArgs,
+    SimsiamArgs,
 )
 from methods.backbones.registry import build_backbone
 from methods.distributed import all_gather, rank, world_size
@@ -37,14 +38,15 @@ KEYS = {"hidden_dim": 12, "projection_dim": 6, "temperature": 0.2, "momentum": 0
 ARGS: dict[str, Args] = {
     "byol": ByolArgs(hidden_dim=12, projection_dim=6, tau_base=0.9),
     "simclr": SimclrArgs(hidden_dim=12, projection_dim=6, temperature=0.2),
+    "simsiam": SimsiamArgs(projection_dim=12, hidden_dim=6),
     "moco_v2": MocoV2Args(**KEYS),
     "looc": LoocArgs(**KEYS, augmentations=2),
     "insloc": InsLocArgs(**KEYS, roi_side=3),
     "rot_pred": RotPredArgs(),
     "rel_loc": RelLocArgs(hidden_dim=12, dropout=0.5),
 }
-ALIGNED = ("byol with alignment", "simclr with alignment", "moco_v2 with alignment")
-CASES = ("byol", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", *ALIGNED)
+ALIGNED = tuple(f"{name} with alignment" for name in ("byol", "simclr", "moco_v2", "simsiam"))
+CASES = ("byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", *ALIGNED)
 
 
 def batch(name: str, step: int) -> Views:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.alignment import SaliencyAlignment, mask_on_grid
-from methods.args import AlignmentArgs, Args, MocoV2Args, ResNetArgs, SimclrArgs
+from methods.args import AlignmentArgs, Args, MocoV2Args, ResNetArgs, SimclrArgs, SimsiamArgs
 from methods.backbones.registry import build_backbone
 from methods.objective import Objective
 from methods.registry import OBJECTIVES
@@ -19,6 +19,7 @@ from methods.views.batch import Views
 BACKBONE = ResNetArgs(arch="resnet10", width=8, stem="small")
 ARGS: dict[str, Args] = {
     "simclr": SimclrArgs(hidden_dim=16, projection_dim=8, temperature=0.1),
+    "simsiam": SimsiamArgs(projection_dim=16, hidden_dim=8),
     "moco_v2": MocoV2Args(
         hidden_dim=16, projection_dim=8, temperature=0.2, momentum=0.9, queue_size=10, bn_splits=2
     ),
@@ -98,12 +99,13 @@ def compared(name: str, maps: list[tuple[Tensor, Tensor, int]], model: Objective
     }, name
 
 
+@pytest.mark.parametrize("name", ["simclr", "simsiam"])
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_simclr_is_its_own_key_network(symmetric: bool) -> None:
-    model, v = build("simclr", settings(symmetric)), views()
+def test_one_network_is_its_own_key_network(name: str, symmetric: bool) -> None:
+    model, v = build(name, settings(symmetric)), views()
     maps = [model.backbone(images) for images in v.images]
     pairs = [(maps[0], maps[1], 0), (maps[1], maps[0], 1)]
-    compared("simclr", pairs if symmetric else pairs[:1], model, v)
+    compared(name, pairs if symmetric else pairs[:1], model, v)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -146,8 +148,9 @@ def test_without_a_module_nothing_changes_and_without_masks_it_is_refused(name: 
         build(name, settings()).loss(Views(views().images))
 
 
-def test_simclrs_key_projector_follows_at_once() -> None:
-    model = build("simclr", settings())
+@pytest.mark.parametrize("name", ["simclr", "simsiam"])
+def test_the_key_projector_of_one_network_follows_at_once(name: str) -> None:
+    model = build(name, settings())
     module = model.get_submodule("alignment")
     assert isinstance(module, SaliencyAlignment)
     model.after_step(0.3)

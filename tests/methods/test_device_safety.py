@@ -25,8 +25,9 @@ from methods.views.batch import Views
 
 SCRIPT = Path(__file__).with_name("distributed_run.py")
 NAMES = (
-    "byol", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc",
+    "byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc",
     "byol with alignment", "simclr with alignment", "moco_v2 with alignment",
+    "simsiam with alignment",
 )  # fmt: skip
 # Operations whose result the host has to wait for.
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")

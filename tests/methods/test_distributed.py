@@ -21,8 +21,8 @@ from methods.views.patches import Patches
 from methods.views.rotations import Rotations
 
 SCRIPT = Path(__file__).with_name("distributed_run.py")
-ALIGNED = ("byol with alignment", "simclr with alignment", "moco_v2 with alignment")
-CASES = ("byol", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", *ALIGNED)
+ALIGNED = tuple(f"{name} with alignment" for name in ("byol", "simclr", "moco_v2", "simsiam"))
+CASES = ("byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", *ALIGNED)
 # Everything is float64 but the inside of the alignment, which is single precision on purpose, and what is only logged.
 TOLERANCE = dict.fromkeys(ALIGNED, 2e-6)
 LOGGED = {"embedding_std", "pretext_top1", "attention_min", "attention_mean", "attention_max"}

@@ -128,7 +128,8 @@ CELLS = [
 
 
 @pytest.mark.parametrize(
-    ("grid", "row", "overrides"), [*CELLS, ("ss_scale", "moco_v2_ss_0.4", []), ("paper_table1", "random", CHOICE)]
+    ("grid", "row", "overrides"),
+    [*CELLS, ("ss_scale", "moco_v2_ss_0.4", []), ("beyond", "simsiam_cvsa", []), ("paper_table1", "random", CHOICE)],
 )
 def test_sigkill_and_resume_keep_the_whole_state(
     grid: str, row: str, overrides: list[str], lives: Lives, tmp_path: Path, drawn: Path, tiny_profile: Path
