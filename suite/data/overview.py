@@ -1,4 +1,4 @@
-"""`suite data list`: what of every dataset is on this machine, found without reading an image."""
+"""`suite data list`: the state of every dataset on this machine. No image is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STORE = re.compile(
 
 @dataclass(frozen=True)
 class Counts:
-    """Images and classes: found, of the official release."""
+    """Numbers of images and classes, each as (on this machine, in the official release)."""
 
     train: tuple[int, int]
     test: tuple[int, int]
@@ -51,12 +51,12 @@ class Decoded:
     on_demand: bool  # decoded by training from the original files; the store is an index
     detector: str | None  # None: the images
     bytes: int
-    current: bool | None  # of the dataset as it is now; None: not known without reading the images
+    current: bool | None  # made from the dataset's present content; None: unknown without reading the images
 
 
 @dataclass(frozen=True)
 class Overview:
-    """All that is known of one dataset."""
+    """The state of one dataset."""
 
     name: str
     label: str
@@ -73,7 +73,7 @@ class Overview:
 
 
 def overview(name: str, data_root: Path, cache: Path) -> Overview:
-    """What there is of dataset `name`."""
+    """The state of dataset `name`."""
     info = DATASETS[name]
     folder, problem, dataset = None, None, None
     try:
@@ -113,7 +113,7 @@ def _maps(dataset: Dataset, cache: Path) -> Iterator[Maps]:
 
 
 def _decoded(name: str, cache: Path, fingerprint: str | None) -> Iterator[Decoded]:
-    """Stores of the dataset, of any content: outdated ones can be deleted."""
+    """Every store of the dataset, also outdated ones, which can be deleted."""
     folders = sorted((cache / "images").iterdir()) if (cache / "images").is_dir() else []
     for folder in folders:
         match = _STORE.fullmatch(folder.name)

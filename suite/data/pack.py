@@ -1,7 +1,7 @@
 """`suite data pack`: a small class-balanced subset of a dataset, in the same official layout, the same for every seed.
 
-Official ids, class ids and file names are kept and images are copied byte for byte, so that a pack is read, cited and
-marked as the subset that it is. What it may be used for is the dataset's licence.
+Official ids, class ids and file names are kept and images are copied byte for byte: a pack is read as the dataset and
+marked as a subset. The dataset's licence applies to it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPLITS: tuple[Split, Split] = ("train", "test")
 
 @dataclass(frozen=True)
 class Choice:
-    """What to keep: `per_class` training and as many test images of each of `classes` classes, drawn by `seed`."""
+    """The subset to write: `per_class` training and as many test images of `classes` classes, sampled with `seed`."""
 
     classes: int
     per_class: int
@@ -40,11 +40,11 @@ def pack(name: str, data_root: Path, out: Path, choice: Choice, progress: Progre
     """Write the subset of dataset `name` into the data root `out`; returns it as loaded from there.
 
     COCO's images have no classes here: `classes` is 1 and `per_class` the number of images. ImageNet's are its folders.
-    The same source, choice and seed give the same bytes; where they are already, nothing is done.
+    The same source, choice and seed give the same bytes. If `out` has them already, nothing is written.
 
     Raises:
         UsageError: fewer classes than asked for have that many images.
-        DataError: `out` holds something else.
+        DataError: `out` holds other data.
     """
     source = load_dataset(name, data_root)
     chosen = choose(source, choice)
@@ -64,7 +64,7 @@ def pack(name: str, data_root: Path, out: Path, choice: Choice, progress: Progre
     )  # fmt: skip
     if folder.exists():
         if not (folder / MARK).is_file() or (folder / MARK).read_text("utf-8") != mark:
-            raise DataError(f"{folder} holds something else already: give another --out, or delete it first.")
+            raise DataError(f"{folder} holds other data: give another --out, or delete that folder first.")
         return load_dataset(name, out)
     _keep_apart(source, data_root, out)
     records = (*chosen.train, *chosen.test)
@@ -83,7 +83,7 @@ def pack(name: str, data_root: Path, out: Path, choice: Choice, progress: Progre
 
 
 def choose(dataset: Dataset, choice: Choice) -> Dataset:
-    """The dataset with the chosen records only, in their old order; labels and classes stay those of the whole."""
+    """The dataset restricted to the sampled records, in their original order. Labels and classes are unchanged."""
     splits = {split: dataset.split(split) for split in SPLITS if dataset.split(split)}  # first-stage sets: train only
     groups = {split: _by_class(records) for split, records in splits.items()}
     sizes = {name: min(len(groups[split].get(name, ())) for split in groups) for name in groups["train"]}
@@ -113,7 +113,7 @@ def _by_class(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _keep_apart(source: Dataset, data_root: Path, out: Path) -> None:
-    """Drawn pictures stay marked as drawn, and do not mix with photographs."""
+    """Copy the mark of synthetic data to `out`; DataError if that would mix them with photographs."""
     if source.synthetic:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / SYNTHETIC).exists():

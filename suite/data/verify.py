@@ -1,6 +1,6 @@
-"""`suite data verify`: everything about a dataset that can be known without training on it, checked once.
+"""`suite data verify`: check lists, counts, every image, boxes and repeated pictures of a dataset.
 
-What was found is kept under the dataset's fingerprint (`<cache>/verified/`), and the images' hashes where job keys take
+The result is stored under the dataset's fingerprint (`<cache>/verified/`), and the images' hashes where job keys take
 them from (`<cache>/fingerprints/`): a verified dataset is neither hashed nor decoded again while no size and no time
 of a file has changed.
 """
@@ -34,7 +34,7 @@ STRAY_BOXES = 0.01  # NABirds as published has .4 % of its boxes outside their i
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked and found."""
+    """The result of verifying a dataset."""
 
     dataset: str
     describe: str
@@ -63,13 +63,13 @@ def verify(name: str, data_root: Path, cache: Path, progress: Progress, again: b
 
     Args:
         name: of the dataset.
-        data_root: where it is.
-        cache: where the result and the hashes are kept.
-        progress: hears of images read.
-        again: read every image even if nothing seems changed, and compare with the hashes of the last time.
+        data_root: folder that holds the datasets.
+        cache: folder for the result and the hashes.
+        progress: called after each image.
+        again: read every image even if sizes and times are unchanged, and compare it with its stored hash.
 
     Raises:
-        DataError: it is not there, its lists do not fit, or images are missing.
+        DataError: the dataset is not found, its lists contradict each other, or images are missing.
     """
     dataset = load_dataset(name, data_root)
     earlier = None if again else verified(dataset, cache)
@@ -92,24 +92,24 @@ def verify(name: str, data_root: Path, cache: Path, progress: Progress, again: b
         *_repeated(dataset, hashes),
         *_lists(dataset),
     ]
-    found = Verification(
+    verification = Verification(
         name, dataset.describe(), combine(dataset, hashes), len(records), tuple(findings),
         time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), round(time.monotonic() - began, 1),
     )  # fmt: skip
     remember(dataset, cache, {keys[path]: digest for path, digest in hashes.items()})
-    remember_known(dataset, found.fingerprint, cache)
-    if found.sound:
-        write_json(_file(cache, name, found.fingerprint), {"format": FORMAT, **asdict(found)})
-    return _with_those_of_loading(found, dataset)
+    remember_known(dataset, verification.fingerprint, cache)
+    if verification.sound:
+        write_json(_file(cache, name, verification.fingerprint), {"format": FORMAT, **asdict(verification)})
+    return _with_those_of_loading(verification, dataset)
 
 
 def _with_those_of_loading(verification: Verification, dataset: Dataset) -> Verification:
-    """What loading found is not kept by content: a file that is left out changes no fingerprint."""
+    """Add the findings of loading. They are not stored by content: a file that is left out changes no fingerprint."""
     return replace(verification, findings=tuple(dict.fromkeys((*verification.findings, *dataset.findings))))
 
 
 def verified(dataset: Dataset, cache: Path) -> Verification | None:
-    """What verifying found for this very content, or None. Looks at sizes and times, reads no image."""
+    """The stored result for the present content, or None. Compares sizes and times; reads no image."""
     hashes = known_hashes(dataset, cache)
     if hashes is None:
         return None
@@ -120,7 +120,7 @@ def verified(dataset: Dataset, cache: Path) -> Verification | None:
             return None
         content["findings"] = tuple(Finding(**finding) for finding in content["findings"])
         return _with_those_of_loading(replace(Verification(**content), cached=True), dataset)
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it can be found out again
+    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: verify again
         return None
 
 
@@ -156,7 +156,7 @@ def _unreadable(looks: Mapping[str, _Look]) -> Iterator[Finding]:
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding]:
-    """Bits that changed under a file whose size and time did not: a failing disk, or a careless copy."""
+    """Content that changed while size and time did not: a failing disk, or a faulty copy."""
     changed = [path for path, digest in before.items() if now[path] != digest]
     if changed:
         yield Finding(
@@ -167,7 +167,7 @@ def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Find
 
 
 def _boxes(dataset: Dataset, looks: Mapping[str, _Look]) -> Iterator[Finding]:
-    """Boxes against their images. One pixel is left to rounding; the decoded store cuts boxes at the image's edge."""
+    """Boxes outside their images, with a tolerance of one pixel. The decoded store clips boxes at the image's edge."""
     leaving, outside, boxes = [], [], 0
     for record in (*dataset.train, *dataset.test):
         look = looks[record.path]
@@ -192,7 +192,7 @@ def _boxes(dataset: Dataset, looks: Mapping[str, _Look]) -> Iterator[Finding]:
 
 
 def _repeated(dataset: Dataset, hashes: Mapping[str, str]) -> Iterator[Finding]:
-    """Pictures that come more than once: published sets have them, so they are told and not refused."""
+    """Pictures that occur more than once. Published datasets have some, so they are reported and not refused."""
     groups: dict[str, list[tuple[str, Record]]] = defaultdict(list)
     for split, records in (("train", dataset.train), ("test", dataset.test)):
         for record in records:
@@ -214,14 +214,14 @@ def _repeated(dataset: Dataset, hashes: Mapping[str, str]) -> Iterator[Finding]:
             [g for g in repeated if not leaks(g) and not contradicts(g)],
         ),
     )
-    for level, what, found in kinds:
-        if found:
-            names = ["' = '".join(record.path for _, record in group) for group in found]
-            yield Finding(level, f"{what}, {len(found)} x: {some(names)}.")
+    for level, what, affected in kinds:
+        if affected:
+            names = ["' = '".join(record.path for _, record in group) for group in affected]
+            yield Finding(level, f"{what}, {len(affected)} x: {some(names)}.")
 
 
 def _lists(dataset: Dataset) -> Iterator[Finding]:
-    """The annotation files of a complete dataset against the official ones."""
+    """Differences between the annotation files of a complete dataset and the official ones."""
     if dataset.subset or dataset.synthetic or dataset.name not in manifest():
         return
     other = []

@@ -1,6 +1,6 @@
-"""Reading a dataset's text lists, and the checks every list must pass, whichever dataset it belongs to.
+"""Reading a dataset's text lists, and the checks that the lists of every dataset must pass.
 
-Nothing here looks at an image file. Every error is a DataError that names the file, and the line where there is one.
+No image file is opened here. Every error is a DataError that names the file, and the line where there is one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ V = TypeVar("V")
 
 
 class Entry(NamedTuple):
-    """One image as the lists give it, before labels are remapped."""
+    """One image as listed, before labels are remapped."""
 
     id: str
     path: str  # relative to the dataset's folder
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 def obtain(name: str) -> str:
-    """How to get dataset `name`, as the end of an error message."""
+    """How to obtain dataset `name`, for the end of an error message."""
     from suite.data.download.manifest import manifest
 
     info = DATASETS[name]
@@ -142,7 +142,7 @@ def parse_split(text: str) -> Split:
 
 
 def check_same_ids(images: Collection[str], listed_in: str, other: Mapping[str, object], file: Path) -> None:
-    """DataError unless `other` (from `file`) has exactly the ids of `images`."""
+    """DataError unless `other`, read from `file`, has exactly the ids of `images`."""
     if images == other.keys():
         return
     lacking = [i for i in images if i not in other]

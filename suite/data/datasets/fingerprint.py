@@ -1,4 +1,4 @@
-"""What a dataset is, as one hash: its annotations and the content of every image, wherever it lies on the disk."""
+"""One hash of a dataset: its annotations and the content of every image, independent of its place on the disk."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from suite.errors import DataError, StoreError
 def fingerprint(dataset: Dataset, cache: Path) -> str:
     """SHA-256 hex of name, classes, banner and of every record: split, id, path, label, box and image content.
 
-    The same on every machine and below every data root. Content hashes are kept in `cache`, so a second call only
-    looks at sizes and times. Raises DataError if an image cannot be read.
+    The same on every machine and below every data root. Content hashes are kept in `cache`, so a second call
+    compares sizes and times only. Raises DataError if an image cannot be read.
     """
     return combine(dataset, content_hashes(dataset, (*dataset.train, *dataset.test), cache))
 
@@ -51,14 +51,14 @@ def content_hashes(dataset: Dataset, records: Iterable[Record], cache: Path) -> 
 
 
 def known_hashes(dataset: Dataset, cache: Path) -> dict[str, str] | None:
-    """`content_hashes` of all records if none has to be read for it, else None."""
+    """`content_hashes` of all records if every file is unchanged since it was hashed, else None."""
     known = read_store(store_file(dataset, cache))
     keys = states(dataset, (*dataset.train, *dataset.test))
     return {path: known[key] for path, key in keys.items()} if set(keys.values()) <= known.keys() else None
 
 
 def states(dataset: Dataset, records: Iterable[Record]) -> dict[str, str]:
-    """{record path: what the store calls the present state of the file: path, size, time}."""
+    """{record path: key of the file's present state in the store of hashes: path, size and time}."""
     root = str(dataset.root)
     keys: dict[str, str] = {}
     for record in records:
@@ -71,7 +71,7 @@ def states(dataset: Dataset, records: Iterable[Record]) -> dict[str, str]:
 
 
 def remember(dataset: Dataset, cache: Path, hashes: Mapping[str, str]) -> dict[str, str]:
-    """Add {state: SHA-256 hex} to what is known of a dataset; returns all of it."""
+    """Add {state: SHA-256 hex} to the stored hashes of a dataset. Returns all of them."""
     file = store_file(dataset, cache)
     known = read_store(file) | dict(hashes)
     with suppress(StoreError):  # a read-only cache: the hashes are computed again next time
@@ -80,7 +80,7 @@ def remember(dataset: Dataset, cache: Path, hashes: Mapping[str, str]) -> dict[s
 
 
 def store_file(dataset: Dataset, cache: Path) -> Path:
-    """Where the hashes of a dataset's images are kept."""
+    """The file with the hashes of a dataset's images."""
     return cache / "fingerprints" / f"{dataset.name}.json"
 
 
@@ -94,12 +94,14 @@ def file_hash(dataset: Dataset, path: str) -> str:
 
 
 def unreadable(dataset: Dataset, path: str, error: OSError) -> DataError:
-    """The error for an image that was there when the dataset was loaded."""
-    return DataError(f"cannot read {dataset.root / path}: {error.strerror}. Was it removed or is its disk gone?")
+    """The error for an image that existed when the dataset was loaded."""
+    return DataError(
+        f"cannot read {dataset.root / path}: {error.strerror}. Check whether it was removed and whether its disk is mounted."
+    )
 
 
 def read_store(file: Path) -> dict[str, str]:
-    """The hashes known so far; none where the file is missing or damaged, since they can be computed again."""
+    """The stored hashes; empty if the file is missing or damaged, since they can be computed again."""
     try:
         known = json.loads(file.read_text())
     except (OSError, ValueError):

@@ -48,7 +48,7 @@ def find_folder(info: DatasetInfo, data_root: Path) -> Path:
         if any((place / marker).exists() for marker in info.markers):
             return place
     for place in places:
-        if place.is_dir():  # there but without its lists: the loader says which are missing
+        if place.is_dir():  # the folder without its lists: the loader names the missing ones
             return place
     wanted = " or ".join(str(place) for place in places)
     if any((data_root / marker).exists() for marker in info.markers):
