@@ -77,13 +77,13 @@ def test_what_cannot_be_packed(source: Path, layouts, tmp_path: Path) -> None:
         pack("cub", source, tmp_path / "a", Choice(9, 1, seed=0), quiet)
     assert not (tmp_path / "a").exists()
     layouts.cub()
-    with pytest.raises(DataError, match="holds something else already"):
+    with pytest.raises(DataError, match="holds other data"):
         pack("cub", source, layouts.root, Choice(3, 2, seed=0), quiet)
     with pytest.raises(DataError, match="must not mix"):
         pack("cars", source, layouts.root, Choice(3, 2, seed=0), quiet)
     pack("cars", source, tmp_path / "b", Choice(3, 2, seed=0), quiet)
     assert pack("cars", source, tmp_path / "b", Choice(3, 2, seed=0), quiet).classes  # there already
-    with pytest.raises(DataError, match="holds something else already"):
+    with pytest.raises(DataError, match="holds other data"):
         pack("cars", source, tmp_path / "b", Choice(3, 2, seed=1), quiet)
     with pytest.raises(DataError, match="holds drawn pictures"):
         pack("cub", layouts.root, tmp_path / "b", Choice(1, 1, seed=0), quiet)

@@ -96,7 +96,7 @@ def file_hash(dataset: Dataset, path: str) -> str:
 def unreadable(dataset: Dataset, path: str, error: OSError) -> DataError:
     """The error for an image that existed when the dataset was loaded."""
     return DataError(
-        f"cannot read {dataset.root / path}: {error.strerror}. Check whether it was removed and whether its disk is mounted."
+        f"cannot read {dataset.root / path}: {error.strerror}. Check that it still exists and that its disk is mounted."
     )
 
 
