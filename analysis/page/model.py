@@ -29,11 +29,13 @@ class PageCell:
     text: str
     sort: float | None = None  # sort key of the column; None: no number, last in both orders
     spread: str = ""  # without the sign
-    delta: str = ""  # signed; the sign decides the colour
+    delta: str = ""  # signed, or a dash
+    change: Literal["gain", "loss", ""] = ""  # colour of the difference
     delta_mark: str = ""
     is_best: bool = False
     is_second: bool = False
     mark: str = ""  # such as a dagger
+    hint: str = ""  # tooltip, such as an interval
     link: str = ""  # id of the cell's details on the page
 
 
@@ -46,6 +48,15 @@ class PageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PageBlock:
+    """Rows below one heading."""
+
+    heading: str  # empty: not printed
+    rows: Sequence[PageRow]
+    is_secondary: bool = False  # printed in grey: published numbers, baselines
+
+
+@dataclass(frozen=True, slots=True)
 class PageTable:
     """A table in blocks of rows, such as measured and published; rows are sorted within their block."""
 
@@ -53,14 +64,14 @@ class PageTable:
     title: str
     notes: Sequence[str]  # sentences of the caption
     columns: Sequence[str]  # all but the first, whose heading is `head`
-    blocks: Sequence[tuple[str, Sequence[PageRow]]]  # heading and rows; an empty heading is not printed
+    blocks: Sequence[PageBlock]
     latex: str = ""  # copied by the button; empty: no button
     csv: str = ""
     head: str = "Method"
 
     def has(self, part: str) -> bool:
         """Whether any cell has this part, such as `delta`; the other cells then leave room for it."""
-        return any(getattr(cell, part) for _, rows in self.blocks for row in rows for cell in row.cells)
+        return any(getattr(cell, part) for block in self.blocks for row in block.rows for cell in row.cells)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from analysis.page.model import PageCell, PageRow, PageTable
+from analysis.page.model import PageBlock, PageCell, PageRow, PageTable
+from analysis.statistics.intervals import wilson_interval
 from analysis.tables import metrics_text as metric_text
 from analysis.tables.accuracy import MINUS_PUBLISHED, AccuracyCell, Key, Table
 from analysis.tables.latex import to_latex
@@ -20,11 +21,11 @@ MISSING = PageCell("\N{EN DASH}")
 def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
     """The table with its two blocks and what its buttons copy. Numbers link to the cells whose ids are in `linked`."""
     ids = set(linked)
-    blocks = [(f"Measured (profile {table.profile})" if table.profile else "Measured", _rows(table, ids))]
+    blocks = [PageBlock(f"Measured (profile {table.profile})" if table.profile else "Measured", _rows(table, ids))]
     if table.published:
-        blocks.append((table.published_heading, _published(table)))
+        blocks.append(PageBlock(table.published_heading, _published(table), is_secondary=True))
     if table.minus_published:
-        blocks.append((MINUS_PUBLISHED, _minus_published(table)))
+        blocks.append(PageBlock(MINUS_PUBLISHED, _minus_published(table), is_secondary=True))
     return PageTable(
         id=place("table", table.name, table.protocol),
         title=table.title,
@@ -33,7 +34,7 @@ def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
             f"{label}*" if name in table.partial else label
             for name, label in zip(table.datasets, table.labels, strict=True)
         ],
-        blocks=blocks if len(blocks) > 1 else [("", blocks[0][1])],
+        blocks=blocks if len(blocks) > 1 else [PageBlock("", blocks[0].rows)],
         latex=to_latex(table),
         csv=to_csv(table),
     )
@@ -45,7 +46,7 @@ def metric_page_table(table: MetricTable) -> PageTable:
     blocks = []
     for block in table.blocks:
         rows = [PageRow(line.label, [_number(number) for number in line.numbers]) for line in block.rows]
-        blocks.append((table.heading(block.dataset), rows))
+        blocks.append(PageBlock(table.heading(block.dataset), rows))
         baselines = []
         for line in block.baselines:
             groups = zip(line.numbers, table.groups, strict=True)
@@ -53,7 +54,7 @@ def metric_page_table(table: MetricTable) -> PageTable:
                 PageRow(line.label, [_number(number) for number, (_, columns) in groups for _ in range(columns)])
             )
         if baselines:
-            blocks.append(("", baselines))
+            blocks.append(PageBlock("", baselines, is_secondary=True))
     return PageTable(
         id=place("table", table.name),
         title=table.title,
@@ -86,13 +87,26 @@ def page_cell(cell: AccuracyCell | None, link: str = "") -> PageCell:
         text=f"{cell.mean:.2f}",
         sort=cell.mean,
         spread="" if cell.std is None else f"{cell.std:.2f}",
-        delta="" if cell.delta is None else f"{cell.delta:+.2f}",
+        delta=MISSING.text if cell.is_reference else "" if cell.delta is None else f"{cell.delta:+.2f}",
+        change=cell.change,
+        hint=_hint(cell),
         delta_mark="\N{PILCROW SIGN}" if cell.misprinted else "",
         is_best=cell.is_best,
         is_second=cell.is_second,
         mark=cell.marks,
         link=link,
     )
+
+
+def _hint(cell: AccuracyCell) -> str:
+    """Intervals of a measured accuracy, for the tooltip."""
+    if cell.n is None:
+        return ""
+    low, high = wilson_interval(cell.mean, cell.n)
+    hint = f"{cell.n} test images: 95 % Wilson interval {low:.1f} to {high:.1f}"
+    if cell.interval is not None:
+        hint += f"; {cell.seeds} seeds: 95 % t interval {cell.interval[0]:.1f} to {cell.interval[1]:.1f}"
+    return hint
 
 
 def _rows(table: Table, linked: set[str]) -> list[PageRow]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from analysis.cells.results import as_lines
 from analysis.statistics.comparisons import compare
+from analysis.statistics.intervals import is_supported
 from analysis.statistics.tests import t_interval
 from analysis.tables.notes import with_notes
 from analysis.tables.table import MINUS_PUBLISHED, PUBLISHED, AccuracyCell, Key, Table
@@ -84,6 +85,7 @@ def accuracy_table(
         cells[key] = replace(
             cell,
             n=counts[key[1]],
+            is_supported=is_supported(values[key], values.get((grid.reference_row, key[1]), {}), counts[key[1]]),
             suspicious=key in suspicious,
             oracle=key in oracle,
             stale=key in stale,
@@ -180,5 +182,6 @@ def _block(values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence
             is_best=len(column) > 1 and mean == column[0],
             is_second=len(column) > 2 and column[0] > column[1] == mean,
             interval=t_interval(seeds),
+            is_reference=row == reference,
         )
     return cells

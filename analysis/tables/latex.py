@@ -132,8 +132,10 @@ def _cell(cell: AccuracyCell | None) -> Latex:
         mean = f"{{{mean}}}"
     spread = "" if cell.std is None else rf"\spread{{{cell.std:.2f}}}"
     delta = ""
-    if cell.delta is not None:  # sign and colour are those of the unrounded difference
-        delta = rf"\{'loss' if cell.delta < 0 else 'gain'}{{{cell.delta:+.2f}}}"
+    if cell.is_reference:
+        delta = "--"
+    elif cell.delta is not None:  # the sign is that of the unrounded difference
+        delta = rf"\{cell.change or 'undecided'}{{{cell.delta:+.2f}}}"
     if cell.misprinted:
         delta += r"\rlap{$^{\mathparagraph}$}"
     return Latex(f"{mean} & {spread} & {delta}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.statistics.comparisons import LEVEL, Comparison, out_of_reach
+from analysis.statistics.intervals import wilson_interval
 from suite.data.catalogue import DATASETS
 
 if TYPE_CHECKING:
@@ -62,7 +63,16 @@ def _seeds(table: Table) -> Iterable[str]:
     if not counts:
         return
     if counts == [1]:
-        yield "One seed, so no spread is given"
+        halves = [
+            (high - low) / 2
+            for cell in table.cells.values()
+            if cell and cell.n
+            for low, high in [wilson_interval(cell.mean, cell.n)]
+        ]
+        yield (
+            "One seed, so no spread is given; from the number of test images alone an accuracy has a 95 % Wilson "
+            f"interval of up to \N{PLUS-MINUS SIGN}{max(halves):.1f} points"
+        )
         return
     most = counts[-1]
     yield (
@@ -84,6 +94,10 @@ def _deltas(table: Table) -> Iterable[str]:
     if any(cell.delta is not None for cell in cells):
         second = ", second best underlined" if any(cell.is_second for cell in cells) else ""
         yield f"In parentheses: difference to {table.reference}, from unrounded means; best in bold{second}"
+    if any(cell.delta is not None and not cell.is_reference for cell in table.cells.values() if cell):
+        several = any((cell.seeds or 0) > 1 for cell in table.cells.values() if cell)
+        basis = "paired over seeds" if several else "from the number of test images, as there is one seed"
+        yield f"A difference is coloured where its 95 % interval, {basis}, excludes 0"
 
 
 def _published(table: Table) -> Iterable[str]:

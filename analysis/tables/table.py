@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from analysis.statistics.comparisons import Comparison
 from suite.data.catalogue import DATASETS
@@ -29,6 +30,8 @@ class AccuracyCell:
     interval: tuple[float, float] | None = None  # 95 % t interval of the mean over seeds; None with one seed
     oracle: bool = False  # trained with saliency from annotations
     stale: bool = False  # its settings differ from the current grid or profile
+    is_reference: bool = False  # of the reference row: its difference is printed as a dash
+    is_supported: bool = False  # the 95 % interval of the difference excludes 0; only then it has a colour
     printed_delta: float | None = None  # the difference as printed in the paper; of published cells only
 
     @property
@@ -36,6 +39,13 @@ class AccuracyCell:
         """Footnote signs of the number, explained in the notes."""
         signs = {"\N{DAGGER}": self.suspicious, "\N{DOUBLE DAGGER}": self.oracle, "\N{SECTION SIGN}": self.stale}
         return "".join(sign for sign, applies in signs.items() if applies)
+
+    @property
+    def change(self) -> Literal["gain", "loss", ""]:
+        """Direction of the difference where the data support it, else empty."""
+        if self.delta is None or not self.is_supported:
+            return ""
+        return "loss" if self.delta < 0 else "gain"
 
     @property
     def misprinted(self) -> bool:

@@ -88,6 +88,10 @@ def _terminal(cell: AccuracyCell | None) -> str:
     style = "bold" if cell.is_best else "underline" if cell.is_second else ""
     mean = f"[{style}]{cell.mean:.2f}[/]" if style else f"{cell.mean:.2f}"
     spread = "" if cell.std is None else f" ±{cell.std:.2f}"
-    colour = "red" if cell.delta is not None and cell.delta < 0 else "green"
-    delta = "" if cell.delta is None else f" [{colour}]({cell.delta:+.2f})[/]{'¶' if cell.misprinted else ''}"
+    delta = "" if cell.delta is None else f" ({cell.delta:+.2f})"
+    if cell.change:
+        delta = f"[{'red' if cell.change == 'loss' else 'green'}]{delta}[/]"
+    if cell.is_reference:
+        delta = " -"
+    delta += "¶" if cell.misprinted else ""
     return f"{mean}{cell.marks}{spread}{delta}"

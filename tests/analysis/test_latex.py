@@ -75,10 +75,10 @@ def full_table() -> str:
 
 def test_cells_look_like_the_posters() -> None:
     text = to_latex(accuracy_table(GRID, RESULTS, published=PUBLISHED))
-    assert r"{BYOL} & {\textbf{51.50}} & \spread{2.12} & \gain{+0.00} & \multicolumn{3}{c}{--} \\" in text
-    assert r"{Random init} & 40.50 & \spread{0.71} & \loss{-11.00} & 30.00 &  &  \\" in text
+    assert r"{BYOL} & {\textbf{51.50}} & \spread{2.12} & -- & \multicolumn{3}{c}{--} \\" in text
+    assert r"{Random init} & 40.50 & \spread{0.71} & \undecided{-11.00} & 30.00 &  &  \\" in text
     # A loss stays one, however it rounds; and second best, by means that are not rounded.
-    assert r"& {\underline{51.50}} & \spread{0.70} & \loss{-0.00} &" in text
+    assert r"& {\underline{51.50}} & \spread{0.70} & \undecided{-0.00} &" in text
     assert r"\cmidrule(lr){2-4}" in text
     assert r"\cmidrule(lr){5-7}" in text
 
@@ -87,7 +87,7 @@ def test_the_published_block_stands_apart_below_with_its_own_heading() -> None:
     text = to_latex(accuracy_table(GRID, RESULTS, published=PUBLISHED))
     measured, published = re.split(r"\\midrule\n\s*\\multicolumn\{7\}\{l\}\{\\textit\{Published", text)
     assert r"\textit{Measured (profile small)}" in measured
-    assert r"{Random init} & 58.51 &  & \loss{-6.34} & \multicolumn{3}{c}{--}" in published
+    assert r"{Random init} & 58.51 &  & \undecided{-6.34} & \multicolumn{3}{c}{--}" in published
     assert "58.51" not in measured
     assert "A\\&B" not in published  # nothing was published for that row
     assert "Published" not in to_latex(accuracy_table(GRID, RESULTS))
@@ -248,7 +248,7 @@ def test_five_printed_differences_are_marked_and_quoted() -> None:
     first, second = to_latex(made_up("paper_table1", 1)), to_latex(made_up("paper_table2", 1))
     assert first.count(r"\rlap{$^{\mathparagraph}$}") == 1
     assert second.count(r"\rlap{$^{\mathparagraph}$}") == 4
-    assert r"\gain{+0.74}\rlap{$^{\mathparagraph}$}" in first
+    assert r"\undecided{+0.74}\rlap{$^{\mathparagraph}$}" in first
     assert "InsLoc on Cars +0.64" in first
     for quoted in (
         "SimCLR (no stage 2) on CUB $-$0.30",

@@ -12,6 +12,7 @@ from analysis.page.model import (
     CellDetail,
     JobDetail,
     Page,
+    PageBlock,
     PageCell,
     PageRow,
     PageTable,
@@ -41,10 +42,10 @@ def a_page() -> Page:
         return PageRow(label, cells)
 
     measured = [row("b 10", 9.5, 1), row("a 9", 10.25, None), row(HOSTILE, 100, 3), row("c", None, 2)]
-    blocks = [("Measured", measured), ("Published", [row("one", 1, 1), row("two", 2, 0)])]
+    published = PageBlock("Published", [row("one", 1, 1), row("two", 2, 0)], is_secondary=True)
     columns = ["CUB", HOSTILE, "NABirds", "Aircraft", "Cars"]
     wide = [PageRow(r.label, [*r.cells, *r.cells[:1] * 3]) for r in measured]
-    table = PageTable("t", "Title", [HOSTILE], columns, [("Measured", wide), blocks[1]], LATEX, CSV)
+    table = PageTable("t", "Title", [HOSTILE], columns, [PageBlock("Measured", wide), published], LATEX, CSV)
     seeds = [SeedLine(0, {"finetune": "1.00"}, 60, [("finetune", "k1", "done")])]
     cell = CellDetail(
         "cell-a", HOSTILE, "CUB", "9.50", ["finetune"], seeds, [(HOSTILE, [Setting("a.b", HOSTILE, "x")])]

@@ -17,7 +17,8 @@ def test_a_table_of_accuracies() -> None:
     shown = page_table(table, linked=["cell-toy-mine-cub"])
     assert shown.columns == ["CUB*", "Cars"]
     assert (shown.latex, shown.csv, shown.notes) == (to_latex(table), to_csv(table), table.notes)
-    (heading, measured), (below, published) = shown.blocks[:2]
+    measured, published = (block.rows for block in shown.blocks[:2])
+    heading, below = (block.heading for block in shown.blocks[:2])
     assert (heading, below) == ("Measured (profile small)", PUBLISHED_HEADING)
     assert [row.label for row in measured] == ["Random init", "BYOL", "A&B_50% #1 [x]"]
     mine, hole = measured[2].cells[0], measured[1].cells[1]
@@ -38,8 +39,8 @@ def test_a_table_of_several_metrics() -> None:
     block = DatasetBlock("cub", (line,), (MetricRow("centre", "Centre", (Number(50.0, None, 1, 210), None)),))
     shown = metric_page_table(MetricTable("toy_x", "T", "small", "x", columns, (block,), ("A note.",), {}))
     assert shown.columns == ["Pointing\nFeat.", "Pointing\nCAM", "BG-gap"]
-    assert [heading for heading, _ in shown.blocks] == ["CUB", ""]
-    cells, centre = shown.blocks[0][1][0].cells, shown.blocks[1][1][0].cells
+    assert [block.heading for block in shown.blocks] == ["CUB", ""]
+    cells, centre = shown.blocks[0].rows[0].cells, shown.blocks[1].rows[0].cells
     assert [cell.text for cell in cells] == ["71.2", "\N{EN DASH}", "\N{MINUS SIGN}2.0"]
     assert (cells[0].spread, cells[0].is_best, cells[2].sort) == ("1.5", True, -2.04)
     assert [cell.text for cell in centre] == ["50.0", "50.0", "\N{EN DASH}"]  # one number for all of its group
