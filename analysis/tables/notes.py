@@ -97,7 +97,7 @@ def _deltas(table: Table) -> Iterable[str]:
     if any(cell.delta is not None and not cell.is_reference for cell in table.cells.values() if cell):
         several = any((cell.seeds or 0) > 1 for cell in table.cells.values() if cell)
         basis = "paired over seeds" if several else "from the number of test images, as there is one seed"
-        yield f"A difference is coloured where its 95 % interval, {basis}, excludes 0"
+        yield f"A difference is coloured where its 95 % interval, {basis}, excludes 0 (not corrected for several rows)"
 
 
 def _published(table: Table) -> Iterable[str]:

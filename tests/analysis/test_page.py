@@ -148,7 +148,9 @@ def test_another_profile_in_the_store_is_named(tmp_path: Path, drawn: Path, tiny
 
 def hostile_page() -> Page:
     cell = PageCell(HOSTILE, sort=1.0, spread=HOSTILE, delta=HOSTILE, mark=HOSTILE, link="")
-    table = PageTable("t", HOSTILE, [HOSTILE], [HOSTILE], [PageBlock(HOSTILE, [PageRow(HOSTILE, [cell])])], HOSTILE, HOSTILE)
+    table = PageTable(
+        "t", HOSTILE, [HOSTILE], [HOSTILE], [PageBlock(HOSTILE, [PageRow(HOSTILE, [cell])])], HOSTILE, HOSTILE
+    )
     svg = chart(HOSTILE, [Curve(HOSTILE, 0, [(1, 1.0), (2, 0.5)])])
     section = Section("s", HOSTILE, HOSTILE, HOSTILE, tables=[table], legend=[HOSTILE])
     assert isinstance(svg, Markup)
