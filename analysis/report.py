@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.cam.options import CamOptions, file_name
+from analysis.cells.evaluated import evaluated_grid
 from analysis.cells.remarks import in_order
 from analysis.figures.localisation import localisation_figure
 from analysis.page.build import grid_section, page_figures, report_page
@@ -27,10 +28,11 @@ from methods.measures.cam_kinds import KINDS
 from suite.atomic import write_text
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError
+from suite.grid.evaluation import EVALUATION
 from suite.grid.spec import GridSpec, grid_file, load_grid
 from suite.kinds.registry import protocols
 from suite.plugin import with_plugins
-from suite.store.cells import CellRecord, result_lines
+from suite.store.cells import CellRecord, ResultLine, result_lines
 from suite.store.ledger import profile_of, read_cells
 from suite.store.store import Store
 from suite.workspace import Workspace
@@ -60,7 +62,7 @@ def grids_run(workspace: Workspace) -> list[str]:
         UsageError: the store has no cell of a shipped grid.
     """
     recorded = sorted({record.grid for record in read_cells(workspace.runs)})
-    shipped = [name for name in recorded if grid_file(name).is_file()]
+    shipped = [name for name in recorded if name == EVALUATION or grid_file(name).is_file()]
     others = [name for name in recorded if name not in shipped]
     if not shipped:
         was_run = f"only {', '.join(others)}, from a file: name it, --grid FILE.yaml" if others else "nothing"
@@ -76,8 +78,8 @@ def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None
         return
     from analysis.cam.images import refuse_unknown
 
-    records = [record for name in grids for record in read_cells(workspace.runs, load_grid(name).name, profile)]
-    keys = [record.measured["finetune"] for record in records]
+    records = [record for name in grids for record in read_cells(workspace.runs, _grid(workspace, name).name, profile)]
+    keys = [record.measured["finetune"] for record in _fine_tuned(records)]
     refuse_unknown(workspace, [key for key in keys if workspace.store.result(key) is not None], cams.files)
 
 
@@ -90,26 +92,20 @@ def write_report(
         UsageError: the grid was not run here; or with several profiles and none is named; or the seeds of one cell
             differ in their settings.
     """
-    grid = with_plugins(load_grid(grid_name))
+    grid = _grid(workspace, grid_name)
     profile = profile_of(workspace.runs, grid.name, profile)
     recorded = read_cells(workspace.runs, grid.name, profile)
     records = in_order(grid, recorded)
     store = workspace.store
     lines = result_lines(store, records)
     table = grid_table(store, grid, profile, recorded, lines)
-    files, more = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"], list[MetricTable]()
+    files = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"]
     write_text(files[0], to_latex(table))
     write_text(files[1], to_csv(table))
     if table.comparisons:
         files.append(out / f"{grid.name}_tests.csv")
         write_text(files[-1], tests_csv(table))
-    for measured in (probe_table, localisation_table, background_table):
-        if (metrics := measured(store, grid, profile, recorded, lines)) is not None:
-            more.append(metrics)
-    for protocol in protocols().values():
-        if protocol.headings:
-            metrics = protocol_table(protocol, store, grid, profile, recorded, lines)
-            more += [] if metrics is None else [metrics]
+    more = metric_tables(store, grid, profile, recorded, lines)
     files += [file for metrics in more for file in write_metric_table(metrics, out)]
     figures: list[PageFigure] = []
     if grid.sweep is not None:
@@ -124,13 +120,36 @@ def write_report(
     figures += page_figures(paths, "Accuracy over localisation")
     files += paths
     if cams is not None:
-        for title, paths in _cam_figures(workspace, grid, records, out, cams):
+        for title, paths in _cam_figures(workspace, grid, _fine_tuned(records), out, cams):
             figures += page_figures(paths, title)
             files += paths
     section = grid_section(
         store, grid, profile, table, records, lines, tables=[*map(metric_page_table, more)], figures=figures
     )
-    return Written(to_text(table), files, section, [] if grid.sweep else records, more)
+    return Written(to_text(table), files, section, [] if grid.sweep else _fine_tuned(records), more)
+
+
+def metric_tables(
+    store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
+) -> list[MetricTable]:
+    """The tables of every protocol beside fine-tuning that has numbers. Arguments as of `grid_table`."""
+    tables = [
+        table(store, grid, profile, recorded, lines) for table in (probe_table, localisation_table, background_table)
+    ]
+    tables += [
+        protocol_table(protocol, store, grid, profile, recorded, lines)
+        for protocol in protocols().values()
+        if protocol.headings
+    ]
+    return [table for table in tables if table is not None]
+
+
+def evaluation_tables(workspace: Workspace, profile: str) -> list[MetricTable]:
+    """The tables of all backbones that `suite evaluate` measured in this store with a profile."""
+    recorded = read_cells(workspace.runs, EVALUATION, profile)
+    grid = evaluated_grid(recorded, str(workspace.runs))
+    lines = result_lines(workspace.store, recorded)
+    return metric_tables(workspace.store, grid, profile, recorded, lines)
 
 
 def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None) -> list[Path]:
@@ -150,6 +169,18 @@ def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, 
             Section("stages", "One stage and two", profile, "From the cells of all grids.", figures=figures)
         )
     return [*files, write_page(report_page(workspace.store, sections, grids), out)]
+
+
+def _grid(workspace: Workspace, name: str) -> GridSpec:
+    """A grid by its name or file, with the rows of plugins; or the backbones that `suite evaluate` measured."""
+    if name == EVALUATION:
+        return evaluated_grid(read_cells(workspace.runs, EVALUATION), str(workspace.runs))
+    return with_plugins(load_grid(name))
+
+
+def _fine_tuned(records: Sequence[CellRecord]) -> list[CellRecord]:
+    """The records with a fine-tuned network, which Grad-CAM needs."""
+    return [record for record in records if "finetune" in record.measured]
 
 
 def _with_weights(store: Store, records: Sequence[CellRecord]) -> list[CellRecord]:

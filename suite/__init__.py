@@ -1,6 +1,7 @@
 """The harness: a grid file becomes cells, cells a graph of jobs, jobs results, results tables and figures.
 
-From Python (docs/python.md): `suite.load_grid`, `suite.plan`, `suite.run`, `suite.results`, `suite.load_backbone`.
+From Python (docs/python.md): `suite.load_grid`, `suite.plan`, `suite.run`, `suite.evaluate`, `suite.results`,
+`suite.load_backbone`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from suite.api import load_backbone, load_grid, plan, results, run
+    from suite.api import evaluate, load_backbone, load_grid, plan, results, run
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_backbone", "load_grid", "plan", "results", "run"]
+__all__ = ["__version__", "evaluate", "load_backbone", "load_grid", "plan", "results", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from suite.data.catalogue import DATASETS
 from suite.data.datasets.names import composed
 from suite.errors import UsageError, unknown
 from suite.grid.cells import Selection
+from suite.grid.evaluation import evaluation_grid
 from suite.grid.profile import Profile, load_profile
 from suite.grid.spec import GridSpec
 from suite.grid.spec import load_grid as _load_grid
@@ -80,7 +82,27 @@ def request(grid: str, **selectors: Unpack[Selectors]) -> Request:
         UsageError: an unknown name or a value that does not fit.
     """
     plugins = load_plugins([Path(path) for path in selectors.get("plugins", ())])
-    spec = with_plugins(_load_grid(grid))
+    return _request(with_plugins(_load_grid(grid)), plugins, "paper", selectors)
+
+
+def evaluation_request(backbones: Iterable[str], **selectors: Unpack[Selectors]) -> Request:
+    """Resolve the backbones and the selectors of an evaluation.
+
+    Raises:
+        UsageError: an unknown name, a value that does not fit, or no dataset.
+    """
+    plugins = load_plugins([Path(path) for path in selectors.get("plugins", ())])
+    labelled = {name: name for name, info in DATASETS.items() if info.labelled}
+    datasets = resolve_names(selectors.get("datasets", ()), labelled)
+    if not datasets:
+        raise UsageError(f"expected a dataset to evaluate on: {', '.join(labelled)}, or one that a plugin brings.")
+    for name in datasets:
+        if name not in labelled:
+            raise unknown("dataset", name, labelled)
+    return _request(evaluation_grid(backbones, datasets), plugins, "evaluate", selectors)
+
+
+def _request(spec: GridSpec, plugins: tuple[Path, ...], profile: str, selectors: Selectors) -> Request:
     labels = {row.label: row.method for row in spec.rows if row.series is None}
     only = selectors.get("only")
     selection = Selection(
@@ -92,7 +114,7 @@ def request(grid: str, **selectors: Unpack[Selectors]) -> Request:
         dict(selectors.get("stage1", {})),
     )
     workspace = Workspace.of(_path(selectors.get("data")), _path(selectors.get("runs")))
-    return Request(spec, load_profile(selectors.get("profile", "paper")), workspace, selection, plugins)
+    return Request(spec, load_profile(selectors.get("profile", profile)), workspace, selection, plugins)
 
 
 def plan(grid: str, **selectors: Unpack[Selectors]) -> Plan:
@@ -138,6 +160,42 @@ def run(
     asked = request(grid, **selectors)
     engine = LocalEngine(workers, devices) if engine is None else engine
     return run_plan(asked.plan(prepare=True), asked.selection.overrides, engine, fail_fast)
+
+
+def evaluate(
+    backbones: Iterable[str],
+    *,
+    workers: int | None = None,
+    engine: Engine | None = None,
+    **selectors: Unpack[Selectors],
+) -> RunOutcome:
+    """Measure frozen backbones by kNN, a linear classifier and the protocols of plugins, as `suite evaluate` does.
+
+    Nothing is pretrained or fine-tuned. Call it below ``if __name__ == "__main__":`` in a script.
+
+    Args:
+        backbones: each ``ARCH`` (random weights), ``ARCH=FILE`` or ``ARCH=URL#sha256=...``; ``NAME:`` before it names
+            the row.
+        workers: jobs run at the same time; default by the machine and the number of backbones.
+        engine: where jobs run; default this machine.
+        selectors: as for `plan`; `datasets` is required, the default profile is ``evaluate``.
+
+    Returns:
+        As `run`. The numbers are in `results(grid="evaluate")`.
+
+    Raises:
+        DataError: data or a weight file are missing or do not fit; nothing was measured.
+        UsageError: an unknown name or a value that does not fit.
+    """
+    from suite.execute.local.executor import LocalEngine
+    from suite.execute.local.machine import default_workers
+    from suite.execute.run import run_plan
+
+    asked = evaluation_request(backbones, **selectors)
+    chosen = asked.plan(prepare=True)
+    if engine is None:  # one backbone gets all threads
+        engine = LocalEngine(workers or min(default_workers(), max(1, len(chosen.cells))))
+    return run_plan(chosen, asked.selection.overrides, engine, fail_fast=False)
 
 
 def results(runs: Path | str | None = None, grid: str | None = None, profile: str | None = None) -> pd.DataFrame:

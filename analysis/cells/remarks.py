@@ -125,7 +125,7 @@ def missing_cells(store: Store, results: Mapping[str, Result], records: Iterable
     """Cells with a seed that has no result, and the reason: failed, not finished, not run."""
     missing: dict[Key, list[str]] = {}
     for record in records:
-        if record.measured["finetune"] not in results:
+        if not record.headlines & results.keys():
             why = _why(store, record.jobs)
             missing.setdefault(record.place, []).append(f"seed {record.seed} {why}")
     return {key: "; ".join(reasons) for key, reasons in missing.items()}

@@ -26,6 +26,7 @@ def grid_table(
     suspicious, stale = remarks.suspicions(results, records), remarks.stale_cells(grid, profile, records)
     rows, datasets = {record.row for record in records}, {record.dataset for record in records}
     synthetic = remarks.datasets_with("synthetic", records)
+    fine_tuned = any("finetune" in record.measured for record in records)
     return accuracy_table(
         grid,
         lines,
@@ -42,4 +43,5 @@ def grid_table(
         partial=remarks.datasets_with("subset", records) | synthetic,
         synthetic=synthetic,
         profile=profile,
+        protocol="finetune" if fine_tuned or not records else "linear",
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from suite import __version__
-from suite.cli import data, discover, doctor, export, forget, plan, report, run, status, sync, tune
+from suite.cli import data, discover, doctor, evaluate, export, forget, plan, report, run, status, sync, tune
 from suite.cli.light import LightCommand, LightGroup
 from suite.environment import secure_process
 from suite.errors import SuiteError, TrainingError
@@ -41,6 +41,7 @@ def _options(
 
 
 app.command("run", cls=LightCommand)(run.run)
+app.command("evaluate", cls=LightCommand)(evaluate.evaluate)
 app.command("plan", cls=LightCommand)(plan.plan)
 app.command("tune", cls=LightCommand)(tune.tune)
 app.command("status", cls=LightCommand)(status.status)

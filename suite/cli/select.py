@@ -40,7 +40,7 @@ class Chosen:
         """Parsed, with every name resolved."""
         return request(
             self.grid, profile=self.profile, data=self.data, runs=self.runs, datasets=self.datasets or (),
-            methods=self.methods or (), only=self.only, seeds=_seeds(self.seeds),
+            methods=self.methods or (), only=self.only, seeds=parse_seeds(self.seeds),
             overrides=parse_overrides(self.overrides or ()), stage1=_checkpoints(self.stage1 or ()),
             plugins=self.plugins or (),
         )  # fmt: skip
@@ -77,7 +77,7 @@ def load_store_plugins(store: Path, named: Sequence[Path]) -> None:
             print(f"note: {remark}", file=sys.stderr)
 
 
-def _seeds(text: str | None) -> tuple[int, ...]:
+def parse_seeds(text: str | None) -> tuple[int, ...]:
     """``0,1,2``, ``0-4`` or both: the seeds, each once."""
     if text is None:
         return ()

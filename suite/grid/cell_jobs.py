@@ -29,7 +29,7 @@ class CellJobs:
     cell: Cell
     stages: tuple[Job, ...]  # what leads to the backbone that is measured
     trials: tuple[Job, ...]  # fine-tuning on a part of the training split, to choose the learning rate
-    finetune: Job
+    finetune: Job | None  # None: the row is frozen
     protocols: tuple[Job, ...] = ()  # what else measures the cell: probes, localisation, background, ...
 
     @property
@@ -39,7 +39,7 @@ class CellJobs:
 
     @property
     def _measuring(self) -> tuple[Job, ...]:
-        return (self.finetune, *self.protocols)
+        return self.protocols if self.finetune is None else (self.finetune, *self.protocols)
 
     @property
     def checkpoint(self) -> dict[str, str] | None:
@@ -90,7 +90,8 @@ def jobs_of(
     parent: Job | None = None
     if cell.checkpoint is not None:
         imported = ImportSpec(sha256=(checkpoints or {})[cell.checkpoint], backbone=recipe.backbone)
-        parent = Job(imported, f"import {row.objective} {row.stage1}")
+        what = f"{row.objective} {row.stage1}" if row.objective is not None else row.name
+        parent = Job(imported, f"import {what}")
         stages.append(parent)
     elif cell.stage1 is not None:
         plain = first_stage(row)
@@ -111,9 +112,12 @@ def jobs_of(
         seed=cell.seed,
         init=None if parent is None else parent.key,
     )
-    trials = held_out_trials(finetune, finetune.train.lr_candidates, name, parents)
-    finetune = finetune.model_copy(update={"choose_from": tuple(trial.key for trial in trials)})
-    tuned = Job(finetune, f"finetune {name}", (*parents, *trials))
+    trials: tuple[Job, ...] = ()
+    tuned: Job | None = None
+    if not row.frozen:
+        trials = held_out_trials(finetune, finetune.train.lr_candidates, name, parents)
+        finetune = finetune.model_copy(update={"choose_from": tuple(trial.key for trial in trials)})
+        tuned = Job(finetune, f"finetune {name}", (*parents, *trials))
     saliency, masks = recipe.saliency, None
     if saliency is not None and cell.dataset in masked:
         masks = saliency_spec(saliency.model_copy(update={"detector": "masks"}), detectors)

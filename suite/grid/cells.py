@@ -138,6 +138,7 @@ def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str
         if objective not in {row.objective for row in with_stage1}:
             raise unknown("objective in --stage1:", objective, {str(row.objective) for row in with_stage1})
     sources = {row.name: given.get(str(row.objective), row.stage1_checkpoint) for row in with_stage1}
+    sources |= {row.name: row.stage1_checkpoint for row in rows if row.frozen and row.objective is None}
     return {name: source for name, source in sources.items() if source is not None}
 
 

@@ -111,7 +111,7 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     layers += [(f"profile {part.name}", part.defaults) for part in profile.chain]
     if row.objective is None:
         keep = {"image_size", "store_size", "backbone", "finetune", "probe", "saliency", "protocols"}
-        keep |= {*_MEASURED_WITH_MAPS}
+        keep |= set() if row.frozen else {*_MEASURED_WITH_MAPS}
         layers = [(origin, {field: part[field] for field in part if field in keep}) for origin, part in layers]
     else:
         objective = _sections(profile, "objective", row.objective, OBJECTIVES)

@@ -31,9 +31,12 @@ class Row(BaseModel):
     alignment: bool = Field(False, description="add CVSA's cross-view saliency alignment, L_Align")
     stage1: Stage1 = Field("none", description="dataset of the first stage")
     stage1_checkpoint: str | None = Field(
-        None, description="file or URL#sha256=... of a first stage that others trained; `--stage1` has priority"
+        None,
+        description="file or URL#sha256=... of a first stage that others trained; `--stage1` has priority. Of a frozen "
+        "row without an objective: of the backbone that is measured",
     )
     stage2: bool = Field(True, description="pretrain on the fine-grained training split")
+    frozen: bool = Field(False, description="measure the frozen backbone only; no fine-tuning")
     set: dict[str, Any] = Field(default_factory=dict, description="recipe fields this row overrides")
     series: str | None = Field(None, description="the line of the sweep's figure that the row is a point of")
 

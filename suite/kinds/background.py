@@ -46,8 +46,11 @@ class Background(Protocol[BackgroundSpec]):
     args = BackgroundArgs
 
     def job(self, args: BackgroundArgs, cell: MeasuredCell) -> Job | None:
-        """The fine-tuned network on exchanged images; None where the recipe names no saliency detector."""
-        if cell.saliency is None:
+        """The fine-tuned network on exchanged images;
+
+        None without a fine-tuned network, or without a saliency detector in the recipe.
+        """
+        if cell.saliency is None or cell.finetuned is None:
             return None
         spec = BackgroundSpec(
             eval_resize=cell.eval_resize,

@@ -79,7 +79,7 @@ class MeasuredCell:
     seed: int
     eval_resize: float  # of fine-tuning's test: short side before the central crop, over the crop's side
     pretrained: Job | None  # the last stage of pretraining; None: the backbone is untrained
-    finetuned: Job
+    finetuned: Job | None  # None: the row is frozen, so nothing is fine-tuned
     saliency: SaliencySpec | None  # the detector of the recipe
     masks: SaliencySpec | None  # the official masks, where the dataset has them
 
@@ -96,7 +96,7 @@ class MeasuredCell:
     def parents(self, pretrained: bool = True, finetuned: bool = False) -> tuple[Job, ...]:
         """The jobs that a measurement of the frozen and of the fine-tuned network waits for."""
         stages = (self.pretrained,) if pretrained and self.pretrained is not None else ()
-        return (*stages, self.finetuned) if finetuned else stages
+        return (*stages, self.finetuned) if finetuned and self.finetuned is not None else stages
 
 
 S = TypeVar("S", bound=JobSpec)

@@ -45,8 +45,11 @@ class Localisation(Protocol[LocalisationSpec]):
     args = LocalisationArgs
 
     def job(self, args: LocalisationArgs, cell: MeasuredCell) -> Job | None:
-        """Both networks beside the recipe's saliency detector; None where the recipe names no detector."""
-        if cell.saliency is None:
+        """Both networks beside the recipe's saliency detector;
+
+        None without a fine-tuned network, or without a saliency detector in the recipe.
+        """
+        if cell.saliency is None or cell.finetuned is None:
             return None
         spec = LocalisationSpec(
             saliency=cell.saliency,

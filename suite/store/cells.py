@@ -73,6 +73,12 @@ class CellRecord(_Recorded):
         """Row and dataset: the place in a table."""
         return self.row, self.dataset
 
+    @property
+    def headlines(self) -> frozenset[str]:
+        """Keys of the jobs that give the accuracy table's number: fine-tuning, or of a frozen row its measurements."""
+        tuned = self.measured.get("finetune")
+        return frozenset(self.measured.values()) if tuned is None else frozenset({tuned})
+
     def as_json(self) -> dict[str, Any]:
         """As it is written; a field that the record did not have stays absent."""
         return self.model_dump(mode="json", exclude_unset=True)

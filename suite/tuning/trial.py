@@ -117,6 +117,8 @@ def trial_jobs(plan: Plan, chosen: Sequence[Cell], objective: Objective, pretrai
 
 
 def _measured(item: CellJobs, objective: Objective, pretrain_on: PretrainOn) -> Measured:
+    if item.finetune is None:
+        raise UsageError(f"row '{item.cell.row.name}' is frozen: there is nothing to tune. Leave it out with --method.")
     finetune = cast(FinetuneSpec, item.finetune.spec).model_copy(update={"choose_from": ()})
     share, stages = finetune.train.held_out, item.stages
     if pretrain_on == "rest" and item.cell.row.stage2:
