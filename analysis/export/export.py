@@ -42,13 +42,17 @@ def export_cell(
     of pretraining, without a head; `finetuned`: with the classifier.
 
     Raises:
-        UsageError: no such cell; or a row that is not pretrained.
+        UsageError: no such cell; or a row without the network that `stage` names.
         StoreError: not finished, or its weights are gone or damaged.
     """
     grid = with_plugins(load_grid(grid_name))
     profile = profile_of(workspace.runs, grid.name, profile)
     entry = find_cell(read_cells(workspace.runs, grid.name, profile), cell, grid.name)
     store = workspace.store
+    if stage == "finetuned" and "finetune" not in entry.measured:
+        raise UsageError(
+            f"cell {cell} is frozen: it has no fine-tuned network. Export its backbone: --stage pretrained"
+        )
     key = entry.measured["finetune"] if stage == "finetuned" else _pretrained(entry)
     source = "model.safetensors" if stage == "finetuned" else "backbone.safetensors"
     public = public_model(entry.recipe)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,9 @@ import torch
 import yaml
 from safetensors.torch import save_file
 from torchvision.models import resnet18
-from typer.testing import CliRunner, Result
 
 import suite
 from methods.backbones.registry import BackboneArgs, build_backbone
-from suite.cli import app
 from suite.errors import DataError, UsageError
 from suite.grid.cell_jobs import jobs_of
 from suite.grid.cells import Selection, cells
@@ -28,10 +28,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RETRIEVAL = ROOT / "examples" / "retrieval_protocol.py"
 
 
-def invoke(*arguments: object, expect: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(part) for part in arguments])
-    assert result.exit_code == expect, result.output
-    return result
+def invoke(*arguments: object, expect: int = 0) -> str:
+    """Standard output of a command, in a process of its own: a plugin stays registered for the life of a process."""
+    command = [sys.executable, "-m", "suite", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == expect, result.stdout + result.stderr
+    return result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def evaluated(
         "evaluate", "resnet18", f"resnet18={weights['same']}", f"third:resnet18={weights['other']}", "--dataset", "CUB",
         "--profile", tiny_profile, "--data", drawn, "--runs", runs, "--workers", 1, "--plugin", RETRIEVAL,
     ]  # fmt: skip
-    shown = invoke(*command).output
+    shown = invoke(*command)
     assert "resnet18_same" in shown
     assert "Linear" in shown
     assert "Rank-1" in shown
@@ -82,7 +84,7 @@ def test_weights_of_a_file_are_measured(evaluated: tuple[Path, list[object]]) ->
 
 def test_nothing_is_trained_or_measured_twice(evaluated: tuple[Path, list[object]]) -> None:
     runs, command = evaluated
-    outcome = json.loads(invoke(*command, "--json").stdout)
+    outcome = json.loads(invoke(*command, "--json"))
     assert (outcome["cells"], outcome["trained"], outcome["cached"], outcome["holes"]) == (3, 0, 8, {})
     kinds = {yaml.safe_load(path.read_text("utf-8"))["spec"]["kind"] for path in runs.glob("*/job.yaml")}
     assert kinds == {"import", "probe", "retrieval"}
@@ -107,10 +109,10 @@ def test_the_report_has_the_backbones_as_rows(evaluated: tuple[Path, list[object
 
 def test_status_and_forget(evaluated: tuple[Path, list[object]]) -> None:
     runs, command = evaluated
-    assert "evaluate (tiny): 3 of 3 cells complete" in invoke("status", "--runs", runs).output
+    assert "evaluate (tiny): 3 of 3 cells complete" in invoke("status", "--runs", runs)
     invoke("forget", "third/cub/0", "--runs", runs)
     assert ("third", "knn/top1") not in read(runs)
-    assert json.loads(invoke(*command, "--json").stdout)["trained"] > 0
+    assert json.loads(invoke(*command, "--json"))["trained"] > 0
 
 
 def test_from_python(drawn: Path, tiny_profile: Path, tmp_path: Path) -> None:
