@@ -48,7 +48,8 @@ def _row(text: str) -> Row:
         raise UsageError(f"'{text}': a name consists of letters, digits and the characters _ . + -, got '{name}'.")
     if not name:
         stem = re.sub(r"[^A-Za-z0-9_.+-]+", "_", re.split(r"[/\\]", source.partition("#")[0])[-1])
-        name = f"{arch}_{stem.removesuffix('.safetensors').removesuffix('.pth')}" if source else arch
+        stem = re.sub(r"\.(safetensors|pth|pt|bin|ckpt|npz)(\.tar)?$", "", stem)
+        name = (stem if stem.startswith(arch) else f"{arch}_{stem}") if source else arch
     return frozen_row(name, published_settings(arch), source or None)
 
 

@@ -141,6 +141,19 @@ def test_mistakes(backbone: str, said: str, drawn: Path, tiny_profile: Path, tmp
     assert not list(tmp_path.glob("*/job.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "row"),
+    [
+        ("resnet18=a/b.pth.tar", "resnet18_b"),
+        ("resnet18=resnet18-f37072fd.pth", "resnet18-f37072fd"),  # the architecture is named once
+        ("resnet50=https://example.org/w.bin?raw=1#sha256=" + "0" * 64, "resnet50_w.bin_raw_1"),
+        ("own:resnet18=b.pt", "own"),
+    ],
+)
+def test_names_of_rows(backbone: str, row: str) -> None:
+    assert [part.name for part in evaluation_grid([backbone], ["cub"]).rows] == [row]
+
+
 def test_a_dataset_and_distinct_names_are_needed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a dataset"):
         suite.evaluate(["resnet18"], runs=tmp_path)
