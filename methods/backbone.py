@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from methods.backbones.base import BackboneArgs
+from methods.base_args import Args
 
 
 class Backbone(nn.Module):
@@ -20,7 +20,7 @@ class Backbone(nn.Module):
     Class activation maps and the saliency alignment read the feature map, so its average must be the pooled feature.
     """
 
-    args: BackboneArgs
+    args: Args  # the settings of its family, a `methods.backbones.base.BackboneArgs`
     dim: int  # channels of the feature map
 
     @abstractmethod

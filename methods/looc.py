@@ -96,6 +96,6 @@ def leave_one_out_loss(
     query, positive and each of others are [B, D], queue is [D, K]; all of unit length.
     """
     with torch.autocast(query.device.type, enabled=False):
-        own = [(query * key).sum(dim=1, keepdim=True) for key in (positive, *others)]  # [B, 1] each
-        logits = torch.cat([*own, query @ queue], dim=1) / temperature  # the positive is class 0
+        similarities = [(query * key).sum(dim=1, keepdim=True) for key in (positive, *others)]  # [B, 1] each
+        logits = torch.cat([*similarities, query @ queue], dim=1) / temperature  # the positive is class 0
         return cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))

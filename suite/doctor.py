@@ -76,8 +76,8 @@ def _torch(_: Workspace) -> Iterator[Check]:
         yield Check("precision", "ok", "32-true (on CPUs without AMX or AVX-512 lower precision is slower)")
         return
     for index in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(index)
-        yield Check("GPU", "ok", f"{found.name}, {found.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+        gpu = torch.cuda.get_device_properties(index)
+        yield Check("GPU", "ok", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
     bf16 = torch.cuda.get_device_capability()[0] >= 8  # Ampere; older ones only imitate it
     best = "bf16-mixed, 16-mixed and 32-true" if bf16 else "16-mixed and 32-true (no bfloat16 in hardware)"
     yield Check("precision", "ok", f"{best}; the profile decides (--set pretrain.precision=...)")
@@ -125,16 +125,16 @@ def _datasets(workspace: Workspace) -> Iterator[Check]:
     from suite.data.overview import overview
 
     for name in DATASETS:
-        found = overview(name, workspace.data, workspace.cache)
-        if found.counts is None:
-            why = "not there" if found.state == "missing" else f"broken: {found.problem}"
+        dataset = overview(name, workspace.data, workspace.cache)
+        if dataset.counts is None:
+            why = "not there" if dataset.state == "missing" else f"broken: {dataset.problem}"
             yield Check(name, "missing", why.partition(". ")[0], f"suite data fetch {name}")
         else:
-            counts = f"{found.counts.train[0]:,} train, {found.counts.test[0]:,} test images"
-            if found.verified is None:
-                yield Check(name, "missing", f"{found.state}, {counts}, not verified", f"suite data verify {name}")
+            counts = f"{dataset.counts.train[0]:,} train, {dataset.counts.test[0]:,} test images"
+            if dataset.verified is None:
+                yield Check(name, "missing", f"{dataset.state}, {counts}, not verified", f"suite data verify {name}")
             else:
-                yield Check(name, "ok", f"{found.state}, {counts}, verified {found.verified[:10]}")
+                yield Check(name, "ok", f"{dataset.state}, {counts}, verified {dataset.verified[:10]}")
 
 
 def _saliency(workspace: Workspace) -> Iterator[Check]:

@@ -32,13 +32,13 @@ class StoreError(SuiteError):
     """The result store cannot be read or written, or holds something it should not."""
 
 
-def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
-    """The error for an unknown `name`: suggests the nearest known name and lists at most five of them.
+def unknown(what: str, name: str, names: Iterable[str], hint: str = "") -> UsageError:
+    """The error for an unknown `name`: suggests the nearest of `names` and lists at most five of them.
 
     >>> str(unknown("method", "byol_csva", ["byol", "byol_cvsa"]))
     "unknown method 'byol_csva': did you mean 'byol_cvsa'? Known: byol, byol_cvsa."
     """
-    choices = sorted(known)
+    choices = sorted(names)
     nearest = difflib.get_close_matches(name.lower(), choices, n=_LISTED, cutoff=0.0)
     near = difflib.get_close_matches(name.lower(), nearest, n=1, cutoff=0.5)
     suggestion = f"did you mean '{near[0]}'? " if near else ""

@@ -73,21 +73,21 @@ def overlaps(maps: Tensor, boxes: Tensor, thresholds: Sequence[float]) -> NDArra
     scaled, official = normalised(maps[:1] if alike else maps).numpy(), boxes.double().numpy()
     best = np.zeros((len(maps), len(thresholds)))
     for column, threshold in enumerate(thresholds):
-        owners, found = _region_boxes(scaled >= threshold)
+        owners, regions = _region_boxes(scaled >= threshold)
         if alike:
-            owners, found = np.repeat(np.arange(len(maps)), len(found)), np.tile(found, (len(maps), 1))
-        np.maximum.at(best[:, column], owners, _intersection_over_union(found, official[owners]))
+            owners, regions = np.repeat(np.arange(len(maps)), len(regions)), np.tile(regions, (len(maps), 1))
+        np.maximum.at(best[:, column], owners, _intersection_over_union(regions, official[owners]))
     return best
 
 
-def best_thresholds(found: NDArray[np.float64], thresholds: Sequence[float]) -> tuple[float, ...]:
+def best_thresholds(best_overlaps: NDArray[np.float64], thresholds: Sequence[float]) -> tuple[float, ...]:
     """For each of OVERLAPS the threshold at which most images reach it; of equally good ones the lowest.
 
     Args:
-        found: [N, T] from `overlaps` on images that are not tested on.
+        best_overlaps: [N, T] from `overlaps` on images that are not tested on.
         thresholds: the T that were tried, ascending.
     """
-    return tuple(thresholds[int((found >= wanted).mean(axis=0).argmax())] for wanted in OVERLAPS)
+    return tuple(thresholds[int((best_overlaps >= wanted).mean(axis=0).argmax())] for wanted in OVERLAPS)
 
 
 class PixelPrecision:
@@ -124,10 +124,10 @@ class Scores:
 
     def add(self, maps: Tensor, boxes: Tensor, masks: Tensor | None = None) -> None:
         """Maps [N, H, W], not negative; boxes [N, 4]; masks, where known, bool [N, H, W]."""
-        found = torch.from_numpy(overlaps(maps, boxes, self._thresholds))
+        best_overlaps = torch.from_numpy(overlaps(maps, boxes, self._thresholds))
         new = {"pointing": pointing(maps, boxes), "energy": energy(maps, boxes), "flat": flat(maps).double()}
         for column, wanted in enumerate(OVERLAPS):
-            new[f"boxacc_{100 * wanted:.0f}"] = (found[:, column] >= wanted).double()
+            new[f"boxacc_{100 * wanted:.0f}"] = (best_overlaps[:, column] >= wanted).double()
         for name, values in new.items():
             self._found.setdefault(name, []).append(values)
         if masks is not None:

@@ -126,8 +126,8 @@ def _summary(forecast: Forecast, done: int) -> Iterator[str]:
                 f"{store.decoded_bytes / 1e9:.1f} GB (SUITE_DECODE)."
             )
     on_gpus = forecast if machine.device == "cuda" else replace(forecast, machine=Machine("cuda", 1))
-    known = "" if on_gpus is forecast else ", as on a V100 (no GPU is visible here)"
-    yield f"GPU-hours: {on_gpus.gpu_seconds / 3600:.1f}{known}."
+    assumption = "" if on_gpus is forecast else ", as on a V100 (no GPU is visible here)"
+    yield f"GPU-hours: {on_gpus.gpu_seconds / 3600:.1f}{assumption}."
     yield "Times are " + ", ".join(_SOURCES[source].format(count) for source, count in forecast.sources.items()) + "."
 
 

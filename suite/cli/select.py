@@ -91,12 +91,12 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
 
 
 def _checkpoints(pairs: Sequence[str]) -> dict[str, str]:
-    found = {}
+    checkpoints = {}
     for pair in pairs:
         objective, equals, source = pair.partition("=")
         if not equals or not objective or not source:
             raise UsageError(
                 f"--stage1 expects OBJECTIVE=FILE, such as byol=byol_r50.pth, or a URL#sha256=..., got '{pair}'."
             )
-        found[objective.strip()] = source
-    return found
+        checkpoints[objective.strip()] = source
+    return checkpoints

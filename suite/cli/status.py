@@ -146,25 +146,25 @@ def _job(store: Store, key: str, queued: tuple[str, QueuedJob] | None) -> dict[s
     from suite.store.claim import read_owner
 
     state = store.status(key)
-    found: dict[str, Any] = {"key": key, "state": state, "name": ""}
+    answer: dict[str, Any] = {"key": key, "state": state, "name": ""}
     try:
         result = store.result(key) if state == "done" else None  # its JSON is read ten times as fast as job.yaml
-        found["name"] = result.name if result is not None else "" if state == "new" else store.name(key)
+        answer["name"] = result.name if result is not None else "" if state == "new" else store.name(key)
         if state in {"running", "interrupted"} and (lines := store.metrics(key)):
             progress = JobProgress.of(store.spec(key), lines[-1])
-            found["progress"] = None if progress is None else progress.columns
+            answer["progress"] = None if progress is None else progress.columns
     except StoreError:  # the file is written again when the job runs again
-        found["name"] = "(its job.yaml is damaged)"
+        answer["name"] = "(its job.yaml is damaged)"
     if state == "running" and (owner := read_owner(store.folder(key) / "claim.json")) is not None:
-        found["host"], found["process"] = owner.host, owner.process
+        answer["host"], answer["process"] = owner.host, owner.process
     if queued is not None:
         engine, waiting = queued
-        found |= {"name": waiting.name, engine: waiting.id, f"{engine}_state": waiting.state}
-        found["queue"] = f"{engine.capitalize()} job {waiting.id}: {waiting.state}"
-        found["state"] = state if state == "running" else "queued"
+        answer |= {"name": waiting.name, engine: waiting.id, f"{engine}_state": waiting.state}
+        answer["queue"] = f"{engine.capitalize()} job {waiting.id}: {waiting.state}"
+        answer["state"] = state if state == "running" else "queued"
     if state == "failed" and (failure := store.failure(key)) is not None:
-        found |= {"error": failure.error, "log": failure.log, "traceback": failure.traceback}
-    return found
+        answer |= {"error": failure.error, "log": failure.log, "traceback": failure.traceback}
+    return answer
 
 
 def _study_line(study: RecordedStudy) -> str:

@@ -28,10 +28,10 @@ def read_speeds(root: Path) -> list[Speed]:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _BYTES_READ))
         lines = file.read().decode("utf-8", errors="replace").splitlines()
-    found = []
+    speeds = []
     for line in lines:
         try:
-            found.append(Speed(**json.loads(line)))
+            speeds.append(Speed(**json.loads(line)))
         except (ValueError, TypeError):
             continue
-    return found
+    return speeds

@@ -61,18 +61,18 @@ def profile_of(root: Path, grid: str, profile: str | None) -> str:
     return choose_profile({record.profile for record in read_cells(root, grid)}, grid, profile, str(root))
 
 
-def choose_profile(known: Collection[str], grid: str, profile: str | None, where: str) -> str:
-    """`profile`, or the only one `known`. Raises UsageError where that is not one."""
-    listing = ", ".join(sorted(known))
-    if profile in known:
+def choose_profile(profiles: Collection[str], grid: str, profile: str | None, where: str) -> str:
+    """`profile`, or the only one of `profiles`. Raises UsageError where that is not one."""
+    listing = ", ".join(sorted(profiles))
+    if profile in profiles:
         return str(profile)
-    if not known:
+    if not profiles:
         raise UsageError(f"nothing of grid '{grid}' was run in {where}. Run it first: suite run --grid {grid}")
     if profile is not None:
         raise UsageError(f"grid '{grid}' was not run with profile '{profile}' in {where}, but with: {listing}.")
-    if len(known) > 1:
+    if len(profiles) > 1:
         raise UsageError(f"grid '{grid}' was run with profiles {listing} in {where}. Choose one: --profile NAME")
-    return next(iter(known))
+    return next(iter(profiles))
 
 
 def write_results(store: Store) -> Path:

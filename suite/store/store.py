@@ -204,10 +204,10 @@ class Store:
         path = self.checkpoint(key) / name
         if name not in result.files or not path.is_file():
             raise StoreError(f"{path} is missing. The next `suite run` makes it anew if a job needs it.")
-        found = sha256(path)
-        if found != result.files[name]:
+        digest = sha256(path)
+        if digest != result.files[name]:
             raise StoreError(
-                f"{path} has SHA-256 {found[:16]}..., but {result.files[name][:16]}... was recorded. "
+                f"{path} has SHA-256 {digest[:16]}..., but {result.files[name][:16]}... was recorded. "
                 "The next `suite run` makes it anew if a job needs it."
             )
         return path
@@ -228,13 +228,13 @@ class Store:
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Lines of a metrics.jsonl, as `Store.metrics`."""
-    found = []
+    lines = []
     for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
         with suppress(ValueError):
             values = json.loads(line)
             if line.endswith(b"\n") and isinstance(values, dict) and "step" in values:
-                found.append(values)
-    return found
+                lines.append(values)
+    return lines
 
 
 def sha256(path: Path) -> str:

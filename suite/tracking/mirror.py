@@ -56,7 +56,7 @@ _ENTRY = "suite.entry"  # digest of the cell.json that is there
 
 
 @dataclass
-class _Known:
+class _MirroredRun:
     """What MLflow has of a job or a cell."""
 
     run_id: str
@@ -67,7 +67,7 @@ class _Known:
     files: str | None = None  # digest of the job's result or of the cell's entry, once its files are there
 
     @classmethod
-    def of(cls, run: Any) -> _Known:
+    def of(cls, run: Any) -> _MirroredRun:
         tags = run.data.tags
         synced = int(tags[_SYNCED]) if _SYNCED in tags else None
         files = tags.get(_RESULT) or tags.get(_ENTRY)
@@ -106,7 +106,7 @@ class Mirror:
         self.store, self.uri, self.late = store, uri, late
         self.behind = False  # whether the last sync left something
         self._client: MlflowClient | None = None
-        self._known: dict[tuple[str, str], _Known] = {}  # by experiment and suite.key or suite.cell
+        self._mirrored: dict[tuple[str, str], _MirroredRun] = {}  # by experiment and suite.key or suite.cell
         self._settled: set[tuple[str, str]] = set()  # those of them that cannot change any more
         self._looked = False
         self._token = uuid.uuid4().hex
@@ -128,13 +128,15 @@ class Mirror:
         with FileLock(folder / ".mlflow.lock"):
             client = self._connect()
             if not self._looked or not self._was_last(folder / ".mlflow.last"):
-                self._known.clear()
-            self._looked, looked = False, bool(self._known)  # an error below: look again next time
+                self._mirrored.clear()
+            self._looked, looked = False, bool(self._mirrored)  # an error below: look again next time
             changed = 0
             for name in dict.fromkeys(entry.grid for entry in cells):
                 experiment = self._experiment(client, name)
                 if not looked:
-                    self._known |= {(experiment, key): _Known.of(run) for key, run in find_runs(client, experiment)}
+                    self._mirrored |= {
+                        (experiment, key): _MirroredRun.of(run) for key, run in find_runs(client, experiment)
+                    }
                 mine = [entry for entry in cells if entry.grid == name]
                 changed += self._sync_grid(client, experiment, mine, holes)
             for study in studies:
@@ -205,11 +207,13 @@ class Mirror:
         return changed
 
     def _sync_job(self, client: MlflowClient, experiment: str, key: str, profile: str, status: Status) -> bool:
-        known = self._known.get((experiment, key))
-        after = 0 if known is None or known.synced is None else known.synced
+        mirrored = self._mirrored.get((experiment, key))
+        after = 0 if mirrored is None or mirrored.synced is None else mirrored.synced
         lines = [line for line in self.store.metrics(key) if line["step"] > after]
-        stale = known is None or known.synced is None or bool(lines) or known.status != _STATUS[status]
-        stale = stale or (status == "done" and known is not None and known.files != _digest(self.store.result(key)))
+        stale = mirrored is None or mirrored.synced is None or bool(lines) or mirrored.status != _STATUS[status]
+        stale = stale or (
+            status == "done" and mirrored is not None and mirrored.files != _digest(self.store.result(key))
+        )
         if stale:
             self._bring_up_to_date(client, experiment, key, profile, status, lines)
         if status == "done":
@@ -220,31 +224,31 @@ class Mirror:
         self, client: MlflowClient, experiment: str, key: str, profile: str, status: Status, lines: list[Any]
     ) -> None:
         spec, folder = self.store.spec(key), self.store.folder(key)
-        known = self._known.get((experiment, key))
-        if known is None:
+        mirrored = self._mirrored.get((experiment, key))
+        if mirrored is None:
             tags = {"suite.key": key, "suite.kind": spec.kind, "suite.profile": profile}
             if isinstance(spec, DataJobSpec):
                 tags |= {"suite.dataset": spec.data.name, "suite.seed": str(spec.seed)}
             start = milliseconds(folder / "job.yaml")
             run = client.create_run(experiment, start_time=start, tags=tags, run_name=self.store.name(key))
-            known = self._known[experiment, key] = _Known(run.info.run_id, start)
-        tags = {_SYNCED: str(int(lines[-1]["step"]) if lines else known.synced or 0)}
-        points = [point for line in lines for point in metric_points(line, known.start + elapsed(spec, line))]
-        result, digest = self.store.result(key), known.files
+            mirrored = self._mirrored[experiment, key] = _MirroredRun(run.info.run_id, start)
+        tags = {_SYNCED: str(int(lines[-1]["step"]) if lines else mirrored.synced or 0)}
+        points = [point for line in lines for point in metric_points(line, mirrored.start + elapsed(spec, line))]
+        result, digest = self.store.result(key), mirrored.files
         if result is not None and status == "done":
             speed = {"seconds": result.seconds, "images_per_second_mean": result.images_per_second}
-            points += metric_points({"step": 0, **_final(result), **speed}, known.start)
+            points += metric_points({"step": 0, **_final(result), **speed}, mirrored.start)
             tags[_RESULT] = digest = _digest(result)
-            self._log_files(client, known.run_id, folder)
-        elif known.synced is None:
-            log_file(client, known.run_id, folder / "job.yaml")
+            self._log_files(client, mirrored.run_id, folder)
+        elif mirrored.synced is None:
+            log_file(client, mirrored.run_id, folder / "job.yaml")
         if (failure := self.store.failure(key)) is not None:
             tags["suite.error"] = redact(failure.error)[:PARAM_LENGTH]
-        elif known.status in {"FAILED", "KILLED"}:
+        elif mirrored.status in {"FAILED", "KILLED"}:
             tags["suite.error"] = ""
-        log_all(client, known.run_id, points, spec.model_dump(mode="json") if known.synced is None else {}, tags)
-        known.synced, known.files = int(tags[_SYNCED]), digest
-        self._settle(client, known, _STATUS[status], milliseconds(folder / "result.json"))
+        log_all(client, mirrored.run_id, points, spec.model_dump(mode="json") if mirrored.synced is None else {}, tags)
+        mirrored.synced, mirrored.files = int(tags[_SYNCED]), digest
+        self._settle(client, mirrored, _STATUS[status], milliseconds(folder / "result.json"))
 
     def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         for name in ("job.yaml", "env.json", "log.txt", "result.json", "metrics.jsonl"):
@@ -257,43 +261,47 @@ class Mirror:
         name = f"{entry.profile}:{entry.id}"
         if (experiment, name) in self._settled:
             return False
-        runs = [self._known[experiment, key].run_id for key in entry.jobs if (experiment, key) in self._known]
+        runs = [self._mirrored[experiment, key].run_id for key in entry.jobs if (experiment, key) in self._mirrored]
         jobs = ",".join(runs)
-        wanted, known = _cell_status(states), self._known.get((experiment, name))
-        stale = known is None or (known.jobs, known.status, known.files) != (jobs, wanted, _digest(entry.as_json()))
+        wanted, mirrored = _cell_status(states), self._mirrored.get((experiment, name))
+        stale = mirrored is None or (mirrored.jobs, mirrored.status, mirrored.files) != (
+            jobs,
+            wanted,
+            _digest(entry.as_json()),
+        )
         if stale:
-            if known is None:
+            if mirrored is None:
                 tags = {"suite.cell": name, "suite.kind": "cell"}
                 fields = ("row", "method", "dataset", "seed", "profile")
                 tags |= {f"suite.{field}": str(getattr(entry, field)) for field in fields}
                 start = int(time.time() * 1000)
                 run_name = f"{entry.id}"
                 run = client.create_run(experiment, start_time=start, tags=tags, run_name=run_name)
-                known = self._known[experiment, name] = _Known(run.info.run_id, start)
-            self._log_cell(client, known, entry, jobs)
-            self._settle(client, known, wanted)
+                mirrored = self._mirrored[experiment, name] = _MirroredRun(run.info.run_id, start)
+            self._log_cell(client, mirrored, entry, jobs)
+            self._settle(client, mirrored, wanted)
         if wanted == "FINISHED":
             self._settled.add((experiment, name))
         return stale
 
-    def _log_cell(self, client: MlflowClient, known: _Known, entry: CellRecord, jobs: str) -> None:
+    def _log_cell(self, client: MlflowClient, mirrored: _MirroredRun, entry: CellRecord, jobs: str) -> None:
         results = [self.store.result(key) for key in entry.measured.values()]
         final = {name: value for result in results if result is not None for name, value in _final(result).items()}
         digest = _digest(entry.as_json())
         tags = {"suite.jobs": jobs, "suite.job_keys": ",".join(entry.jobs), _ENTRY: digest}
-        if known.files != digest:
-            client.log_dict(known.run_id, entry.as_json(), "cell.json")
-        params = entry.recipe if known.jobs is None else {}
-        log_all(client, known.run_id, metric_points({"step": 0, **final}, known.start), params, tags)
-        known.jobs, known.files = jobs, digest
+        if mirrored.files != digest:
+            client.log_dict(mirrored.run_id, entry.as_json(), "cell.json")
+        params = entry.recipe if mirrored.jobs is None else {}
+        log_all(client, mirrored.run_id, metric_points({"step": 0, **final}, mirrored.start), params, tags)
+        mirrored.jobs, mirrored.files = jobs, digest
 
-    def _settle(self, client: MlflowClient, known: _Known, wanted: str, end: int | None = None) -> None:
+    def _settle(self, client: MlflowClient, mirrored: _MirroredRun, wanted: str, end: int | None = None) -> None:
         """Give a run its status."""
         if wanted in {"FINISHED", "FAILED", "KILLED"}:
-            client.set_terminated(known.run_id, status=wanted, end_time=end)
-        elif known.status != wanted:
-            client.update_run(known.run_id, status=wanted)
-        known.status = wanted
+            client.set_terminated(mirrored.run_id, status=wanted, end_time=end)
+        elif mirrored.status != wanted:
+            client.update_run(mirrored.run_id, status=wanted)
+        mirrored.status = wanted
 
 
 def _cell_status(statuses: Sequence[str]) -> str:

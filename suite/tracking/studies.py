@@ -34,13 +34,13 @@ class RecordedStudy:
 
 def read_studies(root: Path, experiment: str | None = None) -> list[RecordedStudy]:
     """Studies of a store, all or the one of an experiment."""
-    found = []
+    studies = []
     for path in sorted((root / "tuning").glob("*/trials.json")):
         facts = json.loads((path.parent / "study.json").read_text("utf-8"))
         study = RecordedStudy(path.parent.name, facts, json.loads(path.read_text("utf-8")))
         if experiment in (None, study.experiment):
-            found.append(study)
-    return found
+            studies.append(study)
+    return studies
 
 
 def sync_study(client: MlflowClient, experiment: str, study: RecordedStudy, runs: Mapping[str, Any]) -> int:

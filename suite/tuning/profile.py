@@ -62,14 +62,14 @@ def _edits(cell: Cell, field: str, value: Value) -> Iterator[tuple[Place, Value]
 
 def _plugins_edits(cell: Cell, profile: Profile) -> Iterator[tuple[Place, Any]]:
     """What a plugin says for this profile by its name, which the new profile no longer has."""
-    known = (("objectives", OBJECTIVES, cell.row.objective), ("views", VIEWS, cell.row.views))
-    for section, entries, name in known:
+    choices = (("objectives", OBJECTIVES, cell.row.objective), ("views", VIEWS, cell.row.views))
+    for section, entries, name in choices:
         if name in entries:
             for path, value in _leaves(entries[name].by_profile.get(profile.name, {})):
-                own: Any = getattr(profile, section).get(name, {})
+                of_profile: Any = getattr(profile, section).get(name, {})
                 for key in path:
-                    own = own.get(key) if isinstance(own, dict) else None
-                if own is None:
+                    of_profile = of_profile.get(key) if isinstance(of_profile, dict) else None
+                if of_profile is None:
                     yield (section, name, *path), value
 
 

@@ -76,9 +76,9 @@ class Tuning:
     @property
     def first(self) -> dict[str, Any]:
         """The profile's own values, where the rows agree on them and the space holds them all."""
-        found = {parameter: current_values(parameter.field, self.cells) for parameter in self.space}
-        if all(len(set(values)) == 1 and parameter.holds(values[0]) for parameter, values in found.items()):
-            return {parameter.field: values[0] for parameter, values in found.items()}
+        current = {parameter: current_values(parameter.field, self.cells) for parameter in self.space}
+        if all(len(set(values)) == 1 and parameter.holds(values[0]) for parameter, values in current.items()):
+            return {parameter.field: values[0] for parameter, values in current.items()}
         return {}
 
     @property
@@ -139,13 +139,13 @@ class Tuning:
                     )
 
     def _refuse_idle(self, parameter: Parameter) -> None:
-        found = set()
+        key_sets = set()
         for value in parameter.ends:
             try:
-                found.add(tuple(self.jobs({parameter.field: value}).measured))
+                key_sets.add(tuple(self.jobs({parameter.field: value}).measured))
             except UsageError as error:
                 raise UsageError(f"--param {parameter.field}={parameter.text}: {error}") from None
-        if len(found) == 1:
+        if len(key_sets) == 1:
             raise UsageError(
                 f"--param {parameter.field}: --objective {self.request.objective} does not depend on it; "
                 "every trial would have the same value."

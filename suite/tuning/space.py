@@ -127,11 +127,11 @@ def _at(field: str, recipe: Recipe) -> Any:
 
 def _parse(text: str, cells: Sequence[Cell]) -> Parameter:
     field, equals, values = (part.strip() for part in text.partition("="))
-    found = current_values(field, cells)
-    if not found:
-        known = {name for cell in cells for name in field_paths(cell.recipe)}
-        known |= {name for cell in cells if cell.stage1 for name in field_paths(cell.stage1.recipe, STAGE1)}
-        raise unknown("field in --param:", field, known)
+    values_now = current_values(field, cells)
+    if not values_now:
+        paths = {name for cell in cells for name in field_paths(cell.recipe)}
+        paths |= {name for cell in cells if cell.stage1 for name in field_paths(cell.stage1.recipe, STAGE1)}
+        raise unknown("field in --param:", field, paths)
     if field.rpartition(".")[2] == "held_out":
         raise UsageError(f"--param {field}: what is measured on cannot be tuned; trials would not compare.")
     points: tuple[Value, ...] = ()
@@ -139,11 +139,11 @@ def _parse(text: str, cells: Sequence[Cell]) -> Parameter:
         ranges: dict[str, dict[str, Any]] = yaml.safe_load((EXPERIMENTS / "search_spaces.yaml").read_text("utf-8"))
         if field not in ranges:
             raise UsageError(
-                f"--param {field} needs values: --param {field}={_SYNTAX}. It is {yaml_text(found[0])} now. "
+                f"--param {field} needs values: --param {field}={_SYNTAX}. It is {yaml_text(values_now[0])} now. "
                 f"Ranges of their own have: {', '.join(sorted(ranges))}."
             )
         values, points = ranges[field]["range"], tuple(ranges[field].get("grid", ()))
-    return _range(field, values, found[0], points) if ":" in values else _choices(field, values, found[0])
+    return _range(field, values, values_now[0], points) if ":" in values else _choices(field, values, values_now[0])
 
 
 def _range(field: str, text: str, current: Any, points: tuple[Value, ...]) -> Parameter:

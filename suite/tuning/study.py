@@ -69,11 +69,11 @@ class TuningStudy:
         """Trials that went on when an earlier process ended, to be taken up again."""
         from optuna.trial import Trial, TrialState
 
-        found = []
+        trials = []
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study.sampler = self._sampler(trial.number)
-            found.append(self._completed(Trial(self.study, self._id(trial.number))))
-        return found
+            trials.append(self._completed(Trial(self.study, self._id(trial.number))))
+        return trials
 
     def ask(self) -> Trial:
         """The next trial. One that was given but not yet asked for when a process died comes first."""

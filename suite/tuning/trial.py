@@ -39,8 +39,8 @@ class Measured:
     def score(self, store: Store, metric: str) -> float | None:
         """Percent; None while a job is not finished."""
         results = [store.result(job.key) for job in self.measured]
-        found = [result.metrics[metric] for result in results if result is not None]
-        return max(found) if len(found) == len(results) else None
+        scores = [result.metrics[metric] for result in results if result is not None]
+        return max(scores) if len(scores) == len(results) else None
 
     def curve(self, store: Store) -> dict[int, float] | None:
         """kNN on the held-out images by epoch of the pretraining on this cell's data; None where there is no such."""
@@ -69,8 +69,8 @@ class TrialJobs:
 
     def scores(self, store: Store) -> dict[str, float]:
         """Percent per finished cell."""
-        found = {item.cell.id: item.score(store, self.metric) for item in self.cells}
-        return {name: score for name, score in found.items() if score is not None}
+        scores = {item.cell.id: item.score(store, self.metric) for item in self.cells}
+        return {name: score for name, score in scores.items() if score is not None}
 
     def value(self, store: Store) -> float | None:
         """The mean over the cells, in percent; None before all are finished."""

@@ -118,12 +118,12 @@ class Tuner:
         if any(key in self._failed for key in going.keys):
             self._fail(going)
             return
-        known = self.study.trials()[trial.number].intermediate_values
-        if check_last and known and trial.should_prune():
-            self._tell(trial, "PRUNED", note=f"at epoch {max(known)}")
+        reported = self.study.trials()[trial.number].intermediate_values
+        if check_last and reported and trial.should_prune():
+            self._tell(trial, "PRUNED", note=f"at epoch {max(reported)}")
             return
         for epoch, value in going.plan.curve(self.store).items():
-            if epoch not in known:
+            if epoch not in reported:
                 trial.report(value, epoch)
                 if trial.should_prune():
                     self._tell(trial, "PRUNED", note=f"at epoch {epoch}")

@@ -65,11 +65,11 @@ def _alike(jobs: Sequence[Job], requests: Mapping[str, Request]) -> dict[str, in
     """A number per job, equal for jobs that ask for the same and behind which the same shape of jobs waits: those
     behind them then fill an array of the same length."""
     numbers: dict[Hashable, int] = {}
-    children, found = children_of(jobs), dict[str, int]()
+    children, shapes = children_of(jobs), dict[str, int]()
     for job in reversed(jobs):
-        shape = requests[job.key], tuple(sorted(found[child.key] for child in children[job.key]))
-        found[job.key] = numbers.setdefault(shape, len(numbers))
-    return found
+        shape = requests[job.key], tuple(sorted(shapes[child.key] for child in children[job.key]))
+        shapes[job.key] = numbers.setdefault(shape, len(numbers))
+    return shapes
 
 
 def _levels(jobs: Sequence[Job], parents: Mapping[str, tuple[str, ...]]) -> list[list[Job]]:
@@ -112,17 +112,17 @@ def _aligned(
 ) -> list[Array[Request]] | None:
     """Arrays in which task i waits for task i of the parents' arrays; None where the group is not made like that."""
     siblings: Counter[tuple[str, ...]] = Counter()
-    found: dict[tuple[tuple[int, ...], int], dict[int, Job]] = defaultdict(dict)  # arrays, sibling -> task -> job
+    groups: dict[tuple[tuple[int, ...], int], dict[int, Job]] = defaultdict(dict)  # arrays, sibling -> task -> job
     for job in group:
         waits = parents[job.key]
         at = [places[parent] for parent in waits if parent in places]
         tasks = {task for _, task in at}
         if len(at) < len(waits) or len(tasks) != 1:
             return None
-        found[tuple(sorted(array for array, _ in at)), siblings[waits]][tasks.pop()] = job
+        groups[tuple(sorted(array for array, _ in at)), siblings[waits]][tasks.pop()] = job
         siblings[waits] += 1
     made = []
-    for (waited_for, _), jobs in found.items():
+    for (waited_for, _), jobs in groups.items():
         if {len(arrays[index].jobs) for index in waited_for} != {len(jobs)}:
             return None
         ordered = tuple(jobs[task] for task in sorted(jobs))

@@ -66,10 +66,10 @@ def states(ids: Iterable[str]) -> dict[str, State]:
     asked = _call("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(arrays)}")
     if asked.returncode and "Invalid job id" not in asked.stderr:
         raise QueueSilent(f"squeue does not answer: {asked.stderr.strip()}")
-    found = {job: State(*rest) for line in asked.stdout.splitlines() for job, *rest in _expanded(line)}
-    if any(job not in found for job in wanted):
-        found = {**_accounts(arrays), **found}
-    return {job: found.get(job, State("FORGOTTEN")) for job in wanted}
+    states_by_job = {job: State(*rest) for line in asked.stdout.splitlines() for job, *rest in _expanded(line)}
+    if any(job not in states_by_job for job in wanted):
+        states_by_job = {**_accounts(arrays), **states_by_job}
+    return {job: states_by_job.get(job, State("FORGOTTEN")) for job in wanted}
 
 
 def cancel(ids: Iterable[str], pending_only: bool = False) -> None:

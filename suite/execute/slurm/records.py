@@ -53,13 +53,13 @@ def write_record(store: Store, record: Record) -> None:
 
 def read_records(store: Store) -> dict[str, Record]:
     """All of them by key, in the order of submission."""
-    found = []
+    records = []
     for path in folder(store).glob("*.json"):
         try:
-            found.append(Record(**json.loads(path.read_text("utf-8"))))
+            records.append(Record(**json.loads(path.read_text("utf-8"))))
         except FileNotFoundError:  # ended just now
             continue
-    return {record.key: record for record in sorted(found, key=lambda record: (record.submitted, record.slurm))}
+    return {record.key: record for record in sorted(records, key=lambda record: (record.submitted, record.slurm))}
 
 
 def in_queue(store: Store, keys: Collection[str] | None = None) -> dict[str, tuple[Record, State]]:
@@ -117,8 +117,8 @@ def _last_line(path: Path) -> str:
         lines = [line.strip() for line in path.read_text("utf-8", errors="replace").splitlines() if line.strip()]
     except OSError:
         return ""
-    own = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
+    from_job = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
     ends = [line for line in lines if line.startswith("srun: error:") and ": task " in line]
-    if ends and (not own or "Exited with exit code" not in ends[-1]):
+    if ends and (not from_job or "Exited with exit code" not in ends[-1]):
         return ends[-1]
-    return own[-1] if own else ""
+    return from_job[-1] if from_job else ""

@@ -90,8 +90,8 @@ class Site(Resources):
         shared = self.model_dump(include=set(Resources.model_fields))
         if kind not in {"pretrain", "finetune"}:
             shared |= {"nodes": 1, "cpu_tasks_per_node": 1, "gpus_per_node": min(1, self.gpus_per_node)}
-        own: Mapping[str, Any] = dict(self.by_kind).get(kind, {})  # type: ignore[call-overload]
-        return Resources(**{**shared, **own})
+        of_kind: Mapping[str, Any] = dict(self.by_kind).get(kind, {})  # type: ignore[call-overload]
+        return Resources(**{**shared, **of_kind})
 
     def minutes(self, seconds: float) -> int:
         """Limit for a job that is expected to take `seconds`. Few different ones, so that jobs can share an array."""
@@ -132,6 +132,6 @@ def load_site(name_or_file: str | None) -> Site:
     data = yaml.safe_load(path.read_text("utf-8"))
     site = validated(Site, data, str(path))
     needed = site.model_dump(include=set(Resources.model_fields))
-    for kind, own in site.by_kind.items():
-        validated(Resources, {**needed, **own}, f"{path}: by_kind.{kind}")
+    for kind, of_kind in site.by_kind.items():
+        validated(Resources, {**needed, **of_kind}, f"{path}: by_kind.{kind}")
     return site
