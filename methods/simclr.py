@@ -3,7 +3,8 @@
 Loss, equation 1: NT-Xent over the 2N views of a batch, each once the anchor, its other view the positive, the 2N - 2
 views of other images the negatives; itself it is neither. The loss is solo-learn's. It needs the whole batch at once:
 accumulating gradients over parts would leave out negatives.
-Differs from the paper in the batch alone (4,096 there).
+Differs from the paper in the batch (4,096 there) and in batch normalisation: google-research/simclr concatenates both
+views and normalises them together, here each view is a forward pass of its own, as in solo-learn (docs/deviations.md).
 """
 
 from __future__ import annotations
