@@ -109,7 +109,7 @@ def _disk(workspace: Workspace) -> Iterator[Check]:
 
 
 def _file_system(name: str, folder: Path) -> Check:
-    """What the file system lacks, and what happens instead; see docs/accepted.md."""
+    """Features that the file system lacks, and what the suite does instead; see docs/accepted.md."""
     lacks = []
     if not has_file_locks(folder):
         lacks.append("no file locks (claims by named files: after a kill, its jobs are free in 2 minutes)")

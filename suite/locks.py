@@ -192,7 +192,7 @@ def file_age(file: Path, fresh: Path | None = None) -> float:
 
 @cache
 def boot_id() -> str:
-    """What differs between two machines, and between two starts of one."""
+    """An identifier that differs between two machines, and between two starts of one machine."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     return f"{socket.gethostname()}-{uuid.getnode()}"

@@ -1,6 +1,6 @@
 """Paths as users write them, in options and in environment variables: the one place where they enter.
 
-No shell expands `--runs=~/runs`, or `SUITE_RUNS="~/runs"` in an .env file. What is expanded here is absolute, so that a
+No shell expands `--runs=~/runs`, or `SUITE_RUNS="~/runs"` in an .env file. An expanded path is absolute, so that a
 later change of the current folder means nothing.
 """
 

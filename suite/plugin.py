@@ -1,6 +1,6 @@
 """Custom methods, views, backbones, protocols and datasets: `--plugin FILE.py` or `--plugin FOLDER`.
 
-A Python file calls the `register_...` functions below when it is loaded. What it registers takes part in every grid of
+A Python file calls the `register_...` functions below when it is loaded. Its registrations take part in every grid of
 that command: an objective as a further row, a dataset as a further column. The file's SHA-256 enters the keys of all
 jobs that use its code, so an edited method is trained again. A folder with `train/<class>/` and `test/<class>/` is a
 dataset as it is. Plugins run with the user's rights: load only what you trust.

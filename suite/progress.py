@@ -1,4 +1,4 @@
-"""How slow work on data tells how far it is: a bar on a terminal, plain lines elsewhere. All on standard error."""
+"""Progress of slow work on data: a bar on a terminal, plain lines elsewhere. All on standard error."""
 
 from __future__ import annotations
 

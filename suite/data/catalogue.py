@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """What the suite knows of a dataset before it looks at the disk. Counts are those of the official release."""
+    """The description of a dataset, before the disk is read. Counts are those of the official release."""
 
     name: str
     label: str  # as printed in the paper's tables

@@ -1,4 +1,4 @@
-"""What every dataset loader returns: the images with their labels and boxes, and what was noticed while loading."""
+"""The result of every dataset loader: images with labels and boxes, and remarks on the loading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a job's spec identifies its dataset and its saliency maps."""
+"""The part of a job's spec that identifies its dataset and its saliency maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a job runs and who listens to it: folders, device, stop request, reports. No part of a job's identity."""
+"""The surroundings of a running job: folders, device, stop request, reports. No part of the job's identity."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job with epochs is, from the last line of its metrics."""
+    """Progress of a job with epochs, from the last line of its metrics."""
 
     epoch: int
     epochs: int

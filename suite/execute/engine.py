@@ -47,7 +47,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Options:
-    """How to run jobs.
+    """Options of a run.
 
     Args:
         fail_fast: start no further job after a failure.
@@ -113,13 +113,13 @@ class Backend(Protocol):
         """A few words on what happens when the run stops, for the user."""
 
     def idle(self) -> int:
-        """How many more jobs would start at once."""
+        """Number of further jobs that would start at once."""
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Hand jobs over, parents before children. Each is answered by one `Ended`."""
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What has happened since the last call; waits for up to `timeout` seconds."""
+        """Events since the last call; waits for up to `timeout` seconds."""
 
     def leave(self, job: Job) -> None:
         """Have one running job save and end as "interrupted"."""
@@ -162,7 +162,7 @@ class Engine(Protocol):
         """Whether jobs start without queueing, so that such estimates tell when a run ends."""
 
     def devices_for(self, kind: str) -> int:
-        """How many processes train a job of this kind together."""
+        """Number of processes that train a job of this kind together."""
 
     def executor(self, paths: RunPaths, checkpoint_minutes: float, online: OnlineKnn | None = None) -> Executor:
         """An executor for one run. `online`: what to measure during pretraining, for `suite tune`."""
@@ -190,7 +190,7 @@ class Queue(Protocol):
         """Its name in sentences."""
 
     def submitted(self) -> int:
-        """How many jobs were submitted and are not known to have ended; asks nobody."""
+        """Number of submitted jobs without a recorded end. Does not query the scheduler."""
 
     def jobs(self) -> dict[str, QueuedJob]:
         """The jobs that have not ended, by key. Raises QueueSilent."""

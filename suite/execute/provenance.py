@@ -15,7 +15,7 @@ from suite.execute.ddp.group import BACKENDS
 
 
 def environment(device: Device) -> dict[str, Any]:
-    """What a reader needs to judge a number: versions, processor, threads, commit."""
+    """Provenance of a number: versions, processor, threads, commit."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -30,7 +30,7 @@ from suite.tracking.address import tracking_uri
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a run did, per cell."""
+    """The outcome of a run, per cell."""
 
     plan: Plan
     trained: int

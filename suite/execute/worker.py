@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class JobEnd(NamedTuple):
-    """How a job ended.
+    """The end of a job.
 
     Attributes:
         outcome: "busy": another process works on the job; "elsewhere": another has done it.

@@ -15,7 +15,7 @@ KEY_LENGTH = 20  # hex digits of the SHA-256: 80 bits, short enough to read and 
 
 
 class Spec(BaseModel):
-    """What determines a job's result, and nothing else: no path, no device, no number of workers."""
+    """Everything that determines a job's result, and nothing else: no path, no device, no number of workers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -18,7 +18,7 @@ _COUNTERFACTUALS = 5  # kinds of images per test image, the original included
 
 
 class BackgroundArgs(Section):
-    """How much the fine-tuned network goes by the background (Xiao et al. 2020, arXiv:2006.09994)."""
+    """Background reliance of the fine-tuned network (Xiao et al. 2020, arXiv:2006.09994)."""
 
     fill: Literal["tile", "mean"] = Field(
         description="what takes the object's place: the largest strip of background beside its box, repeated; or the "

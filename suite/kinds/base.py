@@ -1,4 +1,4 @@
-"""What the suite asks of every kind of job: its spec, what it reads, what it costs, its training loop, its results.
+"""The interface of every kind of job: its spec, its inputs, its cost, its training loop, its results.
 
 A kind is one file with a class that derives from `Kind`, or from `Protocol` where the job measures a cell, and one line
 in `suite.kinds.registry`. A plugin brings one with `suite.plugin.register_protocol`. Nothing here loads torch: the loop

@@ -16,7 +16,7 @@ LOCALISATION_VERSION = 1
 
 
 class LocalisationArgs(Section):
-    """Where the networks look, measured on the official boxes (Choe et al. 2020, arXiv:2007.04178)."""
+    """Settings of localisation, measured on the official boxes (Choe et al. 2020, arXiv:2007.04178)."""
 
     threshold_images: int = Field(
         ge=1, description="training images, at most, on whose boxes the thresholds of MaxBoxAcc are chosen"
@@ -25,7 +25,7 @@ class LocalisationArgs(Section):
 
 
 class LocalisationSpec(DataJobSpec):
-    """Where the fine-tuned and the frozen network look in test images, against the official boxes."""
+    """Localisation by the fine-tuned and the frozen network on test images, against the official boxes."""
 
     kind: Literal["localisation"] = "localisation"
     version: int = LOCALISATION_VERSION
@@ -37,7 +37,7 @@ class LocalisationSpec(DataJobSpec):
 
 
 class Localisation(Protocol[LocalisationSpec]):
-    """Where the frozen and the fine-tuned network look."""
+    """Localisation by the frozen and the fine-tuned network."""
 
     name = "localisation"
     spec = LocalisationSpec

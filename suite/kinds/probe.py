@@ -39,7 +39,7 @@ class LinearArgs(Section):
 
 
 class ProbeArgs(Section):
-    """What is measured on the frozen backbone, beside fine-tuning. Features of central crops, as fine-tuning tests."""
+    """kNN and linear probes on the frozen backbone. Features of central crops, as in the test of fine-tuning."""
 
     eval_resize: float = Field(ge=1, description="short side before the central crop, over the crop's side")
     knn: KnnArgs | None

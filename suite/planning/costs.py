@@ -1,4 +1,4 @@
-"""What a job will cost: images, multiply-adds, seconds and bytes. Pure arithmetic, for plans and for the order of jobs.
+"""Cost of a job: images, multiply-adds, seconds and bytes. Pure arithmetic, for plans and for the order of jobs.
 
 Seconds come, in this order, from the throughput of finished jobs of the same kind on this kind of device ("measured");
 from the multiply-adds per second that finished jobs of other kinds reached ("calibrated"); from the rates in
@@ -38,7 +38,7 @@ class Rates(BaseModel):
 
 @dataclass(frozen=True)
 class Speed:
-    """What a finished job reached; a line of `<runs>/throughput.jsonl`."""
+    """Throughput of a finished job; a line of `<runs>/throughput.jsonl`."""
 
     like: str  # `throughput_key` of its spec
     device: str  # "cpu" or "cuda"
@@ -65,7 +65,7 @@ class Machine:
     devices: int = 1
 
     def devices_for(self, spec: JobSpec) -> int:
-        """How many work on a job: on what has epochs all of a group, on the rest one."""
+        """Number of devices of a job: all of a group if the job has epochs, otherwise one."""
         return self.devices if kind_of(spec).trains else 1
 
 

@@ -1,4 +1,4 @@
-"""What a plan will cost: hours, GPU-hours, disk, and what sharing stages saves."""
+"""Cost of a plan: hours, GPU-hours, disk, and the savings of shared stages."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Forecast:
 
     @property
     def sources(self) -> Counter[str]:
-        """How many of the pending jobs' estimates are measured, calibrated and assumed."""
+        """Numbers of pending jobs whose estimate is measured, calibrated and assumed."""
         return Counter(self.estimates[key].source for key in self.remaining)
 
     @property

@@ -153,7 +153,7 @@ def make_plan(
     draw: bool = False,
     plugins: tuple[Path, ...] = (),
 ) -> Plan:
-    """Resolve a selection; with `draw`, drawn data are made and checkpoints downloaded. What is missing is noted."""
+    """Resolve a selection; with `draw`, write synthetic data and download checkpoints. Note missing data."""
     root = workspace.data_root(profile, draw)
     plan = Plan(workspace, profile, cells(grid, profile, selection), root, plugins=plugins)
 

@@ -1,4 +1,4 @@
-"""What the store records of a cell (`<runs>/grids/*.json`), and the rows of `<runs>/results.csv`."""
+"""The record of a cell (`<runs>/grids/*.json`), and the rows of `<runs>/results.csv`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ Place = tuple[str, ...]  # keys from the top of a profile
 
 
 def edits(profile: Profile, cells: Sequence[Cell], best: Mapping[str, Value]) -> dict[Place, Any]:
-    """Where in the profile the values of `best` belong: each goes to the section that its field comes from now.
+    """The places of the values of `best` in the profile: each value goes to the section that holds its field now.
 
     A section may serve other rows too (all fine-tuning has one recipe); theirs change with it. A first stage that
     reads the same section keeps its value, which is then written into the profile's section of that stage.
@@ -61,7 +61,7 @@ def _edits(cell: Cell, field: str, value: Value) -> Iterator[tuple[Place, Value]
 
 
 def _plugins_edits(cell: Cell, profile: Profile) -> Iterator[tuple[Place, Any]]:
-    """What a plugin says for this profile by its name, which the new profile no longer has."""
+    """A plugin's values for this profile. The plugin names the profile, and the new profile has another name."""
     choices = (("objectives", OBJECTIVES, cell.row.objective), ("views", VIEWS, cell.row.views))
     for section, entries, name in choices:
         if name in entries:

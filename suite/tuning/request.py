@@ -1,4 +1,4 @@
-"""What `suite tune` was asked for, checked against the grid, the profile and the data before anything starts."""
+"""The request of `suite tune`, checked against the grid, the profile and the data before anything starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from suite.tuning.trial import METRICS, Objective, PretrainOn, TrialJobs, trial_
 
 
 class Request(BaseModel):
-    """What is to be tuned, and how."""
+    """The tuned rows and fields, the objective and the sampler."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,7 +83,7 @@ class Tuning:
 
     @property
     def online(self) -> OnlineKnn | None:
-        """What is measured during pretraining, for pruning; None where nothing is pruned or nothing pretrains."""
+        """The measurement during pretraining, for pruning; None if nothing is pruned or no job pretrains."""
         recipe = next((cell.recipe for cell in self.cells if cell.row.stage2), None)
         if self.request.pruner == "none" or recipe is None or recipe.pretrain is None:
             return None
@@ -95,7 +95,7 @@ class Tuning:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What makes trials comparable. `base` stands for recipes, data and code: the jobs of an untuned trial."""
+        """The facts that trials share. `base`, the jobs of an untuned trial, stands for recipes, data and code."""
         return {
             "grid": self.grid.name,
             "profile": self.plan.profile.name,
@@ -113,7 +113,7 @@ class Tuning:
         }
 
     def jobs(self, params: Mapping[str, Any], plan: Plan | None = None) -> TrialJobs:
-        """What a trial runs. Raises UsageError for values that a recipe refuses."""
+        """The jobs of a trial. Raises UsageError for values that a recipe refuses."""
         plan, ids = plan or self.plan, {cell.id for cell in self.cells}
         chosen = [cell for cell in trial_cells(self.grid, plan, self.selection, params) if cell.id in ids]
         return trial_jobs(plan, chosen, self.request.objective, self.request.pretrain_on)

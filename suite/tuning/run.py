@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuningOutcome:
-    """What a study has come to."""
+    """The state of a study after a run."""
 
     tuning: Tuning
     trials: list[dict[str, Any]]
@@ -50,7 +50,7 @@ class TuningOutcome:
         return 130 if self.interrupted else int(self.failed > 0)
 
     def next_command(self, grid: str, selectors: Sequence[str]) -> str:
-        """What to type to train with the best values; empty where there is no profile."""
+        """The command that trains with the best values; empty if no profile was written."""
         if self.profile is None:
             return ""
         return shlex.join(["suite", "run", "--grid", grid, "--profile", str(self.profile), *selectors])

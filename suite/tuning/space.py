@@ -1,5 +1,5 @@
-"""What is tuned and over which values: `--param FIELD=LOW:HIGH`, `LOW:HIGH:log`, `LOW:HIGH:STEP`, `A,B,C`, or FIELD
-alone, whose range experiments/search_spaces.yaml then knows."""
+"""The tuned fields and their ranges: `--param FIELD=LOW:HIGH`, `LOW:HIGH:log`, `LOW:HIGH:STEP`, `A,B,C`, or FIELD
+alone, for the range in experiments/search_spaces.yaml."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class TuningStudy:
 
     @property
     def most(self) -> float:
-        """How many trials the space has room for."""
+        """Number of different trials in the space."""
         return len(self._given) if self._kind == "grid" else float("inf")
 
     def trials(self) -> list[FrozenTrial]:
@@ -116,7 +116,7 @@ class TuningStudy:
         write_json(self.folder / "trials.json", self.facts())
 
     def facts(self) -> list[dict[str, Any]]:
-        """What trials.json holds."""
+        """The content of trials.json."""
         return [self._facts(trial) for trial in self.trials()]
 
     def _facts(self, trial: FrozenTrial) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class TrialJobs:
-    """What a trial runs: its cells with the values of its parameters, measured on held-out images."""
+    """The jobs of a trial: its cells with the values of its parameters, measured on held-out images."""
 
     cells: tuple[Measured, ...]
     metric: str

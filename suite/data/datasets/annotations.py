@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 def obtain(name: str) -> str:
-    """How to obtain dataset `name`, for the end of an error message."""
+    """Advice on how to obtain dataset `name`, for the end of an error message."""
     from suite.data.download.manifest import manifest
 
     info = DATASETS[name]

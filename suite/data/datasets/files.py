@@ -119,7 +119,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def cause(data: bytes, error: BaseException) -> str:
-    """What is wrong with a file of this content, in words a user can act on."""
+    """The fault of a file of this content, in words a user can act on."""
     head = data[:256].lstrip()
     if isinstance(error, OSError) and error.strerror:
         return f"the file cannot be read ({error.strerror})"

@@ -90,7 +90,7 @@ def _one(root: Path, role: str, folders: list[str]) -> str | None:
 
 
 def _classes(root: Path, split: str, whole: Listing) -> _Classes:
-    """The classes of a split by name. What the split's folders hold besides images is added to `whole`."""
+    """The classes of a split by name. Other content of the split's folders is added to `whole`."""
     top = walk(root, split, recursive=False, links_anywhere=True)
     whole.add(top)
     classes: _Classes = {}

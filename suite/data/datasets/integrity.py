@@ -1,7 +1,7 @@
 """Whether the bytes of a JPEG or PNG file are all there, where Pillow's decoders would not notice.
 
 libjpeg fills what is missing with grey and takes any bytes after a torn place for pixels; Pillow stops reading a PNG
-once it has its rows and does not compare checksums. What follows the end of an image (the film of a motion photo, the
+once it has its rows and does not compare checksums. Bytes after the end of an image (the film of a motion photo, the
 further images of an MPO file) is no part of it and is not looked at.
 """
 

@@ -26,7 +26,7 @@ class Listing:
     below: list[str] = field(default_factory=list)  # sub-folders that were not, where not recursive
 
     def findings(self) -> Iterator[Finding]:
-        """What was left out, counted and named."""
+        """The files that were left out, counted and named."""
         foreign = [path for path in self.others if is_foreign_image(path)]
         rest = [path for path in self.others if not is_foreign_image(path)]
         if foreign:

@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]  # done, total
 
 @dataclass(frozen=True)
 class Facts:
-    """What the store records of its dataset, so that jobs and reports need not read the dataset again."""
+    """The facts about its dataset that the store records, so that jobs and reports need not read the dataset again."""
 
     dataset: str
     fingerprint: str

@@ -65,7 +65,7 @@ def images_folder(cache: Path, data: DataSpec) -> Path | None:
 
 
 def image_facts(cache: Path, data: DataSpec) -> Facts | None:
-    """What the finished store records of its dataset; None where there is none."""
+    """The facts about its dataset that the finished store records; None if there is no store."""
     folder = images_folder(cache, data)
     return None if folder is None else read_facts(folder)
 

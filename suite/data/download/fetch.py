@@ -76,7 +76,7 @@ def fetch(
 
 
 def instructions(name: str, data_root: Path, lacking: Iterable[Archive] = ()) -> str:
-    """What to obtain by hand, where to put it and what to type then."""
+    """Instructions for a manual download: the files, their place and the next command."""
     lines = [f"{DATASETS[name].label} cannot be downloaded completely.", sources(name).manual or obtain(name)]
     lacking = list(lacking)
     if lacking:
@@ -84,7 +84,7 @@ def instructions(name: str, data_root: Path, lacking: Iterable[Archive] = ()) ->
         lines += [f"  {archive.gives}, from {archive.describe()}" for archive in lacking]
         lines.append(
             f"Put the archives into {data_root} and type `suite data fetch {name}` again, or name them: "
-            f"`suite data fetch {name} --from FILE`. What is already unpacked is checked by `suite data verify {name}`."
+            f"`suite data fetch {name} --from FILE`. Unpacked files are checked by `suite data verify {name}`."
         )
     else:
         lines.append(f"Then: suite data verify {name}. Licence: {DATASETS[name].licence}.")

@@ -27,7 +27,7 @@ _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EO
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may become. Photographs hardly shrink in an archive; the text lists beside them do, tenfold."""
+    """Limits of an unpacked archive. Photographs hardly shrink in an archive, lists of text tenfold."""
 
     growth: int = 4  # times the archive's size ...
     allowance: int = 256_000_000  # ... and bytes on top, for small archives of text

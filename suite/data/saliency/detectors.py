@@ -159,7 +159,7 @@ class OfficialMasks:
 
 
 def _others(dataset: Dataset) -> str:
-    """What to type where a dataset lacks the annotations of an oracle."""
+    """The command that gets the annotations which an oracle needs."""
     return (
         f"Maps can be computed instead: suite data saliency {dataset.name} --detector u2netp, "
         "then suite run with --set saliency.detector=u2netp"
@@ -167,7 +167,7 @@ def _others(dataset: Dataset) -> str:
 
 
 def mask_places(record: Record, dataset: Dataset) -> list[Path]:
-    """Where the mask may lie: in segmentations/ beside images/, or for Cars segmentations_train/ beside cars_train/.
+    """Possible places of a mask: segmentations/ beside images/, or for Cars segmentations_train/ beside cars_train/.
 
     CUB's masks are an archive of their own, so segmentations/ may also lie beside the dataset's folder.
     """

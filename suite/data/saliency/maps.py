@@ -63,7 +63,7 @@ class SaliencyMaps:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What the last complete computation wrote; DataError if there was none."""
+        """The manifest of the last complete computation; DataError if there was none."""
         try:
             content: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
         except (OSError, ValueError) as e:
@@ -71,7 +71,7 @@ class SaliencyMaps:
         return content
 
     def file(self, record: Record) -> Path:
-        """Where the map of `record` lies or would lie."""
+        """The file of the map of `record`, whether or not it exists."""
         return (self.folder / "maps" / record.path).with_suffix(".png")
 
     def map(self, record: Record) -> npt.NDArray[np.uint8]:
@@ -202,7 +202,7 @@ def write_manifest(maps: SaliencyMaps, detector: Identity) -> dict[str, Any]:
 def box_quality(
     dataset: Dataset, maps: SaliencyMaps, threshold: float = THRESHOLD, records: Sequence[Record] | None = None
 ) -> dict[str, float]:
-    """How well the maps' boxes fit the official ones, over `records` (else every image with a box and a map).
+    """Overlap of the maps' boxes with the official ones, over `records` (else every image with a box and a map).
 
     Keys: `images`; `mean_iou`; `above_half`, the share with an overlap above 0.5; `whole_image_iou`, what taking the
     whole image would give; `fallbacks`, the number of images whose box is the whole image. For reporting: tuning

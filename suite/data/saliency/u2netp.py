@@ -83,7 +83,7 @@ def existing_weights(data_root: Path, cache: Path) -> Path | None:
 
 
 def weight_folders(data_root: Path, cache: Path) -> list[Path]:
-    """Where the weights are looked for, in this order."""
+    """The places where the weights may be, in the order of the search."""
     named = path_from_environment("SUITE_MODELS")
     folders = [data_root / "models", data_root.resolve().parent / "models", cache / "models"]
     return [named, *folders] if named else folders

@@ -11,7 +11,7 @@ from suite.locks import FileLock
 
 
 def synthetic_root(spec: SyntheticSpec, cache: Path) -> Path:
-    """Where the drawn datasets of a spec are, whether or not they have been drawn."""
+    """The folder of the synthetic datasets of a spec, whether or not it exists."""
 
     return cache / "synthetic" / f"{content_key(spec)[:12]}-v{VERSION}"
 

@@ -122,7 +122,7 @@ def _pose(kind: Kind, frame: tuple[float, float, float, float], size: Size, rng:
 
 
 def _props(scene: Floats, kind: str, to_pixels: NDArray[np.float64], size: Size, rng: Rng) -> None:
-    """What the body stands on or throws: a branch, a shadow. Follows the pose, never the parts."""
+    """The branch or the shadow below the body. It follows the pose, never the parts."""
     canvas = Canvas(size, to_pixels, fine=2)
     if kind == "bird":
         bark: Colour = (int(rng.integers(70, 120)), int(rng.integers(56, 90)), int(rng.integers(44, 70)))

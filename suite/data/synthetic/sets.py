@@ -47,7 +47,7 @@ class SetPlan:
 
 
 def plan(name: SetName, spec: SyntheticSpec) -> SetPlan:
-    """What `spec` asks for of the set `name`."""
+    """The part of `spec` for the set `name`."""
     return _PLANS[name](spec)
 
 

@@ -1,4 +1,4 @@
-"""What to draw: how many classes and images of each set."""
+"""Size of the synthetic datasets: classes and images of each set."""
 
 from __future__ import annotations
 

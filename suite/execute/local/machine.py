@@ -1,4 +1,4 @@
-"""What this machine offers to a run, without loading torch."""
+"""GPUs and workers of this machine, without loading torch."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class SlurmBackend:
             self._ended.discard(job.key)
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What the store shows and, from time to time, what Slurm says."""
+        """Read the store's state and, from time to time, Slurm's."""
         deadline = time.monotonic() + timeout
         while True:
             yield from self._report(self._events)

@@ -21,7 +21,7 @@ from suite.training.online import OnlineKnn
 
 @dataclass(frozen=True)
 class SlurmEngine:
-    """Where and how `--executor slurm` runs."""
+    """Settings of `--executor slurm`."""
 
     site: Site
     detach: bool = False  # submit and return

@@ -41,7 +41,7 @@ class Record:
 
 
 def folder(store: Store) -> Path:
-    """Where records are."""
+    """The folder of the records."""
     return store.root / "slurm"
 
 
@@ -63,7 +63,7 @@ def read_records(store: Store) -> dict[str, Record]:
 
 
 def in_queue(store: Store, keys: Collection[str] | None = None) -> dict[str, tuple[Record, State]]:
-    """What Slurm still has to do for the store, or for `keys` of it. Records of ended jobs are settled and removed.
+    """The jobs of the store, or of `keys`, that Slurm has not finished. Records of ended jobs are settled and removed.
 
     Raises:
         QueueSilent: Slurm does not answer, and something is recorded.

@@ -21,7 +21,7 @@ Kind = Literal["pretrain", "finetune", "probe", "localisation", "background"]
 
 
 class Resources(BaseModel):
-    """What one Slurm job gets."""
+    """The resources of one Slurm job."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,7 +86,7 @@ class Site(Resources):
         return self
 
     def resources(self, kind: str) -> Resources:
-        """What a job of a kind gets. What has no epochs is not shared by processes, so it gets one device."""
+        """The resources of a job of this kind. A job without epochs runs in one process, so it gets one device."""
         shared = self.model_dump(include=set(Resources.model_fields))
         if kind not in {"pretrain", "finetune"}:
             shared |= {"nodes": 1, "cpu_tasks_per_node": 1, "gpus_per_node": min(1, self.gpus_per_node)}
@@ -102,7 +102,7 @@ class Site(Resources):
         return min(limit, self.time.max_minutes)
 
     def machine(self, workers: int | None = None) -> Machine:
-        """What a pretraining job runs on, for estimates of time."""
+        """The device of a pretraining job, for estimates of time."""
         used = self.resources("pretrain")
         device: Literal["cpu", "cuda"] = "cuda" if used.gpus_per_node else "cpu"
         return Machine(device, workers or self.array_at_once, used.cpus_per_task, used.devices)

@@ -21,7 +21,7 @@ from suite.training.online import OnlineKnn
 
 @dataclass(frozen=True)
 class Request:
-    """What an array's tasks ask for, each."""
+    """The resources that each task of an array requests."""
 
     kind: str  # named in the queue
     resources: Resources
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Submission:
-    """How jobs are submitted to one cluster."""
+    """The settings of a submission to one cluster."""
 
     site: Site
     paths: RunPaths
