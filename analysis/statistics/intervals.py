@@ -42,8 +42,8 @@ def difference_interval(percent: float, reference: float, n: int) -> Interval:
     )
 
 
-def is_supported(row: Mapping[int, float], reference: Mapping[int, float], n: int) -> bool:
-    """Whether the 95 % interval of row - reference excludes 0.
+def paired_interval(row: Mapping[int, float], reference: Mapping[int, float], n: int) -> tuple[Interval, bool] | None:
+    """95 % interval of the mean difference row - reference, in points; and whether it is an interval over seeds.
 
     Args:
         row: {seed: percent}.
@@ -51,14 +51,21 @@ def is_supported(row: Mapping[int, float], reference: Mapping[int, float], n: in
         n: number of test images.
 
     With two common seeds or more it is the paired t interval over seeds. With one common seed, or where the differences
-    of all seeds are equal and have no variance to estimate, it is `difference_interval` of the means.
+    of all seeds are equal and have no variance to estimate, it is `difference_interval` of the means. None without a
+    common seed.
     """
     seeds = sorted(row.keys() & reference.keys())
     if not seeds:
-        return False
+        return None
     differences = [row[seed] - reference[seed] for seed in seeds]
     interval = t_interval(differences) if max(differences) > min(differences) else None
-    if interval is None:
-        mean = sum(row[seed] for seed in seeds) / len(seeds)
-        interval = difference_interval(mean, mean - sum(differences) / len(seeds), n)
-    return interval[0] > 0 or interval[1] < 0
+    if interval is not None:
+        return interval, True
+    mean = sum(row[seed] for seed in seeds) / len(seeds)
+    return difference_interval(mean, mean - sum(differences) / len(seeds), n), False
+
+
+def is_supported(row: Mapping[int, float], reference: Mapping[int, float], n: int) -> bool:
+    """Whether the 95 % interval of row - reference excludes 0; arguments as of `paired_interval`."""
+    paired = paired_interval(row, reference, n)
+    return paired is not None and (paired[0][0] > 0 or paired[0][1] < 0)
