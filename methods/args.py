@@ -138,7 +138,7 @@ class SharedAugmentationArgs(RandomResizedCropArgs):
     shared: tuple[Literal["rotation", "colour"], ...] = Field(
         min_length=1,
         description="the n augmentations, in the order of k_1 .. k_n. rotation: by 0, 90, 180 or 270 degrees, absent "
-        "from all views where not listed; colour: jitter and greyscale. All others are drawn anew for every view",
+        "from all views where not listed; colour: jitter and greyscale. All others are sampled for every view",
     )
 
     @field_validator("shared")

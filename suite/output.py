@@ -1,5 +1,5 @@
 """Standard output and standard error that degrade instead of failing: characters that the encoding lacks are written
-in ASCII, a reader that has gone away (`| head`) does not stop the work, and secrets are masked."""
+in ASCII, a closed pipe (`| head`) does not stop the work, and secrets are masked."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 
 
 class SafeStream(io.TextIOWrapper):
-    """A text stream that never fails for what is printed or because nobody reads it any more."""
+    """A text stream that fails neither on characters that it cannot encode nor on a closed pipe."""
 
     _secrets: tuple[str, ...] = ()
     _asked = float("-inf")  # when the environment was last asked for secrets; asking at every write would be slow
@@ -55,7 +55,7 @@ class SafeStream(io.TextIOWrapper):
         return len(text)
 
     def flush(self) -> None:
-        """Flush; where the reader is gone, discard."""
+        """Flush; discard the text if the pipe is closed."""
         try:
             super().flush()
         except BrokenPipeError:

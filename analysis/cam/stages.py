@@ -136,7 +136,7 @@ def _hole(workspace: Workspace, panel: StageCells, place: tuple[str, str], image
         return f"no finished cell of {METHODS[place[1]]}, seed {panel.seed}"
     key = entry.measured["finetune"]
     if not (workspace.store.checkpoint(key) / "model.safetensors").is_file():
-        return "its weights are gone"
+        return "its weights were not found"
     spec = finetune_spec(workspace.store, key)
     facts = images.store.facts
     if (spec.data.fingerprint, spec.data.store_size) != (facts.fingerprint, facts.size):

@@ -43,7 +43,7 @@ def export_cell(
 
     Raises:
         UsageError: no such cell; or a row without the network that `stage` names.
-        StoreError: not finished, or its weights are gone or damaged.
+        StoreError: not finished, or its weights are missing or damaged.
     """
     grid = with_plugins(load_grid(grid_name))
     profile = profile_of(workspace.runs, grid.name, profile)

@@ -115,7 +115,7 @@ def curves(trials: Trials) -> Figure:
         axes.plot(epochs, values, ".-", color=colour, linewidth=0.8, markersize=3, alpha=0.8)
         if pruned:
             axes.plot(epochs[-1:], values[-1:], "x", color=_ORANGE, markersize=4)
-    for text, style, colour in (("gone through", ".-", _BLUE), ("pruned", "x-", _GREY)):
+    for text, style, colour in (("completed", ".-", _BLUE), ("pruned", "x-", _GREY)):
         if text != "pruned" or any(trial["state"] == "pruned" for trial in shown):
             edge = _ORANGE if text == "pruned" else colour
             axes.plot([], [], style, color=colour, markeredgecolor=edge, markersize=4, linewidth=0.8, label=text)

@@ -135,7 +135,7 @@ def _train(plan: Plan, pending: list[Job], engine: Engine, fail_fast: bool, here
     with BackgroundMirror(plan.store, tracking_uri(workspace.runs), plan.cells[0].grid):
         forecast = Forecast(plan, engine.machine)
         options = Options(fail_fast, forecast.remaining, here.asked_to_stop)
-        expected = forecast.wall_seconds if engine.starts_at_once else 0.0  # nobody knows how long a queue is
+        expected = forecast.wall_seconds if engine.starts_at_once else 0.0  # the waiting time of a queue is unknown
         lines = LiveTable(len(pending), expected) if sys.stderr.isatty() else PlainLines(len(pending))
         with lines:
             return executor.run(pending, lines, options)

@@ -3,7 +3,7 @@
 job.yaml       the job's name and spec           env.json     where and with what it ran
 metrics.jsonl  one line per epoch                log.txt      what it said
 result.json    written last: there and readable, it means success
-failure.json   why the last attempt failed; never read as a result, gone after the next success
+failure.json   why the last attempt failed; never read as a result, deleted by the next success
 claim.json     who works on it just now
 checkpoint/    weights (safetensors), and state.pt while the job is not finished
 """
@@ -154,7 +154,7 @@ class Store:
             raise StoreError(f"job {key} has never started in {self.root}: {path} does not exist.") from None
         except (yaml.YAMLError, TypeError, KeyError, ValueError):
             pass
-        raise StoreError(f"{path} is damaged. Delete {path.parent} and run the grid again to make it anew.")
+        raise StoreError(f"{path} is damaged. Delete {path.parent} and run the grid again to recreate it.")
 
     def begin(self, job: Job, environment: dict[str, Any]) -> None:
         """Write what is known before training; forget an earlier failure, clear away what a killed attempt left."""
@@ -203,12 +203,12 @@ class Store:
             raise StoreError(f"job {key} is not finished, so it has no {name}.")
         path = self.checkpoint(key) / name
         if name not in result.files or not path.is_file():
-            raise StoreError(f"{path} is missing. The next `suite run` makes it anew if a job needs it.")
+            raise StoreError(f"{path} is missing. The next `suite run` recreates it if a job needs it.")
         digest = sha256(path)
         if digest != result.files[name]:
             raise StoreError(
                 f"{path} has SHA-256 {digest[:16]}..., but {result.files[name][:16]}... was recorded. "
-                "The next `suite run` makes it anew if a job needs it."
+                "The next `suite run` recreates it if a job needs it."
             )
         return path
 

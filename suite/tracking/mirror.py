@@ -102,7 +102,7 @@ class Mirror:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for data
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nobody was asked
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # telemetry needs consent
         self.store, self.uri, self.late = store, uri, late
         self.behind = False  # whether the last sync left something
         self._client: MlflowClient | None = None
@@ -117,7 +117,7 @@ class Mirror:
 
         `holes`: cells of which nothing has run yet get their (scheduled) run as well, for a report to name them.
 
-        Raises whatever the tracker raises; callers that must go on catch it.
+        Raises the tracker's exceptions; callers that must continue catch them.
         """
         cells, studies = read_cells(self.store.root, grid), read_studies(self.store.root, grid)
         if not cells and not studies:
@@ -146,7 +146,7 @@ class Mirror:
             return changed
 
     def _was_last(self, file: Path) -> bool:
-        """Whether nobody else has synced this store since this object did; leaves its own name."""
+        """Whether this object was the last to sync this store; records it as the last."""
         last = file.read_text("utf-8") if file.is_file() else ""
         if last != self._token:
             write_text(file, self._token)

@@ -4,7 +4,7 @@ journal.log   Optuna's storage, the truth about the trials
 study.json    space, objective and everything else that makes trials comparable
 trials.json   the trials as they stand, for MLflow's mirror and the figures; derived
 
-Whatever dies, no trial is lost, left running or asked for twice: a trial that was going on is taken up again under its
+No crash loses a trial, leaves one running or repeats one: an interrupted trial is resumed under its
 number with its values, its jobs go on from their checkpoints, and trial k is proposed by a sampler whose seed depends
 on the study's seed and k alone. With one worker a killed study therefore has the very trials of an undisturbed one.
 """
@@ -164,7 +164,7 @@ def opened(
     seed: int,
     first: Mapping[str, Value],
 ) -> Iterator[TuningStudy]:
-    """Open or begin a study; nobody else may work on it meanwhile.
+    """Open or begin a study, and lock it against other processes.
 
     Args:
         folder: `<runs>/tuning/<study>`.

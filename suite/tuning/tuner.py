@@ -82,7 +82,7 @@ class Tuner:
         return []
 
     def unwanted(self, job: Job) -> bool:
-        """Whether no trial that goes on needs the job."""
+        """Whether no running trial needs the job."""
         return not any(job.key in going.keys for going in self._going.values())
 
     def started(self, job: Job) -> None:

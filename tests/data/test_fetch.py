@@ -210,7 +210,7 @@ def test_a_wrong_archive_brought_by_hand(served: Path, tmp_path: Path) -> None:
 
 def test_what_is_in_the_way_is_not_touched(served: Path, layouts, tmp_path: Path) -> None:
     (layouts.root / "CUB_200_2011/images.txt").unlink()
-    with pytest.raises(DataError, match=r"CUB_200_2011 is there, but not in order: missing list.*move it away"):
+    with pytest.raises(DataError, match=r"CUB_200_2011 exists, but is not in order: missing list.*move it away"):
         fetch("cub", layouts.root, quiet)
     (tmp_path / "drawn").mkdir()
     (tmp_path / "drawn/SYNTHETIC.json").write_text("{}")

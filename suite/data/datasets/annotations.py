@@ -145,11 +145,11 @@ def check_same_ids(images: Collection[str], listed_in: str, other: Mapping[str, 
     """DataError unless `other`, read from `file`, has exactly the ids of `images`."""
     if images == other.keys():
         return
-    lacking = [i for i in images if i not in other]
+    absent = [i for i in images if i not in other]
     extra = [i for i in other if i not in images]
-    if lacking:
+    if absent:
         raise DataError(
-            f"{file}: no entry for {len(lacking)} of the {len(images)} images in {listed_in}, such as {some(lacking)}. "
+            f"{file}: no entry for {len(absent)} of the {len(images)} images in {listed_in}, such as {some(absent)}. "
             f"The lists must be of one release."
         )
     raise DataError(
@@ -195,11 +195,11 @@ def check_splits(entries: Sequence[Entry], names: Mapping[int, str], root: Path)
         if not present:
             raise DataError(f"{root}: the {split} split is empty ({len(entries)} images in all): check the split list")
     for split, other in (("train", "test"), ("test", "train")):
-        lacking = [names[c] for c in sorted(classes[other] - classes[split])]
-        if lacking:
+        absent = [names[c] for c in sorted(classes[other] - classes[split])]
+        if absent:
             raise DataError(
-                f"{root}: {len(lacking)} of {len(classes['train'] | classes['test'])} classes have {other} images but "
-                f"no {split} image, such as {some(lacking)}. Remove them from the lists, or complete the split list."
+                f"{root}: {len(absent)} of {len(classes['train'] | classes['test'])} classes have {other} images but "
+                f"no {split} image, such as {some(absent)}. Remove them from the lists, or complete the split list."
             )
 
 

@@ -50,10 +50,10 @@ def read_split(file: Path, split: Split, folder: str, names: Mapping[int, str]) 
     import numpy as np
 
     annotations = np.atleast_1d(load_mat(file, "annotations"))
-    lacking = [f for f in FIELDS if f not in (annotations.dtype.names or ())]
-    if lacking:
+    absent = [f for f in FIELDS if f not in (annotations.dtype.names or ())]
+    if absent:
         raise DataError(
-            f"{file}: no field {lacking[0]}: expected {', '.join(FIELDS)}. The devkit's cars_test_annos.mat has no "
+            f"{file}: no field {absent[0]}: expected {', '.join(FIELDS)}. The devkit's cars_test_annos.mat has no "
             f"labels; what is needed is cars_test_annos_withlabels.mat. {obtain('cars')}"
         )
     columns = [annotations[f].tolist() for f in FIELDS]
@@ -126,7 +126,7 @@ INFO = DatasetInfo(
     test=8041,
     classes=196,
     licence="research use, as ImageNet's terms; images belong to their owners",
-    source="the original host is gone since 2023; torchvision.datasets.StanfordCars says where copies are",
+    source="the original host closed in 2023; the documentation of torchvision.datasets.StanfordCars names copies",
     subset_lists=write_subset_lists,
     depicts="cars",
 )

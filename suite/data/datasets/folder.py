@@ -60,9 +60,9 @@ def _find_splits(root: Path) -> _Splits:
         there = f"It holds {_few(folders)}." if folders else "It holds no folder."
         packed = " Names with a back-slash come from an archive of Windows: unpack it with another program."
         there += packed if any("\\" in entry.name for entry in root.iterdir()) else ""
-        lacking = "train" if train is None else "test"
+        missing_split = "train" if train is None else "test"
         raise DataError(
-            f"{root} has no folder {lacking}/; expected train/<class>/ and test/<class>/ with images. {there}"
+            f"{root} has no folder {missing_split}/; expected train/<class>/ and test/<class>/ with images. {there}"
         )
     notes = [] if test is not None else [f"there is no test/: {val}/ is used as the test split."]
     unread = [f for f in folders if f not in {train, test or val}]

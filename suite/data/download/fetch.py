@@ -28,8 +28,8 @@ def fetch(
     Args:
         name: of the dataset.
         data_root: `handed` apart, archives are looked for here, in its `downloads` and in the dataset's own folder.
-        progress: hears of downloads, checks and unpacking.
-        handed: archives by path, recognised by their checksums, whatever they are called.
+        progress: called during downloads, checks and unpacking.
+        handed: paths of archives, recognised by their checksums, not by their names.
         keep: keep what was downloaded here; what the user brought is never removed.
         pause: seconds before a download is tried again.
 
@@ -44,7 +44,7 @@ def fetch(
         return there
     known = sources(name)
     brought = _recognise(name, known.archives, handed)
-    lacking: list[Archive] = []
+    missing: list[Archive] = []
     failures: list[str] = []
     for archive in known.archives:
         target = data_root / archive.gives
@@ -53,7 +53,7 @@ def fetch(
         place = brought.get(archive.file) or _placed(archive, data_root)
         own = place is None
         if place is None and not archive.mirrors:
-            lacking.append(archive)
+            missing.append(archive)
             continue
         if place is None:
             _check_space(archive, data_root)
@@ -61,7 +61,7 @@ def fetch(
                 show = megabytes(progress, f"download {archive.file}")
                 place = download(archive, data_root / DOWNLOADS, show, pause)
             except DataError as error:
-                lacking.append(archive)
+                missing.append(archive)
                 failures.append(str(error))
                 continue
         if archive.member == archive.file:  # not packed
@@ -70,18 +70,18 @@ def fetch(
             unpack(place, target, megabytes(progress, f"unpack {archive.file}"))
         if own and not keep:
             place.unlink()
-    if lacking or not known.archives:
-        raise DataError("\n".join([*failures, instructions(name, data_root, lacking)]))
+    if missing or not known.archives:
+        raise DataError("\n".join([*failures, instructions(name, data_root, missing)]))
     return load_dataset(name, data_root)
 
 
-def instructions(name: str, data_root: Path, lacking: Iterable[Archive] = ()) -> str:
+def instructions(name: str, data_root: Path, missing: Iterable[Archive] = ()) -> str:
     """Instructions for a manual download: the files, their place and the next command."""
     lines = [f"{DATASETS[name].label} cannot be downloaded completely.", sources(name).manual or obtain(name)]
-    lacking = list(lacking)
-    if lacking:
+    missing = list(missing)
+    if missing:
         lines.append(f"Missing below {data_root}:")
-        lines += [f"  {archive.gives}, from {archive.describe()}" for archive in lacking]
+        lines += [f"  {archive.gives}, from {archive.describe()}" for archive in missing]
         lines.append(
             f"Put the archives into {data_root} and type `suite data fetch {name}` again, or name them: "
             f"`suite data fetch {name} --from FILE`. Unpacked files are checked by `suite data verify {name}`."
@@ -104,7 +104,7 @@ def _loaded(name: str, data_root: Path) -> Dataset | None:
         if any(place.parent == folder and not place.exists() for place in places):
             return None  # the missing parts go beside those that are there
         raise DataError(
-            f"{folder} is there, but not in order: {error} Mend it, or move it away and type "
+            f"{folder} exists, but is not in order: {error} Repair it, or move it away and type "
             f"`suite data fetch {name}` again."
         ) from error
 

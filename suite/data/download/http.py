@@ -1,4 +1,4 @@
-"""One file over HTTP, from the first mirror that has it: an interrupted download goes on where it stopped."""
+"""One file over HTTP, from the first mirror that has it: an interrupted download is resumed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def download(
     Args:
         archive: what to get, and where.
         folder: made where it is missing. Until it is complete the file is called `<name>.part`.
-        progress: hears (bytes there, bytes in all).
+        progress: called with (bytes received, total bytes).
         pause: seconds before the first retry, doubled with every further one.
 
     Raises:
@@ -51,7 +51,7 @@ def download(
         for url in archive.mirrors:
             for begun in dict.fromkeys((part.exists(), False)):  # what an earlier run left may be of another file
                 try:
-                    # pooch keeps the file only where the hash fits; a wrong one is gone with its .part.
+                    # pooch keeps the file only where the hash fits; a wrong file is deleted with its .part.
                     get = _Download(archive, part, progress, pause)
                     return Path(pooch.retrieve(url, archive.hash, fname=archive.file, path=folder, downloader=get))
                 except ValueError as error:
@@ -121,7 +121,7 @@ class _Download:
             raise _Dropped(f"the connection ended after {done:,} of {total:,} bytes")
 
     def _span(self, response: Any, start: int) -> tuple[int, int | None]:
-        """From which byte the answer goes on, and how many there are; _Refused if it cannot be the file."""
+        """The first byte of the answer and the total number of bytes; _Refused if it cannot be the file."""
         if response.headers.get("Content-Type", "").startswith("text/html"):
             raise _Refused("answers with a web page, not with the file")
         span = _RANGE.match(response.headers.get("Content-Range", ""))

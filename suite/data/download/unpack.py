@@ -53,7 +53,7 @@ def unpack(
     Args:
         archive: tar (also compressed) or zip; other top-level entries are checked too but not kept.
         target: made in one step at the end, out of a temporary folder beside it.
-        progress: hears (bytes of the archive read, its size).
+        progress: called with (bytes of the archive read, its size).
         limits: at most this much is written.
 
     Raises:

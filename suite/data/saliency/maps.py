@@ -2,7 +2,7 @@
 
 They lie in `<cache>/saliency/<dataset>-<detector>-<12 hex>/maps/<record path>.png` beside a manifest.json; the hex
 stands for the detector's identity and the dataset's images and boxes by name. Every PNG carries the SHA-256 of the
-image it was made from, so an exchanged image is noticed and a killed run goes on where it stopped.
+image it was made from, so an exchanged image is noticed and a killed run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def compute_saliency(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> SaliencyMaps:
-    """Compute the maps of `records` that are missing or out of date; `progress` hears (done, to do) after each.
+    """Compute the maps of `records` that are missing or out of date; `progress` gets (done, total) after each.
 
     Safe to call from several processes: the second waits for the first and finds its maps. Raises DataError for an
     image that cannot be decoded or annotation that an oracle lacks; maps finished until then stay.

@@ -114,7 +114,7 @@ class SpawnedRanks:
             left.set()
 
     def close(self) -> None:
-        """Kill them, whatever they do."""
+        """Kill them with SIGKILL."""
         for other in self._ranks:
             other.process.kill()
             other.process.join()

@@ -99,7 +99,7 @@ class Submission:
             "gpus_per_node": used.gpus_per_node or None, "mem": f"{round(used.mem_gb * 1024)}M",
             "partition": used.partition, "account": used.account, "qos": used.qos, "constraint": used.constraint,
             "dependency": ",".join(waits) or None, "array_parallelism": self.at_once, "setup": [*threads, *site.setup],
-            # Since 22.05 srun no longer takes this from sbatch. A requeued job goes on in its old log.
+            # Since 22.05 srun no longer takes this from sbatch. A requeued job appends to its log.
             # Where one process of a group fails, the others would wait for it.
             "srun_args": [f"--cpus-per-task={used.cpus_per_task}", "--open-mode=append", "--kill-on-bad-exit=1"],
         }  # fmt: skip
