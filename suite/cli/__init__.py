@@ -8,7 +8,22 @@ from typing import Annotated
 import typer
 
 from suite import __version__
-from suite.cli import compare, data, discover, doctor, evaluate, export, forget, plan, report, run, status, sync, tune
+from suite.cli import (
+    compare,
+    data,
+    discover,
+    doctor,
+    evaluate,
+    export,
+    forget,
+    merge,
+    plan,
+    report,
+    run,
+    status,
+    sync,
+    tune,
+)
 from suite.cli.light import LightCommand, LightGroup
 from suite.environment import secure_process
 from suite.errors import SuiteError, TrainingError
@@ -48,6 +63,7 @@ app.command("status", cls=LightCommand)(status.status)
 app.command("cancel", cls=LightCommand)(status.cancel)
 app.command("compare", cls=LightCommand)(compare.compare)
 app.command("forget", cls=LightCommand)(forget.forget)
+app.command("merge", cls=LightCommand)(merge.merge)
 app.command("report", cls=LightCommand)(report.report)
 app.command("export", cls=LightCommand)(export.export)
 app.command("sync", cls=LightCommand)(sync.sync)

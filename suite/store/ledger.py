@@ -33,16 +33,19 @@ def record_cells(
 
     `data` says per dataset what captions must tell: the fields of `suite.store.cells.DatasetFacts`.
     """
-    for grid in dict.fromkeys(item.cell.grid for item in planned):
-        path = _grid_file(store.root, grid, profile)
+    add_cells(store.root, [record_of(item, profile, overrides, data) for item in planned])
+
+
+def add_cells(root: Path, records: Sequence[CellRecord]) -> None:
+    """Add records; one of the same grid, profile, row, dataset and seed is replaced."""
+    for grid, profile in dict.fromkeys((record.grid, record.profile) for record in records):
+        path = _grid_file(root, grid, profile)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            records = {(*record.place, record.seed): record for record in _read(path)}
-            for item in planned:
-                if item.cell.grid == grid:
-                    record = record_of(item, profile, overrides, data)
-                    records[*record.place, record.seed] = record
-            _write(path, list(records.values()))
+            recorded = {(*record.place, record.seed): record for record in _read(path)}
+            added = [record for record in records if (record.grid, record.profile) == (grid, profile)]
+            recorded.update({(*record.place, record.seed): record for record in added})
+            _write(path, list(recorded.values()))
 
 
 def write_cells(root: Path, grid: str, profile: str, records: Sequence[CellRecord]) -> None:
