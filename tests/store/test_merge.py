@@ -15,7 +15,7 @@ from suite.grid.cells import Cell, Selection
 from suite.store.ledger import read_cells
 from suite.store.merge import merge
 from suite.store.store import Store, sha256
-from tests.analysis.made_store import fill, made_up
+from ..analysis.made_store import fill, made_up
 
 
 def select(*methods: str, seeds: tuple[int, ...] = (0,), **overrides: object) -> Selection:
