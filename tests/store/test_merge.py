@@ -15,6 +15,7 @@ from suite.grid.cells import Cell, Selection
 from suite.store.ledger import read_cells
 from suite.store.merge import merge
 from suite.store.store import Store, sha256
+
 from ..analysis.made_store import fill, made_up
 
 
