@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 SLOW = (
+    # A shell that starts the tests in the background lets their children ignore SIGINT.
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "import time\n"
     "from suite.data.saliency import maps\n"
     "real = maps.compute_one\n"
