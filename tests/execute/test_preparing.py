@@ -17,7 +17,7 @@ SLOW = (
     "from suite.data.saliency import maps\n"
     "real = maps.compute_one\n"
     "def slow(*args):\n"
-    "    time.sleep(0.4)\n"
+    "    time.sleep(2)\n"
     "    real(*args)\n"
     "maps.compute_one = slow\n"
 )
