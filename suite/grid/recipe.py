@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,8 +24,6 @@ from suite.kinds.localisation import LocalisationArgs
 from suite.kinds.pretrain import PretrainArgs
 from suite.kinds.probe import ProbeArgs
 from suite.kinds.registry import protocols
-
-_MEASURED_WITH_MAPS = ("localisation", "background")  # read saliency maps, also where the views of a row read none
 
 
 class Recipe(Section):
@@ -107,11 +105,12 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     """
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    measured_with_maps = {name for name, protocol in protocols().items() if protocol.needs_saliency}
     layers = _protocol_layers(profile)
     layers += [(f"profile {part.name}", part.defaults) for part in profile.chain]
     if row.objective is None:
         keep = {"image_size", "store_size", "backbone", "finetune", "probe", "saliency", "protocols"}
-        keep |= set() if row.frozen else {*_MEASURED_WITH_MAPS}
+        keep |= set() if row.frozen else measured_with_maps
         layers = [(origin, {field: part[field] for field in part if field in keep}) for origin, part in layers]
     else:
         objective = _sections(profile, "objective", row.objective, OBJECTIVES)
@@ -142,11 +141,19 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     if "protocols" in merged:
         merged["protocols"] = _protocol_sections(merged["protocols"], where)
     views_need_maps = row.objective is not None and VIEWS[row.views].needs_saliency
-    if not views_need_maps and not any(merged.get(section) for section in _MEASURED_WITH_MAPS):
+    if not views_need_maps and not any(
+        section in measured_with_maps and settings for section, settings in _protocols_of(merged)
+    ):
         merged.pop("saliency", None)
     recipe = validated(Recipe, merged, where)
     shown = {path: origin for path, origin in origins.items() if path.partition(".")[0] in merged}
     return Resolved(recipe, shown)
+
+
+def _protocols_of(merged: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Name and settings of the protocols in a recipe: built-in ones have a section of their own."""
+    yield from merged.items()
+    yield from merged.get("protocols", {}).items()
 
 
 def _protocol_layers(profile: Profile) -> list[tuple[str, dict[str, Any]]]:

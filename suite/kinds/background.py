@@ -44,6 +44,7 @@ class Background(Protocol[BackgroundSpec]):
     spec = BackgroundSpec
     loop = "suite.training.background:run"
     args = BackgroundArgs
+    needs_saliency = True
 
     def job(self, args: BackgroundArgs, cell: MeasuredCell) -> Job | None:
         """The fine-tuned network on exchanged images;

@@ -153,6 +153,8 @@ class Protocol(Kind[S]):
     """
 
     args: type[Section]
+    # Its jobs read the maps of the recipe's detector, also in rows whose views read none.
+    needs_saliency: ClassVar[bool] = False
     title: ClassVar[str] = ""  # "Retrieval on frozen features"
     headings: ClassVar[tuple[Heading, ...]] = ()
     note: ClassVar[str] = ""  # sentences for the caption: what is measured, and the source

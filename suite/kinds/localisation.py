@@ -43,6 +43,7 @@ class Localisation(Protocol[LocalisationSpec]):
     spec = LocalisationSpec
     loop = "suite.training.localisation:run"
     args = LocalisationArgs
+    needs_saliency = True
 
     def job(self, args: LocalisationArgs, cell: MeasuredCell) -> Job | None:
         """Both networks beside the recipe's saliency detector;

@@ -14,10 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from suite.errors import UsageError, unknown
 from suite.grid.spec import EXPERIMENTS
 from suite.grid.validate import validated
+from suite.kinds.registry import KINDS
 from suite.paths import user_path
 from suite.planning.costs import Machine
-
-Kind = Literal["pretrain", "finetune", "probe", "localisation", "background"]
 
 
 class Resources(BaseModel):
@@ -63,9 +62,9 @@ class TimeLimit(BaseModel):
 
 
 class Site(Resources):
-    """A cluster: the resources of every job, what some kinds of jobs need otherwise, and habits."""
+    """A cluster: the resources of every job, other resources of some kinds of jobs, and habits."""
 
-    by_kind: Mapping[Kind, Mapping[str, Any]] = Field(default_factory=dict)
+    by_kind: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)  # by names of suite.kinds.registry.KINDS
     time: TimeLimit = TimeLimit()
     grace_seconds: int = Field(120, ge=1, description="from the signal to the limit")
     signal: Literal["USR1", "USR2"] = "USR1"
@@ -88,9 +87,9 @@ class Site(Resources):
     def resources(self, kind: str) -> Resources:
         """The resources of a job of this kind. A job without epochs runs in one process, so it gets one device."""
         shared = self.model_dump(include=set(Resources.model_fields))
-        if kind not in {"pretrain", "finetune"}:
+        if not KINDS[kind].trains:
             shared |= {"nodes": 1, "cpu_tasks_per_node": 1, "gpus_per_node": min(1, self.gpus_per_node)}
-        of_kind: Mapping[str, Any] = dict(self.by_kind).get(kind, {})  # type: ignore[call-overload]
+        of_kind: Mapping[str, Any] = self.by_kind.get(kind, {})
         return Resources(**{**shared, **of_kind})
 
     def minutes(self, seconds: float) -> int:
@@ -133,5 +132,7 @@ def load_site(name_or_file: str | None) -> Site:
     site = validated(Site, data, str(path))
     needed = site.model_dump(include=set(Resources.model_fields))
     for kind, of_kind in site.by_kind.items():
+        if kind not in KINDS:
+            raise unknown(f"kind of job in {path}, by_kind:", kind, KINDS)
         validated(Resources, {**needed, **of_kind}, f"{path}: by_kind.{kind}")
     return site
