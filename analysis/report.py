@@ -23,7 +23,7 @@ from analysis.tables.metrics import MetricTable
 from analysis.tables.metrics_text import write_metric_table
 from analysis.tables.probe import probe_table
 from analysis.tables.protocol import protocol_table
-from analysis.tables.text import tests_csv, to_csv, to_text
+from analysis.tables.text import setup_text, tests_csv, to_csv, to_text
 from methods.measures.cam_kinds import KINDS
 from suite.atomic import write_text
 from suite.data.catalogue import DATASETS
@@ -38,6 +38,7 @@ from suite.store.store import Store
 from suite.workspace import Workspace
 
 if TYPE_CHECKING:
+    from rich.panel import Panel
     from rich.table import Table
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Written:
     """The report of one grid: its tables, the written files, and its section of the page."""
 
     table: Table
+    setup: Panel
     files: list[Path]
     section: Section
     records: Sequence[CellRecord]
@@ -126,7 +128,7 @@ def write_report(
     section = grid_section(
         store, grid, profile, table, records, lines, tables=[*map(metric_page_table, more)], figures=figures
     )
-    return Written(to_text(table), files, section, [] if grid.sweep else _fine_tuned(records), more)
+    return Written(to_text(table), setup_text(table), files, section, [] if grid.sweep else _fine_tuned(records), more)
 
 
 def metric_tables(

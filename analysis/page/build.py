@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,7 +34,7 @@ def grid_section(
     tables: Sequence[PageTable] = (),
     figures: Sequence[PageFigure] = (),
 ) -> Section:
-    """The section of one grid: accuracy table, `tables`, `figures`, curves, cells and problems.
+    """The section of one grid: one box with the setup, accuracy table, `tables`, `figures`, curves, cells and problems.
 
     records: of the grid's cells; empty if the numbers come from another source.
     """
@@ -58,7 +59,11 @@ def grid_section(
         title=grid.name,
         profile=profile,
         summary=" ".join(summary),
-        tables=[page_table(table, [cell.id for cell in cells]), *tables],
+        setup=table.notes,
+        tables=[
+            replace(one, notes=[note for note in one.notes if note not in table.notes])
+            for one in (page_table(table, [cell.id for cell in cells]), *tables)
+        ],
         figures=figures,
         curves=curves,
         legend=legend if curves else (),

@@ -62,7 +62,8 @@ class PageTable:
 
     id: str  # unique on the page
     title: str
-    notes: Sequence[str]  # sentences of the caption
+    caption: Sequence[str]  # sentences below the title
+    notes: Sequence[str]  # further sentences, folded
     columns: Sequence[str]  # all but the first, whose heading is `head`
     blocks: Sequence[PageBlock]
     latex: str = ""  # copied by the button; empty: no button
@@ -178,6 +179,7 @@ class Section:
     title: str
     profile: str
     summary: str
+    setup: Sequence[str] = ()  # sentences on all of its tables, folded
     tables: Sequence[PageTable] = ()
     figures: Sequence[PageFigure] = ()
     curves: Sequence[CurveRow] = ()

@@ -29,6 +29,7 @@ def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
     return PageTable(
         id=place("table", table.name, table.protocol),
         title=table.title,
+        caption=table.caption,
         notes=table.notes,
         columns=[
             f"{label}*" if name in table.partial else label
@@ -58,6 +59,7 @@ def metric_page_table(table: MetricTable) -> PageTable:
     return PageTable(
         id=place("table", table.name),
         title=table.title,
+        caption=table.caption,
         notes=table.notes,
         columns=[f"{column.group}\n{column.label}" if column.group else column.label for column in table.columns],
         blocks=blocks,

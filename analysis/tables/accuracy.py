@@ -105,6 +105,7 @@ def accuracy_table(
             key: replace(cell, seeds=None, printed_delta=(printed_deltas or {}).get(key))
             for key, cell in _block(paper, grid.reference_row, names).items()
         },
+        caption=(),
         notes=(),
         data=data or {},
         partial=tuple(name for name in columns if name in partial),

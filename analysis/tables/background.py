@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from analysis.cells import remarks
+from analysis.tables.captions import metric_caption
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.data.catalogue import DATASETS
 from suite.data.saliency.detectors import DETECTORS
@@ -55,6 +56,9 @@ def background_table(
         PROTOCOL,
         _COLUMNS,
         blocks_shown,
+        metric_caption(
+            "Top-1 (%) of the fine-tuned network with object or background exchanged.", profile, records, blocks_shown
+        ),
         tuple(notes),
         data,
         remarks.datasets_with("synthetic", records),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.cells import remarks
+from analysis.tables.captions import metric_caption
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.data.saliency.detectors import DETECTORS
 from suite.grid.spec import GridSpec
@@ -50,6 +51,7 @@ def localisation_table(
         PROTOCOL,
         columns,
         blocks_shown,
+        metric_caption("Activation maps against official boxes, in percent.", profile, records, blocks_shown),
         tuple(notes),
         data,
         remarks.datasets_with("synthetic", records),

@@ -63,7 +63,8 @@ class MetricTable:
     protocol: str
     columns: tuple[Column, ...]
     blocks: tuple[DatasetBlock, ...]
-    notes: tuple[str, ...]  # sentences for the caption
+    caption: tuple[str, ...]  # sentences below the title
+    notes: tuple[str, ...]  # sentences of the box "Setup"
     data: Mapping[str, str]  # dataset -> images used
     synthetic: Collection[str] = ()  # names of synthetic datasets
 

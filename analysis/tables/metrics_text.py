@@ -80,7 +80,7 @@ def to_text(table: MetricTable) -> RichTable:
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    view = RichTable(title=escape(table.title), caption=escape(" ".join(table.notes)), caption_justify="left")
+    view = RichTable(title=escape(table.title), caption=escape(" ".join(table.caption)), caption_justify="left")
     view.add_column("Method", no_wrap=True)
     labels = iter(table.columns)
     for heading, columns in table.groups:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis.statistics.comparisons import LEVEL, Comparison, out_of_reach
 from analysis.statistics.intervals import wilson_interval
+from analysis.tables.captions import accuracy_caption
 from suite.data.catalogue import DATASETS
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def with_notes(table: Table, caption_notes: Sequence[str]) -> Table:
-    """The table with its notes: limitations first, notation last."""
+    """The table with its caption and its notes: limitations first, notation last."""
     notes = [
         *_protocol(table),
         *caption_notes,
@@ -28,7 +29,8 @@ def with_notes(table: Table, caption_notes: Sequence[str]) -> Table:
         *_marks(table),
         *_missing(table),
     ]
-    return dataclasses.replace(table, notes=tuple(_sentence(note) for note in notes))
+    sentences = tuple(_sentence(note) for note in notes)
+    return dataclasses.replace(table, caption=accuracy_caption(table), notes=sentences)
 
 
 def row_name(table: Table, row: Row) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.cells import remarks
+from analysis.tables.captions import metric_caption
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.grid.spec import GridSpec
 from suite.store.cells import CellRecord, ResultLine
@@ -46,6 +47,7 @@ def probe_table(
         PROTOCOL,
         _COLUMNS,
         blocks_shown,
+        metric_caption("Top-1 (%) on the frozen backbone.", profile, records, blocks_shown),
         tuple(notes),
         data,
         remarks.datasets_with("synthetic", records),

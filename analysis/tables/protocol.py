@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.cells import remarks
+from analysis.tables.captions import metric_caption
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.grid.spec import GridSpec
 from suite.kinds.base import Protocol
@@ -43,5 +44,9 @@ def protocol_table(
         f"Test images: {images_tested(shown)}.",
         seeds_note(shown) + " Best of the rows in bold.",
     ]
+    brief = metric_caption("", profile, records, shown)
     name, data = f"{grid.name}_{protocol.name}", remarks.data_used(records)
-    return MetricTable(name, title(protocol.title, grid), profile, protocol.name, columns, shown, tuple(notes), data)
+    synthetic = remarks.datasets_with("synthetic", records)
+    return MetricTable(
+        name, title(protocol.title, grid), profile, protocol.name, columns, shown, brief, tuple(notes), data, synthetic
+    )

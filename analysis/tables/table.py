@@ -69,7 +69,8 @@ class Table:
     datasets: tuple[str, ...]
     cells: Mapping[Key, AccuracyCell | None]  # every (row, dataset); None: no result
     published: Mapping[Key, AccuracyCell]  # (row, dataset) with a published number
-    notes: tuple[str, ...]  # sentences for the caption
+    caption: tuple[str, ...]  # sentences below the title
+    notes: tuple[str, ...]  # sentences of the box "Setup"
     data: Mapping[str, str]  # dataset -> images used, such as "CUB subset: 600/5994 train, ..."
     partial: Collection[str] = ()  # subsets and synthetic datasets; their heading has a star
     synthetic: Collection[str] = ()  # no published number is subtracted from theirs

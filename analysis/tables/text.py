@@ -10,6 +10,7 @@ from analysis.tables.accuracy import AccuracyCell, Table
 from analysis.tables.notes import row_name
 
 if TYPE_CHECKING:
+    from rich.panel import Panel
     from rich.table import Table as RichTable
 
 COLUMNS = (
@@ -60,11 +61,11 @@ def _numbers(cell: AccuracyCell | None) -> tuple[object, ...]:
 
 
 def to_text(table: Table) -> RichTable:
-    """For a terminal: the same two blocks as in LaTeX, the notes below."""
+    """For a terminal: the same two blocks as in LaTeX, the caption below."""
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    view = RichTable(title=escape(table.title), caption=escape(" ".join(table.notes)), caption_justify="left")
+    view = RichTable(title=escape(table.title), caption=escape(" ".join(table.caption)), caption_justify="left")
     view.add_column("Method")
     for name, label in zip(table.datasets, table.labels, strict=True):
         view.add_column(f"{label}*" if name in table.partial else label, justify="right")
@@ -79,6 +80,15 @@ def to_text(table: Table) -> RichTable:
             cells = [_terminal(table.published.get((row.name, dataset))) for dataset in table.datasets]
             view.add_row(escape(row_name(table, row)), *cells)
     return view
+
+
+def setup_text(table: Table) -> Panel:
+    """For a terminal: the notes in a box, printed once per report of a grid."""
+    from rich.box import HORIZONTALS
+    from rich.markup import escape
+    from rich.panel import Panel
+
+    return Panel(escape("\n".join(table.notes)), title="Setup", title_align="left", box=HORIZONTALS)
 
 
 def _terminal(cell: AccuracyCell | None) -> str:

@@ -54,7 +54,6 @@ def report(
     from rich.console import Console
 
     from analysis.report import check_images, grids_run, write_overview, write_report
-    from analysis.tables.metrics_text import to_text
     from suite.cli.select import load_store_plugins
     from suite.errors import UsageError
     from suite.workspace import Workspace
@@ -80,11 +79,15 @@ def report(
         place, cams = place or workspace.runs / "report", asked if figures else None
         if cams is not None:
             check_images(workspace, grids, profile, cams)
-        reports = []
+        reports, console = [], Console()
         for name in grids:
-            reports.append(write_report(workspace, name, profile, place, cams))
-            for table in (reports[-1].table, *map(to_text, reports[-1].more)):
-                Console().print(table)
+            with Console(stderr=True).status(f"{name}: tables and figures ..."):
+                written = write_report(workspace, name, profile, place, cams)
+            reports.append(written)
+            console.print(written.table)
+            console.print(written.setup)
+            for more in written.more:
+                console.print(f"{more.title}:", str(place / f"{more.name}.csv"), markup=False, soft_wrap=True)
         overview = write_overview(workspace, reports, place, cams)
         for path in [*(path for report in reports for path in report.files), *overview]:
             print(path)

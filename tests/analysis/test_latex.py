@@ -264,3 +264,24 @@ def test_measured_minus_published_is_a_block_of_its_own_and_only_of_photographs(
     drawn = accuracy_table(GRID, RESULTS, published=PUBLISHED, synthetic=["cub"], partial=["cub"])
     assert "minus" not in to_latex(drawn)
     assert "No published number is subtracted from a number on synthetic images (CUB)." in drawn.notes
+
+
+@NEEDS_LATEX
+def test_the_setup_stands_below_the_table_and_can_be_left_out(tmp_path: Path) -> None:
+    table = accuracy_table(GRID, RESULTS, published=PUBLISHED, caption_notes=["Watermark of the setup"])
+    (tmp_path / "toy.tex").write_text(to_latex(table))
+    packages = r"\documentclass{article}\usepackage{booktabs,siunitx,xcolor}"
+    texts = []
+    for preamble in ("", r"\newcommand{\suitesetup}[1]{}"):
+        (tmp_path / "main.tex").write_text(rf"{packages}{preamble}\begin{{document}}\input{{toy}}\end{{document}}")
+        pdflatex(tmp_path, "main.tex")
+        if shutil.which("pdftotext") is None:
+            pytest.skip("pdftotext is not installed (Debian: poppler-utils)")
+        command = ["pdftotext", "main.pdf", "-"]
+        texts.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
+    full, short = (" ".join(text.split()) for text in texts)
+    assert "Watermark of the setup" in full
+    assert "Watermark of the setup" not in short
+    for text in (full, short):
+        assert "Profile small, not the paper" in text
+        assert "51.50" in text

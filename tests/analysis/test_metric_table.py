@@ -109,6 +109,11 @@ def test_localisation_is_averaged_marked_and_beside_what_needs_no_network(store:
     for needed in ("true class", "selected on boxes of training images", "CUB 528, Cars 528", "Mean over 1/2 seeds"):
         assert needed in text
     assert "at most 3.8 % of a cell's" in text  # 75 / 20
+    assert table.caption == (
+        "Activation maps against official boxes, in percent.",
+        "Profile small, not the paper's protocol, on subsets of the official data, mean \N{PLUS-MINUS SIGN} standard "
+        "deviation over 2 seeds.",
+    )
     assert "PxAP" not in text
 
 

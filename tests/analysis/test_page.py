@@ -102,6 +102,18 @@ def test_failures_doubts_and_holes_come_first(page: str) -> None:
     assert text.index("failed") < text.index("suspicious") < text.index("unfinished")
 
 
+def test_the_setup_stands_once_per_grid_and_captions_are_short(page: str) -> None:
+    sections = re.sub(r"<pre.*?</pre>", "", page, flags=re.DOTALL).split("<section id=")
+    grids = [section for section in sections if section.startswith('"grid-')]
+    assert grids
+    for section in grids:
+        assert section.count("Setup of these tables") == 1
+        assert section.count("Test images: ") <= 1 + section.count("Notes on this table")
+    captions = re.findall(r'<p class="caption"[^>]*>(.*?)</p>', page, re.DOTALL)
+    assert captions
+    assert max(len(Elements(caption).text.split()) for caption in captions) < 70
+
+
 def test_a_cell_shows_its_recipe_with_origins_and_its_jobs(page: str) -> None:
     start = page.index('id="cell-paper_table1-byol_cvsa-cub"')
     cell = " ".join(Elements(page[start : page.index("</details>", start)]).text.split())
@@ -149,10 +161,17 @@ def test_another_profile_in_the_store_is_named(tmp_path: Path, drawn: Path, tiny
 def hostile_page() -> Page:
     cell = PageCell(HOSTILE, sort=1.0, spread=HOSTILE, delta=HOSTILE, mark=HOSTILE, link="")
     table = PageTable(
-        "t", HOSTILE, [HOSTILE], [HOSTILE], [PageBlock(HOSTILE, [PageRow(HOSTILE, [cell])])], HOSTILE, HOSTILE
+        "t",
+        HOSTILE,
+        [HOSTILE],
+        [HOSTILE],
+        [HOSTILE],
+        [PageBlock(HOSTILE, [PageRow(HOSTILE, [cell])])],
+        HOSTILE,
+        HOSTILE,
     )
     svg = chart(HOSTILE, [Curve(HOSTILE, 0, [(1, 1.0), (2, 0.5)])])
-    section = Section("s", HOSTILE, HOSTILE, HOSTILE, tables=[table], legend=[HOSTILE])
+    section = Section("s", HOSTILE, HOSTILE, HOSTILE, setup=[HOSTILE], tables=[table], legend=[HOSTILE])
     assert isinstance(svg, Markup)
     return Page(HOSTILE, [HOSTILE, svg.striptags()], [section], provenance=[(HOSTILE, HOSTILE)])
 

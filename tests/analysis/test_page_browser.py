@@ -45,7 +45,7 @@ def a_page() -> Page:
     published = PageBlock("Published", [row("one", 1, 1), row("two", 2, 0)], is_secondary=True)
     columns = ["CUB", HOSTILE, "NABirds", "Aircraft", "Cars"]
     wide = [PageRow(r.label, [*r.cells, *r.cells[:1] * 3]) for r in measured]
-    table = PageTable("t", "Title", [HOSTILE], columns, [PageBlock("Measured", wide), published], LATEX, CSV)
+    table = PageTable("t", "Title", [HOSTILE], [HOSTILE], columns, [PageBlock("Measured", wide), published], LATEX, CSV)
     seeds = [SeedLine(0, {"finetune": "1.00"}, 60, [("finetune", "k1", "done")])]
     cell = CellDetail(
         "cell-a", HOSTILE, "CUB", "9.50", ["finetune"], seeds, [(HOSTILE, [Setting("a.b", HOSTILE, "x")])]

@@ -17,6 +17,7 @@ def test_a_table_of_accuracies() -> None:
     shown = page_table(table, linked=["cell-toy-mine-cub"])
     assert shown.columns == ["CUB*", "Cars"]
     assert (shown.latex, shown.csv, shown.notes) == (to_latex(table), to_csv(table), table.notes)
+    assert shown.caption == table.caption
     measured, published = (block.rows for block in shown.blocks[:2])
     heading, below = (block.heading for block in shown.blocks[:2])
     assert (heading, below) == ("Measured (profile small)", PUBLISHED_HEADING)
@@ -37,7 +38,9 @@ def test_a_table_of_several_metrics() -> None:
     line = MetricRow("byol", "BYOL", (number, None, Number(-2.04, None, 1, 210)))
     columns = (Column("a", "Feat.", "Pointing"), Column("b", "CAM", "Pointing"), Column("c", "BG-gap"))
     block = DatasetBlock("cub", (line,), (MetricRow("centre", "Centre", (Number(50.0, None, 1, 210), None)),))
-    shown = metric_page_table(MetricTable("toy_x", "T", "small", "x", columns, (block,), ("A note.",), {}))
+    shown = metric_page_table(
+        MetricTable("toy_x", "T", "small", "x", columns, (block,), ("Briefly.",), ("A note.",), {})
+    )
     assert shown.columns == ["Pointing\nFeat.", "Pointing\nCAM", "BG-gap"]
     assert [block.heading for block in shown.blocks] == ["CUB", ""]
     cells, centre = shown.blocks[0].rows[0].cells, shown.blocks[1].rows[0].cells

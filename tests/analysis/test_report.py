@@ -28,15 +28,17 @@ ROWS = ("random", "byol", "byol_cvsa")
 def report(
     runs: Path, grid: str = "paper_table1", profile: str | None = None
 ) -> tuple[str, dict[tuple[str, str], dict[str, str]]]:
-    """The caption's text, and the CSV's lines by row and dataset."""
+    """The text of caption and setup, and the CSV's lines by row and dataset."""
     out = runs.parent / "out"
     write_report(Workspace(runs.parent, runs), grid, profile, out, None)
     name = Path(grid).stem
     tex = (out / f"{name}.tex").read_text()
     caption = re.search(r"\\caption\[.*?\]\{(.*)\}\n", tex)
+    setup = re.search(r"\n +\\suitesetup\{(.*)\}\n", tex)
     assert caption
+    assert setup
     with (out / f"{name}.csv").open(newline="") as file:
-        return caption[1], {(line["row"], line["dataset"]): line for line in csv.DictReader(file)}
+        return f"{caption[1]} {setup[1]}", {(line["row"], line["dataset"]): line for line in csv.DictReader(file)}
 
 
 def selection(*datasets: str, seeds: tuple[int, ...] = (0, 1, 2), **overrides: Any) -> Selection:

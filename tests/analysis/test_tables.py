@@ -11,7 +11,7 @@ import pytest
 
 from analysis.cells.results import read_results
 from analysis.tables.accuracy import AccuracyCell, Table, accuracy_table
-from analysis.tables.text import to_csv, to_text
+from analysis.tables.text import setup_text, to_csv, to_text
 from suite.errors import UsageError
 from suite.store.cells import ResultLine
 
@@ -215,3 +215,31 @@ def test_the_heading_of_drawn_data_cannot_be_taken_for_photographs() -> None:
         assert above in text
     assert page_table(table).columns == [f"{heading}*", "Cars"]
     assert accuracy_table(GRID, RESULTS).labels == ("CUB", "Cars")
+
+
+def test_a_caption_has_two_sentences() -> None:
+    assert accuracy_table(GRID, RESULTS, published=PUBLISHED, synthetic=["cub"], partial=["cub", "cars"]).caption == (
+        "Profile small, not the paper's protocol, on synthetic images and subsets of the official data, "
+        "mean \N{PLUS-MINUS SIGN} standard deviation over 2 seeds.",
+        "Best in bold, second best underlined; in parentheses the difference to BYOL, coloured where its 95 % interval "
+        "excludes 0.",
+    )
+    paper = [line(row, "cub", 0, value, profile="paper") for row, value in (("byol", 50.0), ("random", 40.0))]
+    assert accuracy_table(GRID, paper).caption[0] == "One seed."
+    assert accuracy_table(GRID, []).caption == ("No results yet.",)
+
+
+def test_the_terminal_has_a_short_caption_and_one_box_with_the_setup() -> None:
+    from rich.console import Console
+
+    table = accuracy_table(GRID, RESULTS, caption_notes=["CUB [subset]: 600/5994 train"])
+    for width in (40, 80, 200):
+        console = Console(width=width, file=io.StringIO(), record=True)
+        console.print(to_text(table))
+        assert "600/5994" not in console.export_text()
+        console.print(setup_text(table))
+        console_text = console.export_text()
+        lines = console_text.splitlines()
+        assert "Setup" in lines[0]
+        assert max(map(len, lines)) <= width
+        assert "CUB [subset]: 600/5994 train." in " ".join(console_text.split())
