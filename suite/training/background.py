@@ -1,21 +1,22 @@
-"""How much a fine-tuned network goes by the background: its top-1 on test images whose object or background has been
+"""Background reliance of a fine-tuned network: its top-1 on test images whose object or background has been
 exchanged (kinds of images: `methods.measures.counterfactuals`; Xiao et al. 2020, arXiv:2006.09994)."""
 
 from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing
 from pathlib import Path
 
 from methods.measures.counterfactuals import KINDS, Counterfactuals, Exchanged
 from suite.data.decoded.split import SplitSource
 from suite.kinds.background import BackgroundSpec
-from suite.training.evaluation import centre_crops, percent
+from suite.training.evaluation import centre_crops, top1_accuracy
 from suite.training.finetune import predict
 from suite.training.inputs import Inputs
 from suite.training.networks import tuned_classifier
 from suite.training.outcome import Outcome
-from suite.training.session import Interrupted, Session
+from suite.training.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,9 @@ def background(spec: BackgroundSpec, test: SplitSource, classes: int, tuned: Pat
     model = tuned_classifier(spec, tuned, classes, session.fabric.device)
     metrics: dict[str, float] = {}
     for kind in KINDS:
-        if session.should_stop():
-            raise Interrupted
-        crops = centre_crops(Exchanged(images, kind), spec.image_size, spec.eval_resize)
-        metrics[kind] = percent(predict(model, crops, session.fabric.device), images.labels)
+        pictures = Exchanged(images, kind)
+        crops = centre_crops(pictures, spec.image_size, spec.eval_resize, session.loading, session.raise_if_stopped)
+        with closing(crops):
+            metrics[kind] = top1_accuracy(predict(model, crops, session.fabric.device), images.labels)
     metrics["bg_gap"] = metrics["mixed_same"] - metrics["mixed_rand"]
     return Outcome(metrics, images=len(KINDS) * len(images), seconds=time.monotonic() - began, counts=counts)

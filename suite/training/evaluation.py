@@ -1,25 +1,36 @@
-"""What every protocol shares when it measures: which pixels, and how correct answers become a percentage."""
+"""Shared by all measurements: central crops in batches, arithmetic precision, top-1 accuracy.
+
+Everything is measured in float32, with TF32 off, whatever the precision of training, so that a number does not depend
+on the device. Images are read, cropped and passed through the network batch by batch: memory does not grow with the
+size of a split.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from methods.views.batch import normalise, to_unit
 from methods.views.geometry import resample
 from suite.data.decoded.split import Part, SplitSource, held_out
+from suite.training.feed import Ahead, Loading
 from suite.training.schedule import generator
+
+BATCH = 128  # images per forward pass of a measurement
 
 
 def held_out_parts(source: SplitSource, share: float, seed: int) -> tuple[Part, Part]:
-    """What to train on and what to choose on: the same `share` of every class whatever is trained or measured."""
+    """Images to train on, and images to choose on: the same `share` of every class, whatever is trained or measured."""
     fit_on, choose_on = held_out(source.labels, share, generator(seed, "held-out"))
     return Part(source, fit_on), Part(source, choose_on)
 
 
 class Pictures(Protocol):
-    """All that evaluation reads of a split."""
+    """All that evaluation reads of a split. Background loaders call it from several threads at once."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -28,21 +39,65 @@ class Pictures(Protocol):
         """Image as uint8 [3, H, W]; H and W differ between images."""
 
 
-def centre_crops(source: Pictures, size: int, eval_resize: float) -> Tensor:
-    """Every image's central square, uint8 [N, 3, size, size].
+def centre_crop(image: Tensor, size: int, eval_resize: float) -> Tensor:
+    """Central square of an image, uint8 [3, H, W] -> uint8 [3, size, size].
 
-    The same picture as resizing the short side to size x eval_resize and cutting out the centre, in one resampling.
+    The same region as resizing the short side to size x eval_resize and cutting out the centre, in one resampling.
     """
-    crops = []
-    for index in range(len(source)):
-        image = source.image(index)
-        height, width = image.shape[1:]
-        side = max(1, round(min(height, width) / eval_resize))
-        left, top = (width - side) // 2, (height - side) // 2
-        crops.append(resample(image, (left, top, left + side, top + side), (size, size), "bilinear"))
-    return torch.stack(crops)
+    height, width = image.shape[1:]
+    side = max(1, round(min(height, width) / eval_resize))
+    left, top = (width - side) // 2, (height - side) // 2
+    return resample(image, (left, top, left + side, top + side), (size, size), "bilinear")
 
 
-def percent(predicted: Tensor, labels: Tensor) -> float:
-    """Top-1: 100 x correct / N."""
+def centre_crops(
+    source: Pictures,
+    size: int,
+    eval_resize: float,
+    loading: Loading | None = None,
+    between: Callable[[], None] = lambda: None,
+) -> Generator[Tensor, None, None]:
+    """Central crops of all images, in order: uint8 [B, 3, size, size] per batch, B = 128 except in the last one.
+
+    Args:
+        source: the images.
+        size: side of the crops, pixels.
+        eval_resize: see `centre_crop`.
+        loading: background loaders; None: crops are made when they are asked for.
+        between: called before each batch; may raise, such as `Session.raise_if_stopped`.
+
+    Close the generator, or exhaust it, to end the loaders.
+    """
+    starts = range(0, len(source), BATCH)
+
+    def batch(start: int) -> Tensor:
+        places = range(start, min(start + BATCH, len(source)))
+        return torch.stack([centre_crop(source.image(place), size, eval_resize) for place in places])
+
+    with Ahead(batch, starts, loading or Loading()) as ahead:
+        for _ in starts:
+            between()
+            yield ahead.take()
+
+
+def network_input(crops: Tensor, device: torch.device) -> Tensor:
+    """uint8 [B, 3, S, S] -> normalised float32 [B, 3, S, S], channels last, on `device`."""
+    return normalise(to_unit(crops.to(device))).contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def measuring_precision() -> Iterator[None]:
+    """float32 without TF32, as on a CPU. cudnn uses TF32 for convolutions by default."""
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def top1_accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """100 x correct / N, of classes int64 [N]."""
     return 100 * int((predicted == labels).sum()) / len(labels)

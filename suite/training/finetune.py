@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from collections.abc import Iterable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,20 +18,21 @@ from torch.nn.functional import cross_entropy
 from methods.args import PhotometryArgs, RandomResizedCropArgs
 from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
-from methods.distributed import all_reduce_mean, shard, world_size
+from methods.distributed import all_reduce_mean, world_size
 from methods.sync_batchnorm import convert_sync_batchnorm
-from methods.views.batch import normalise, to_unit
 from methods.views.random_resized_crop import RandomResizedCrop
 from suite.data.decoded.split import Part, SplitSource
 from suite.errors import TrainingError
 from suite.kinds.finetune import FinetuneSpec
 from suite.store.store import Store
-from suite.training.evaluation import centre_crops, percent
+from suite.training.evaluation import centre_crops, measuring_precision, network_input, top1_accuracy
+from suite.training.feed import Feed
 from suite.training.inputs import Inputs
 from suite.training.optimizers import build_optimizer, set_lr
 from suite.training.outcome import Outcome
+from suite.training.scalars import StepScalars
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
-from suite.training.session import Means, Session, check_finite
+from suite.training.session import Interrupted, Session
 from suite.weights import load_backbone_state, load_weights, save_weights
 
 log = logging.getLogger(__name__)
@@ -36,14 +41,12 @@ _PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=
 
 
 @torch.no_grad()
-def predict(model: torch.nn.Module, images: Tensor, device: torch.device, batch: int = 128) -> Tensor:
-    """Classes int64 [N], on the CPU, of images uint8 [N, 3, S, S]. Sets the model to evaluation mode."""
+def predict(model: torch.nn.Module, batches: Iterable[Tensor], device: torch.device) -> Tensor:
+    """Classes int64 [N], on the CPU, of batches uint8 [B, 3, S, S], in float32. Sets the model to evaluation mode."""
     model.eval()
-    classes = []
-    for start in range(0, len(images), batch):
-        inputs = normalise(to_unit(images[start : start + batch].to(device)))
-        classes.append(model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1).cpu())
-    return torch.cat(classes)
+    with measuring_precision():
+        classes = [model(network_input(crops, device)).argmax(dim=1) for crops in batches]
+    return torch.cat(classes).cpu()
 
 
 def run(spec: FinetuneSpec, inputs: Inputs, session: Session) -> Outcome:
@@ -83,7 +86,12 @@ def with_best_lr(spec: FinetuneSpec, store: Store) -> FinetuneSpec:
 
 
 def finetune(
-    spec: FinetuneSpec, train: SplitSource | Part, test: SplitSource | Part, classes: int, init: Any, session: Session
+    spec: FinetuneSpec,
+    train: SplitSource | Part,
+    test: SplitSource | Part,
+    classes: int,
+    init: Path | None,
+    session: Session,
 ) -> Outcome:
     """Train, measure once at the end, and leave `checkpoint/model.safetensors` (backbone.*, fc.*).
 
@@ -94,13 +102,7 @@ def finetune(
         top1 in percent (100 x correct / N) and the last epoch's training means.
     """
     fabric, args = session.fabric, spec.train
-    torch.manual_seed(derived_seed(spec.seed, "init"))
-    model = Classifier(build_backbone(spec.backbone), classes)
-    if init is not None:
-        log.info(
-            "backbone from %s: %s", spec.init, load_backbone_state(model.backbone, load_weights(init), str(spec.init))
-        )
-    model = convert_sync_batchnorm(model.to(fabric.device).to(memory_format=torch.channels_last))
+    model = _classifier(spec, classes, init, fabric.device)
     batches = Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "finetune"))
     warmup = round(args.warmup_epochs * batches.per_epoch)
     lr = effective_lr(args.optimizer, args.batch_size)
@@ -117,54 +119,58 @@ def finetune(
 
     wrapped, optimizer = fabric.setup(model, optimizer)
     wrapped.train()
-    means, start = Means(), 0
+    monitor, start = StepScalars(fabric), 0
     if (state := session.resume()) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         session.restore(state)
-        means.restore(state["means"])
+        monitor.restore(state["means"])
         start = int(state["step"])
 
-    began, line = time.monotonic(), {}
-    for step in range(start, batches.total):
-        indices = batches.indices(step)
-        images = views.mine(indices, generator(spec.seed, "finetune-views", step), fabric.device).images[0]
-        labels = shard(train.labels[indices]).to(fabric.device)
-        rate = lr * lr_factor(step, batches.total, warmup)
-        set_lr(optimizer, rate)
+    def training_state(done: int) -> dict[str, Any]:
+        return {
+            "step": done,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "means": monitor.state(),
+        }
 
-        logits = wrapped(images)
-        loss = cross_entropy(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        scalars = all_reduce_mean({"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()})
-        check_finite(scalars["loss"], step, rate)
-        optimizer.step()
+    random = partial(generator, spec.seed, "finetune-views")
+    feed = Feed(views, batches, random, fabric.device, session.loading, labels=train.labels)
+    began, line = time.monotonic(), session.last_metrics() if start == batches.total else {}
+    with closing(feed.steps(start)) as steps:
+        for step, batch in steps:
+            rate = lr * lr_factor(step, batches.total, warmup)
+            set_lr(optimizer, rate)
 
-        means.add(scalars)
-        done = step + 1
-        if done % batches.per_epoch == 0:
-            line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **means.take()}
-            speed = (done - start) * args.batch_size / (time.monotonic() - began)
-            session.write_metrics({**line, "images_per_second": speed})
-        if done < batches.total:
-            session.checkpoint_if_asked(
-                lambda done=done: {  # type: ignore[misc]
-                    "step": done,
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "means": means.state(),
-                }
-            )
+            logits, labels = wrapped(batch.images[0]), cast(Tensor, batch.labels)
+            loss = cross_entropy(logits, labels)
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            scalars = all_reduce_mean({"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()})
+            monitor.before_step(scalars, step, rate)
+            optimizer.step()
+
+            monitor.after_step(scalars)
+            done = step + 1
+            if done % batches.per_epoch == 0:
+                line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **monitor.take()}
+                speed = (done - start) * args.batch_size / (time.monotonic() - began)
+                session.write_metrics({**line, "images_per_second": speed})
+            if done < batches.total:
+                session.checkpoint_if_asked(partial(training_state, done))
+    monitor.check()
     seconds = time.monotonic() - began
     if not session.leads:
         return Outcome({}, 0, seconds)  # rank 0 measures alone
 
-    top1 = percent(predict(wrapped, centre_crops(test, spec.image_size, args.eval_resize), fabric.device), test.labels)
+    try:
+        top1 = _top1(model, test, spec, session)
+    except Interrupted:
+        session.save(training_state(batches.total))  # the next attempt only measures
+        raise
     if not spec.held_out:
         save_weights(session.folder / "checkpoint" / "model.safetensors", model)
-    chance = 100 / classes
-    suspicious = [f"top-1 {top1:.2f} is not above chance ({chance:.2f})"] if top1 <= chance else []
     return Outcome(
         metrics={
             "held_out_top1" if spec.held_out else "top1": top1,
@@ -172,5 +178,26 @@ def finetune(
         },
         images=(batches.total - start) * args.batch_size,
         seconds=seconds,
-        suspicious=suspicious,
+        suspicious=[*monitor.doubts(line), *_not_above_chance(top1, classes)],
     )
+
+
+def _classifier(spec: FinetuneSpec, classes: int, init: Path | None, device: torch.device) -> Classifier:
+    """The network before the first step: the pretrained backbone, or a random one, and a random classifier."""
+    torch.manual_seed(derived_seed(spec.seed, "init"))
+    model = Classifier(build_backbone(spec.backbone), classes)
+    if init is not None:
+        log.info("backbone from %s: %s", spec.init, load_backbone_state(model.backbone, load_weights(init), str(spec.init)))
+    return convert_sync_batchnorm(model.to(device).to(memory_format=torch.channels_last))
+
+
+def _not_above_chance(top1: float, classes: int) -> list[str]:
+    chance = 100 / classes
+    return [f"top-1 {top1:.2f} is not above chance ({chance:.2f})"] if top1 <= chance else []
+
+
+def _top1(model: Classifier, source: SplitSource | Part, spec: FinetuneSpec, session: Session) -> float:
+    """Top-1 on central crops, percent. Raises `Interrupted`."""
+    crops = centre_crops(source, spec.image_size, spec.train.eval_resize, session.loading, session.raise_if_stopped)
+    with closing(crops):
+        return top1_accuracy(predict(model, crops, session.fabric.device), source.labels)

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,17 @@ from torch.nn.functional import interpolate
 from methods.backbone import Backbone, Classifier
 from methods.measures.grad_cam import grad_cam
 from methods.measures.localisation import OVERLAPS, Scores, best_thresholds, overlaps
-from methods.views.batch import normalise, to_unit
+from methods.views.batch import to_unit
 from methods.views.geometry import resample
 from suite.data.decoded.split import SplitSource
 from suite.kinds.localisation import LocalisationSpec
+from suite.training.evaluation import measuring_precision, network_input
+from suite.training.feed import Ahead
 from suite.training.inputs import Inputs
 from suite.training.networks import frozen_backbone, tuned_classifier
 from suite.training.outcome import Outcome
 from suite.training.schedule import derived_seed, generator
-from suite.training.session import Interrupted, Session
+from suite.training.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +51,11 @@ _NETWORKS_FLAT = ("cam_flat", "act_flat")  # the other maps' share without contr
 class _Batch:
     """Some images of a split, squeezed to S x S."""
 
-    inputs: Tensor  # float32 [B, 3, S, S], normalised, on the device
+    inputs: Tensor  # float32 [B, 3, S, S], normalised, on the device; from a loader uint8, on the CPU
     labels: Tensor  # int64 [B]
     saliency: Tensor  # float32 [B, S, S]
     boxes: Tensor  # float32 [B, 4], official, in pixels of the S x S image
+    masks: Tensor | None = None  # float32 [B, S, S], official
 
 
 def run(spec: LocalisationSpec, inputs: Inputs, session: Session) -> Outcome:
@@ -88,37 +92,40 @@ def localisation(
     model = tuned_classifier(spec, tuned, classes, device)
     backbone = frozen_backbone(spec, init, device)
     makers = _makers(model, backbone, spec.saliency.detector, spec.image_size)
-    known = [_with_box(source) for source in (train, test)]
-    counts = {"n_test": len(known[1]), "n_thresholds": 0}
-    if not all(known):
-        log.warning("no official boxes: %d training images, %d test images have one", *map(len, known))
+    train_places, test_places = _with_box(train), _with_box(test)
+    counts = {"n_test": len(test_places), "n_thresholds": 0}
+    if not train_places or not test_places:
+        log.warning(
+            "no official boxes: %d training images, %d test images have one", len(train_places), len(test_places)
+        )
         return Outcome({}, images=0, seconds=0.0, counts=counts)
 
     rng = generator(derived_seed(spec.seed, "localisation"))
-    drawn = torch.randperm(len(known[0]), generator=rng)[: spec.localisation.threshold_images].sort().values
-    chosen_on = [known[0][place] for place in drawn.tolist()]
+    sample = torch.randperm(len(train_places), generator=rng)[: spec.localisation.threshold_images].sort().values
+    threshold_places = [train_places[number] for number in sample.tolist()]
     tried = [step / spec.localisation.thresholds for step in range(spec.localisation.thresholds)]
-    found: dict[str, list[Any]] = {name: [] for name in makers}
-    for batch in _batches(train, chosen_on, spec.image_size, session):
-        for name, maps in makers.items():
-            found[name].append(overlaps(maps(batch), batch.boxes, tried))
-    thresholds = {name: best_thresholds(np.concatenate(parts), tried) for name, parts in found.items()}
+    by_map: dict[str, list[Any]] = {name: [] for name in makers}
+    with measuring_precision(), closing(_batches(train, threshold_places, spec.image_size, session)) as batches:
+        for batch in batches:
+            for name, maps in makers.items():
+                by_map[name].append(overlaps(maps(batch), batch.boxes, tried))
+    thresholds = {name: best_thresholds(np.concatenate(parts), tried) for name, parts in by_map.items()}
     for name, values in thresholds.items():
         pairs = ", ".join(f"{wanted}: {value:g}" for wanted, value in zip(OVERLAPS, values, strict=True))
-        log.info("%s: thresholds by overlap, from %d training images: %s", name, len(chosen_on), pairs)
+        log.info("%s: thresholds by overlap, from %d training images: %s", name, len(threshold_places), pairs)
 
     scores = {name: Scores(values) for name, values in thresholds.items()}
-    for number, batch in enumerate(_batches(test, known[1], spec.image_size, session)):
-        places = known[1][number * _BATCH : (number + 1) * _BATCH]
-        inside = None if masks is None else _squeezed_maps(masks, places, spec.image_size) >= 0.5
-        for name, maps in makers.items():
-            scores[name].add(maps(batch), batch.boxes, inside)
+    with measuring_precision(), closing(_batches(test, test_places, spec.image_size, session, masks)) as batches:
+        for batch in batches:
+            inside = None if batch.masks is None else batch.masks >= 0.5
+            for name, maps in makers.items():
+                scores[name].add(maps(batch), batch.boxes, inside)
     metrics = {f"{name}_{m}": value for name, s in scores.items() for m, value in s.percentages().items()}
     return Outcome(
         {name: v for name, v in metrics.items() if not name.endswith("_flat") or name in _NETWORKS_FLAT},
-        images=2 * (len(chosen_on) + len(known[1])),
+        images=2 * (len(threshold_places) + len(test_places)),
         seconds=time.monotonic() - began,
-        counts=counts | {"n_thresholds": len(chosen_on)},
+        counts=counts | {"n_thresholds": len(threshold_places)},
     )
 
 
@@ -131,7 +138,8 @@ def _makers(model: Classifier, backbone: Backbone, detector: str, side: int) -> 
     @torch.no_grad()
     def activation(batch: _Batch) -> Tensor:
         norms = backbone(batch.inputs).square().sum(dim=1, keepdim=True)
-        return interpolate(norms, (side, side), mode="bilinear", align_corners=False)[:, 0].cpu()
+        # Enlarged on the CPU: the small maps are what is copied from the device.
+        return interpolate(norms.cpu(), (side, side), mode="bilinear", align_corners=False)[:, 0]
 
     return {
         "cam": lambda batch: grad_cam(model, batch.inputs, batch.labels),
@@ -144,14 +152,17 @@ def _makers(model: Classifier, backbone: Backbone, detector: str, side: int) -> 
 
 def _with_box(source: SplitSource) -> list[int]:
     """Positions of the images whose official box is known."""
-    known: list[int] = (~source.official_boxes.isnan().any(dim=1)).nonzero()[:, 0].tolist()
-    return known
+    positions: list[int] = (~source.official_boxes.isnan().any(dim=1)).nonzero()[:, 0].tolist()
+    return positions
 
 
-def _batches(source: SplitSource, positions: list[int], side: int, session: Session) -> Iterator[_Batch]:
-    for start in range(0, len(positions), _BATCH):
-        if session.should_stop():
-            raise Interrupted
+def _batches(
+    source: SplitSource, positions: list[int], side: int, session: Session, masks: SplitSource | None = None
+) -> Generator[_Batch, None, None]:
+    """The images at `positions`, batch by batch; loaders squeeze images and maps ahead."""
+    starts = range(0, len(positions), _BATCH)
+
+    def squeezed(start: int) -> _Batch:
         places = positions[start : start + _BATCH]
         images, boxes = [], []
         for place in places:
@@ -159,13 +170,19 @@ def _batches(source: SplitSource, positions: list[int], side: int, session: Sess
             height, width = image.shape[1:]
             images.append(resample(image, (0, 0, width, height), (side, side), "bilinear"))
             boxes.append(source.official_boxes[place] * torch.tensor([side / width, side / height]).repeat(2))
-        inputs = normalise(to_unit(torch.stack(images).to(session.fabric.device)))
-        yield _Batch(
-            inputs.contiguous(memory_format=torch.channels_last),
+        return _Batch(
+            torch.stack(images),
             source.labels[places],
             _squeezed_maps(source, places, side),
             torch.stack(boxes),
+            None if masks is None else _squeezed_maps(masks, places, side),
         )
+
+    with Ahead(squeezed, starts, session.loading) as ahead:
+        for _ in starts:
+            session.raise_if_stopped()
+            batch = ahead.take()
+            yield replace(batch, inputs=network_input(batch.inputs, session.fabric.device))
 
 
 def _squeezed_maps(source: SplitSource, places: list[int], side: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""kNN on a held-out part of the training split while pretraining goes on: for `suite tune` to stop what will not do.
+"""Online kNN accuracy on held-out training images during pretraining; `suite tune` prunes trials by it.
 
-Only looks: the backbone is left in the mode it was in and no random number is drawn, so that a job that is watched
-ends in the very same weights as one that is not, and has the same key.
+It changes nothing: the backbone is left in the mode it was in and no random number is drawn, so that a job that is
+measured ends with the same weights as one that is not, and has the same key.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # the parent of a run describes what to measure, and does not
     from suite.data.decoded.split import Part, SplitSource
 
 METRIC = "knn_held_out"  # in metrics.jsonl, percent
-
-_CHUNK = 512  # images whose crops are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -51,25 +49,20 @@ class OnlineKnn:
         return measure
 
     def _top1(self, backbone: Backbone, bank: Part, asked: Part, side: int, device: torch.device) -> float:
-        from suite.training.evaluation import percent
+        from suite.training.evaluation import top1_accuracy
         from suite.training.probe import knn_predict
 
         modes = [(module, module.training) for module in backbone.modules()]
         try:
-            known, wanted = (self._features(backbone, part, side, device) for part in (bank, asked))
+            bank_features, asked_features = (self._features(backbone, part, side, device) for part in (bank, asked))
         finally:
             for module, training in modes:
                 module.training = training
-        return percent(knn_predict(known, bank.labels.to(device), wanted, self.knn), asked.labels.to(device))
+        predicted = knn_predict(bank_features, bank.labels.to(device), asked_features, self.knn)
+        return top1_accuracy(predicted, asked.labels.to(device))
 
     def _features(self, backbone: Backbone, part: Part, side: int, device: torch.device) -> Tensor:
-        import torch
-
         from suite.training.evaluation import centre_crops
         from suite.training.probe import features
 
-        found = []
-        for start in range(0, len(part), _CHUNK):
-            crops = centre_crops(part.slice(start, start + _CHUNK), side, self.eval_resize)
-            found.append(features(backbone, crops, device))
-        return torch.cat(found)
+        return features(backbone, centre_crops(part, side, self.eval_resize), device)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +21,13 @@ from methods.views.base import ViewMaker
 from methods.views.batch import ImageSource
 from suite.kinds.pretrain import PretrainSpec
 from suite.training.evaluation import held_out_parts
+from suite.training.feed import Feed
 from suite.training.inputs import Inputs
 from suite.training.optimizers import build_optimizer, set_lr
 from suite.training.outcome import Outcome
+from suite.training.scalars import StepScalars
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
-from suite.training.session import Means, Session, check_finite
+from suite.training.session import Session
 from suite.weights import load_backbone_state, load_weights, save_weights
 
 log = logging.getLogger(__name__)
@@ -96,53 +100,62 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
 
     model, optimizer = fabric.setup(objective, optimizer)
     model.train()
-    means, start = Means(), 0
+    monitor, start = StepScalars(fabric), 0
     if (state := session.resume()) is not None:
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
         session.restore(state)
-        means.restore(state["means"])
+        monitor.restore(state["means"])
         start = int(state["step"])
 
+    def training_state(done: int) -> dict[str, Any]:
+        return {
+            "step": done,
+            "objective": objective.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "means": monitor.state(),
+        }
+
+    feed = Feed(
+        views,
+        batches,
+        partial(generator, spec.seed, "views"),
+        fabric.device,
+        session.loading,
+        by_row=spec.views.code is None,
+    )
     began, line = time.monotonic(), {}
-    for step in range(start, batches.total):
-        rng = generator(spec.seed, "views", step)
-        batch = views.mine(batches.indices(step), rng, fabric.device, by_row=spec.views.code is None)
-        rate = lr * lr_factor(step, batches.total, warmup)
-        set_lr(optimizer, rate)
+    with closing(feed.steps(start)) as steps:
+        for step, batch in steps:
+            rate = lr * lr_factor(step, batches.total, warmup)
+            set_lr(optimizer, rate)
 
-        scalars = model(batch)
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(scalars["loss"])
-        scalars = all_reduce_mean(scalars)
-        check_finite(scalars["loss"], step, rate)
-        optimizer.step()
-        objective.after_step(step / batches.total)
+            scalars = model(batch)
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(scalars["loss"])
+            scalars = all_reduce_mean(scalars)
+            monitor.before_step(scalars, step, rate)
+            optimizer.step()
+            objective.after_step(step / batches.total)
 
-        means.add(scalars)
-        done = step + 1
-        if done % batches.per_epoch == 0:
-            line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **means.take()}
-            speed = (done - start) * train.batch_size / (time.monotonic() - began)
-            watched = session.watch(objective.backbone, done // batches.per_epoch)
-            session.write_metrics({**line, "images_per_second": speed, **watched})
-        if done < batches.total:
-            session.checkpoint_if_asked(
-                lambda done=done: {  # type: ignore[misc]
-                    "step": done,
-                    "objective": objective.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "means": means.state(),
-                }
-            )
+            monitor.after_step(scalars)
+            done = step + 1
+            if done % batches.per_epoch == 0:
+                line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **monitor.take()}
+                speed = (done - start) * train.batch_size / (time.monotonic() - began)
+                watched = session.watch(objective.backbone, done // batches.per_epoch)
+                session.write_metrics({**line, "images_per_second": speed, **watched})
+            if done < batches.total:
+                session.checkpoint_if_asked(partial(training_state, done))
+    monitor.check()
 
     if session.leads:
         save_weights(session.folder / "checkpoint" / "backbone.safetensors", objective.backbone)
-    suspicious = []
+    suspicious = monitor.doubts(line)
     if line and line.get("embedding_std", 1.0) < train.collapse_std:
         suspicious.append(f"pretraining collapsed: embedding_std {line['embedding_std']:.3f} < {train.collapse_std}")
     return Outcome(
-        metrics={name: value for name, value in line.items() if name not in {"epoch", "step", "lr"}},
+        metrics={name: value for name, value in line.items() if name not in {"epoch", "step", "lr", "loss_scale"}},
         images=(batches.total - start) * train.batch_size,
         seconds=time.monotonic() - began,
         suspicious=suspicious,

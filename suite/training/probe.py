@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -23,11 +25,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from methods.backbone import Backbone
-from methods.views.batch import normalise, to_unit
 from suite.data.decoded.split import Part, SplitSource, held_out
 from suite.errors import TrainingError
 from suite.kinds.probe import KnnArgs, LinearArgs, ProbeSpec
-from suite.training.evaluation import centre_crops, percent
+from suite.training.evaluation import centre_crops, measuring_precision, network_input, top1_accuracy
 from suite.training.inputs import Inputs
 from suite.training.networks import frozen_backbone
 from suite.training.outcome import Outcome
@@ -36,14 +37,11 @@ from suite.training.session import Session
 
 
 @torch.no_grad()
-def features(backbone: Backbone, crops: Tensor, device: torch.device, batch: int = 128) -> Tensor:
-    """Pooled features float32 [N, dim] of uint8 [N, 3, S, S], on `device`. The backbone is put into evaluation mode."""
+def features(backbone: Backbone, batches: Iterable[Tensor], device: torch.device) -> Tensor:
+    """Pooled features float32 [N, dim], on `device`, of batches uint8 [B, 3, S, S]. Sets evaluation mode."""
     backbone.eval()
-    found = []
-    for start in range(0, len(crops), batch):
-        images = normalise(to_unit(crops[start : start + batch].to(device)))
-        found.append(backbone.pooled(images.contiguous(memory_format=torch.channels_last)))
-    return torch.cat(found)
+    with measuring_precision():
+        return torch.cat([backbone.pooled(network_input(crops, device)) for crops in batches])
 
 
 def knn_predict(train: Tensor, labels: Tensor, test: Tensor, args: KnnArgs, batch: int = 1024) -> Tensor:
@@ -91,7 +89,7 @@ class LinearProbe:
     def top1(self, inputs: Tensor, labels: Tensor) -> float:
         """Percent."""
         with torch.no_grad():
-            return percent(self.logits(inputs).argmax(dim=1), labels)
+            return top1_accuracy(self.logits(inputs).argmax(dim=1), labels)
 
 
 def linear_top1(
@@ -144,18 +142,20 @@ def probe(
     began, device = time.monotonic(), session.fabric.device
     backbone = frozen_backbone(spec, init, device)
     args = spec.probe
-    found, labels = [], []
+    pooled, labels = [], []
     for source in (train, test):
-        found.append(features(backbone, centre_crops(source, spec.image_size, args.eval_resize), device))
+        crops = centre_crops(source, spec.image_size, args.eval_resize, session.loading, session.raise_if_stopped)
+        with closing(crops):
+            pooled.append(features(backbone, crops, device))
         labels.append(source.labels.to(device))
-    if not all(bool(torch.isfinite(part).all()) for part in found):
+    if not all(bool(torch.isfinite(part).all()) for part in pooled):
         raise TrainingError("the backbone gives features that are not finite; look at the loss of its pretraining.")
     metrics: dict[str, float] = {}
     on = "held_out_" if spec.held_out else ""
     if args.knn is not None:
-        metrics[f"{on}knn_top1"] = percent(knn_predict(found[0], labels[0], found[1], args.knn), labels[1])
+        metrics[f"{on}knn_top1"] = top1_accuracy(knn_predict(pooled[0], labels[0], pooled[1], args.knn), labels[1])
     if args.linear is not None:
         seed = derived_seed(spec.seed, "probe")
-        top1, strength = linear_top1(found[0], labels[0], found[1], labels[1], classes, args.linear, seed)
+        top1, strength = linear_top1(pooled[0], labels[0], pooled[1], labels[1], classes, args.linear, seed)
         metrics |= {f"{on}linear_top1": top1, "linear_strength": strength}
     return Outcome(metrics, images=len(train) + len(test), seconds=time.monotonic() - began)

@@ -48,15 +48,13 @@ class Batches:
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self.per_epoch = images // batch_size
         self.total = self.per_epoch * epochs
-        self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.long)
+        self._order = (-1, torch.empty(0, dtype=torch.long))  # epoch and permutation; replaced as one, for threads
 
     def indices(self, step: int) -> torch.Tensor:
-        """int64 [batch_size]: a pure function of (seed, step)."""
+        """int64 [batch_size]: a pure function of (seed, step). May be called by several threads."""
         epoch, position = divmod(step, self.per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = (
-                epoch,
-                torch.randperm(self.images, generator=generator(self.seed, "order", epoch)),
-            )
-        return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        cached, order = self._order
+        if cached != epoch:
+            order = torch.randperm(self.images, generator=generator(self.seed, "order", epoch))
+            self._order = (epoch, order)
+        return order[position * self.batch_size : (position + 1) * self.batch_size]

@@ -1,4 +1,4 @@
-"""What both training loops are handed and how they report: one object per running job."""
+"""Context of a running job: its folder, device, checkpoints and reports, and the checks of a training loop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from methods.backbone import Backbone
 from methods.distributed import broadcast
 from suite.atomic import append_line, write_text
-from suite.errors import TrainingError
 from suite.training.checkpoint import load_state, save_state
+from suite.training.feed import Loading
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +28,10 @@ class Interrupted(Exception):
 
 @dataclass
 class Session:
-    """A job's folder, its device, and the way to the outside.
+    """Folder, device and callbacks of a job.
 
-    Of several processes that train a job together each has one. Process 0 decides when to save and to stop, and alone
-    writes and reports; the state it writes is the same in all of them.
+    Every rank that trains the job has one. Rank 0 decides when to save and to stop, and only rank 0 writes and reports;
+    the training state is the same in all ranks.
     """
 
     folder: Path
@@ -41,6 +40,7 @@ class Session:
     should_stop: Callable[[], bool] = lambda: False
     report: Callable[[dict[str, float]], None] = lambda _: None
     watch: Callable[[Backbone, int], dict[str, float]] = lambda *_: {}  # measured after an epoch; changes nothing
+    loading: Loading = Loading(0)  # noqa: RUF009 - frozen  # background loaders
     seconds_before: float = 0.0  # spent by earlier attempts
     _started: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
@@ -102,12 +102,23 @@ class Session:
         return time.monotonic() - self._saved > 60 * self.checkpoint_minutes
 
     def checkpoint_if_asked(self, state: Callable[[], dict[str, Any]]) -> None:
-        """After each step: save when due; save and leave when the run is to stop."""
+        """After each step: save if a checkpoint is due; save and raise `Interrupted` if the run was asked to stop."""
         stop = bool(broadcast(torch.tensor(self.leads and self.should_stop())))
         if self.leads and (stop or self.due()):
             self.save(state())
         if stop:
             raise Interrupted
+
+    def raise_if_stopped(self) -> None:
+        """Between batches of a measurement, which has no state to save: raise `Interrupted` if asked to stop."""
+        if self.should_stop():
+            raise Interrupted
+
+    def last_metrics(self) -> dict[str, float]:
+        """The last epoch's line of the curve; empty if there is none."""
+        lines = self._curve.read_text("utf-8").splitlines() if self._curve.is_file() else []
+        line: dict[str, float] = json.loads(lines[-1]) if lines else {}
+        return line
 
     def write_metrics(self, line: dict[str, float]) -> None:
         """Append one epoch's metrics and pass them on."""
@@ -115,41 +126,3 @@ class Session:
             return
         append_line(self._curve, json.dumps(line, allow_nan=False))
         self.report(line)
-
-
-class Means:
-    """Running means of an epoch's scalars, kept on the device so that no step waits for it; part of the state."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-
-    def add(self, scalars: dict[str, Tensor]) -> None:
-        """Add one step's values."""
-        self._count += 1
-        for name, scalar in scalars.items():
-            value = scalar.detach().double()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-
-    def take(self) -> dict[str, float]:
-        """The means since the last call; starts anew."""
-        means = {name: float(value) / self._count for name, value in self._sums.items()}
-        self._sums, self._count = {}, 0
-        return means
-
-    def state(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {"sums": dict(self._sums), "count": self._count}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Back from the checkpoint."""
-        self._sums, self._count = dict(state["sums"]), int(state["count"])
-
-
-def check_finite(loss: Tensor, step: int, lr: float) -> None:
-    """Stop a job whose loss is NaN or infinite, saying what to try."""
-    if not bool(torch.isfinite(loss)):
-        raise TrainingError(
-            f"the loss became {loss.item()} at step {step} (learning rate {lr:.4g}). Lower the learning rate "
-            "(--set pretrain.optimizer.base_lr=... or finetune.optimizer.base_lr=...) or lengthen the warm-up."
-        )

@@ -77,7 +77,7 @@ def suite_speed(spec: PretrainSpec, source: InMemory, steps: int) -> float:
         fabric = Fabric(accelerator="cpu", devices=1)
         session = Session(Path(folder), fabric)
         outcome = pretrain(spec, source, None, session)
-    return float(outcome["images"] / outcome["seconds"])
+    return float(outcome.images / outcome.seconds)
 
 
 def bare_speed(spec: PretrainSpec, source: InMemory, steps: int, make_views: bool) -> float:

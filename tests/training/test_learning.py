@@ -35,7 +35,7 @@ from suite.execute.prepare import prepare
 from suite.grid.spec import EXPERIMENTS
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.probe import KnnArgs
-from suite.training.evaluation import centre_crops, percent
+from suite.training.evaluation import centre_crops, top1_accuracy
 from suite.training.outcome import Outcome
 from suite.training.pretrain import pretrain
 from suite.training.probe import features, knn_predict
@@ -90,7 +90,7 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def accuracy(backbone: Backbone, train: Part, test: Part, spec: PretrainSpec) -> float:
     """kNN top-1 (%) of the test pictures by the training pictures."""
     found = [features(backbone, centre_crops(part, spec.image_size, 1.143), CPU) for part in (train, test)]
-    return percent(knn_predict(found[0], train.labels, found[1], KnnArgs(k=20, temperature=0.07)), test.labels)
+    return top1_accuracy(knn_predict(found[0], train.labels, found[1], KnnArgs(k=20, temperature=0.07)), test.labels)
 
 
 def learn(row: str, epochs: int, sets: list[str], seed: int, birds: Path, runs: Path) -> tuple[Outcome, float, float]:
