@@ -69,6 +69,15 @@ Stage1 = Annotated[
     ),
 ]
 Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs (or CPU processes) that train each job together")]
+Loaders = Annotated[
+    int | None,
+    typer.Option(
+        "--loaders",
+        min=0,
+        help="threads per process that make batches ahead; 0: within the step [default: the cores beside a GPU; 0 on a "
+        "CPU]",
+    ),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE, such as pretrain.epochs=5; repeatable")]
 Executor = Annotated[
     str, typer.Option("--executor", help="local: this machine; slurm: a Slurm cluster; ray: a Ray cluster, or KubeRay")

@@ -26,6 +26,7 @@ def run(
         typer.Option("--workers", min=1, help="jobs trained at the same time; with Slurm: tasks of one array"),
     ] = None,
     devices: options.Devices = 1,
+    loaders: options.Loaders = None,
     executor: options.Executor = "local",
     site: options.Site = None,
     address: options.Address = None,
@@ -50,7 +51,7 @@ def run(
     from suite.execute.run import run_plan
     from suite.planning.forecast import Forecast
 
-    engine = create_engine(executor, EngineOptions(workers, devices, site, detach, address, gpus_per_job))
+    engine = create_engine(executor, EngineOptions(workers, devices, site, detach, address, gpus_per_job, loaders))
     if detach and fail_fast:
         raise UsageError("--fail-fast needs a run that waits; leave --detach out.")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)

@@ -32,6 +32,7 @@ def tune(
     seeds: options.Seeds = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="jobs trained at the same time")] = None,
     devices: options.Devices = 1,
+    loaders: options.Loaders = None,
     executor: options.Executor = "local",
     site: options.Site = None,
     address: options.Address = None,
@@ -81,7 +82,7 @@ def tune(
     from suite.tuning.run import tune as run_study
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    engine = create_engine(executor, EngineOptions(workers, devices, site, False, address, gpus_per_job))
+    engine = create_engine(executor, EngineOptions(workers, devices, site, False, address, gpus_per_job, loaders))
     chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
     typed = {
         "params": param, "trials": trials, "objective": objective, "pretrain_on": pretrain_on, "sampler": sampler,

@@ -32,6 +32,8 @@ class Device:
     threads: int = 1  # per process
     checkpoint_minutes: float = 5.0
     devices: int = 1  # processes that train a job together, one device each
+    loaders: int = 0  # background threads per process that make batches ahead; 0: batches are made within the step
+    steps_ahead: int | None = None  # batches made ahead at most; None: one more than loaders
     online: OnlineKnn | None = None  # measured during pretraining, for `suite tune`
 
     @property

@@ -74,6 +74,7 @@ class EngineOptions:
     detach: bool = False
     address: str | None = None
     gpus: float | None = None
+    loaders: int | None = None
 
 
 class Started(NamedTuple):

@@ -28,10 +28,10 @@ class Entry:
 
 
 ENGINES: dict[str, Entry] = {
-    "local": Entry("suite.execute.local.executor:local_engine", frozenset({"workers", "devices"})),
+    "local": Entry("suite.execute.local.executor:local_engine", frozenset({"workers", "devices", "loaders"})),
     "slurm": Entry(
         "suite.execute.slurm.executor:slurm_engine",
-        frozenset({"workers", "site", "detach"}),
+        frozenset({"workers", "site", "detach", "loaders"}),
         "suite.execute.slurm.status:SlurmQueue",
     ),
     "ray": Entry("suite.execute.ray.executor:ray_engine", frozenset({"workers", "devices", "address", "gpus"})),

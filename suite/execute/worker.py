@@ -130,6 +130,7 @@ def _run_loop(job: Job, store: Store, context: JobContext, rank: Rank) -> tuple[
     """The loop's outcome (complete in rank 0 only), and the seconds spent, earlier attempts included."""
     import torch
 
+    from suite.training.feed import Loading
     from suite.training.inputs import Inputs
     from suite.training.session import Session
 
@@ -146,6 +147,7 @@ def _run_loop(job: Job, store: Store, context: JobContext, rank: Rank) -> tuple[
         )
     fabric = fabric_of(rank, device.kind, device.gpu, precision)
     session = Session(store.folder(job.key), fabric, device.checkpoint_minutes, context.should_stop, context.report)
+    session.loading = Loading(device.loaders, device.steps_ahead)
     log.info(
         "%s (%s) on %s, %d threads, %d device(s)", job.name, job.key, fabric.device, device.threads, rank.world_size
     )

@@ -146,7 +146,7 @@ def test_probe_and_cam_match_cpu(device: torch.device) -> None:
     for place in (torch.device("cpu"), device):
         model.to(place)
         maps.append(grad_cam(model, images.to(place), labels.to(place)).cpu())
-        pooled.append(features(model.backbone, crops, place).cpu())
+        pooled.append(features(model.backbone, [crops], place).cpu())
     torch.testing.assert_close(maps[0], maps[1], rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(pooled[0], pooled[1], rtol=1e-3, atol=1e-4)
 

@@ -2,8 +2,8 @@
 
     python tests/training/kill_run.py PROFILE DATA
 
-In: {"grid", "cell", "set", "runs": folder, "job": key, "die": steps} or "stop" in place of "die", or neither; out: its
-exit code. Torch is loaded once, and every process is forked before it has computed anything.
+In: {"grid", "cell", "set", "runs": folder, "job": key, "loaders": N, "die": steps} or "stop" in place of "die", or
+neither; out: its exit code. Torch is loaded once, and every process is forked before it has computed anything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from suite.execute.worker import run_job
 from suite.planning.plan import Plan
 
 
-def leg(plan: Plan, key: str, die: int | None, stop: int | None) -> None:
+def leg(plan: Plan, key: str, loaders: int, die: int | None, stop: int | None) -> None:
     """One life of a job's process; every step is checkpointed."""
     prepare(plan.jobs, plan.datasets, plan.data_root, plan.workspace.cache, lambda *_: None)
     polls = 0
@@ -37,7 +37,7 @@ def leg(plan: Plan, key: str, die: int | None, stop: int | None) -> None:
         return polls == stop
 
     (job,) = [job for job in plan.jobs if job.key == key]
-    device = Device("cpu", checkpoint_minutes=-1)
+    device = Device("cpu", checkpoint_minutes=-1, loaders=loaders)
     end = run_job(job, JobContext(RunPaths(plan.workspace.runs, plan.workspace.cache), device, should_stop))
     if end.outcome == "failed":
         raise SystemExit(end.error)
@@ -53,7 +53,7 @@ def main() -> None:
         sys.stdout.flush()
         child = os.fork()
         if not child:
-            leg(plan, wanted["job"], wanted.get("die"), wanted.get("stop"))
+            leg(plan, wanted["job"], wanted.get("loaders", 0), wanted.get("die"), wanted.get("stop"))
             os._exit(0)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 

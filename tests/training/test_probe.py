@@ -85,7 +85,7 @@ def test_features_do_not_depend_on_the_batch_and_leave_the_statistics_alone() ->
     backbone = build_backbone(ResNetArgs(arch="resnet10", width=8, stem="small"))
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     crops = torch.randint(0, 256, (7, 3, 16, 16), dtype=torch.uint8)
-    one, all_at_once = (features(backbone, crops, torch.device("cpu"), batch) for batch in (1, 7))
+    one, all_at_once = (features(backbone, crops.split(batch), torch.device("cpu")) for batch in (1, 7))
     torch.testing.assert_close(one, all_at_once)
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 

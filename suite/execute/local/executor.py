@@ -9,6 +9,7 @@ from suite.errors import UsageError
 from suite.execute.context import Device, RunPaths
 from suite.execute.drain import drain
 from suite.execute.engine import EngineOptions, Listener, Options, Summary
+from suite.execute.loaders import default_loaders, steps_ahead
 from suite.execute.local.backend import LocalBackend
 from suite.execute.local.machine import gpu_count, machine
 from suite.jobs.identity import Job
@@ -23,6 +24,7 @@ class LocalEngine:
 
     workers: int | None = None
     devices: int = 1
+    loaders: int | None = None  # per process; None: `default_loaders`
     starts_at_once = True
 
     @property
@@ -36,7 +38,13 @@ class LocalEngine:
 
     def executor(self, paths: RunPaths, checkpoint_minutes: float, online: OnlineKnn | None = None) -> LocalExecutor:
         """See `LocalExecutor`."""
-        device = Device(checkpoint_minutes=checkpoint_minutes, devices=self.devices, online=online)
+        device = Device(
+            checkpoint_minutes=checkpoint_minutes,
+            devices=self.devices,
+            loaders=default_loaders(self.machine) if self.loaders is None else self.loaders,
+            steps_ahead=steps_ahead(),
+            online=online,
+        )
         return LocalExecutor(paths, self.workers, device)
 
 
@@ -77,4 +85,4 @@ class LocalExecutor:
 
 def local_engine(options: EngineOptions) -> LocalEngine:
     """For `suite.execute.engines`."""
-    return LocalEngine(options.workers, options.devices)
+    return LocalEngine(options.workers, options.devices, options.loaders)

@@ -83,6 +83,6 @@ def slurm_engine(options: EngineOptions) -> SlurmEngine:
     Raises:
         UsageError: no site file, or Slurm or submitit is missing.
     """
-    engine = SlurmEngine(load_site(options.site), options.detach, options.workers)
+    engine = SlurmEngine(load_site(options.site).with_loaders(options.loaders), options.detach, options.workers)
     require_slurm()
     return engine

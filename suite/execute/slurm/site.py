@@ -31,8 +31,21 @@ class Resources(BaseModel):
     nodes: int = Field(1, ge=1)
     gpus_per_node: int = Field(0, ge=0, description="one task per GPU; 0: on the CPU")
     cpu_tasks_per_node: int = Field(1, ge=1, description="without GPUs: processes per node that train a job together")
-    cpus_per_task: int = Field(ge=1, description="also the number of threads")
+    cpus_per_task: int = Field(ge=1, description="cores; those that no loader has are threads")
+    loaders: int | None = Field(None, ge=0, description="threads per task that make batches ahead")
     mem_gb: float = Field(gt=0, description="per node")
+
+    @property
+    def loaders_per_task(self) -> int:
+        """`loaders`, or with a GPU all cores of a task but one; without a GPU training keeps the cores busy."""
+        if self.loaders is not None:
+            return self.loaders
+        return max(1, self.cpus_per_task - 1) if self.gpus_per_node else 0
+
+    @property
+    def threads(self) -> int:
+        """Per process. On a CPU loaders have cores of their own, so that their number changes no result."""
+        return self.cpus_per_task if self.gpus_per_node else max(1, self.cpus_per_task - self.loaders_per_task)
 
     @property
     def tasks_per_node(self) -> int:
@@ -91,6 +104,21 @@ class Site(Resources):
             shared |= {"nodes": 1, "cpu_tasks_per_node": 1, "gpus_per_node": min(1, self.gpus_per_node)}
         of_kind: Mapping[str, Any] = self.by_kind.get(kind, {})
         return Resources(**{**shared, **of_kind})
+
+    def with_loaders(self, loaders: int | None) -> Site:
+        """The same cluster with `loaders` per task, for which tasks ask for cores beside those of training."""
+        if loaders is None:
+            return self
+
+        def changed(used: Resources) -> dict[str, int]:
+            extra = loaders - used.loaders_per_task
+            return {
+                "loaders": loaders,
+                "cpus_per_task": max(used.cpus_per_task, loaders + 1) if used.gpus_per_node else used.cpus_per_task + extra,
+            }
+
+        by_kind = {kind: {**own, **changed(self.resources(kind))} for kind, own in self.by_kind.items()}
+        return self.model_copy(update={**changed(self), "by_kind": by_kind})
 
     def minutes(self, seconds: float) -> int:
         """Limit for a job that is expected to take `seconds`. Few different ones, so that jobs can share an array."""

@@ -92,7 +92,7 @@ class Submission:
     def parameters(self, request: Request, waits: Sequence[str]) -> dict[str, Any]:
         """Arguments of submitit's `update_parameters`."""
         site, used = self.site, request.resources
-        threads = [f"export {name}={used.cpus_per_task}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
+        threads = [f"export {name}={used.threads}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
         given = {
             "job_name": f"suite-{request.kind}", "time": request.minutes, "nodes": used.nodes,
             "ntasks_per_node": used.tasks_per_node, "cpus_per_task": used.cpus_per_task,
@@ -117,9 +117,10 @@ class Submission:
             runs=self.paths.runs,
             cache=self.paths.cache,
             plugins=self.paths.plugins,
-            threads=request.resources.cpus_per_task,
+            threads=request.resources.threads,
             gpu=request.resources.gpus_per_node > 0,
             devices=request.resources.devices,
+            loaders=request.resources.loaders_per_task,
             checkpoint_minutes=self.checkpoint_minutes,
             signal=self.site.signal,
             requeues=self.site.requeues,

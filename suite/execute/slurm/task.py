@@ -48,6 +48,7 @@ class Order(BaseModel):
     threads: int
     gpu: bool
     devices: int = 1
+    loaders: int = 0
     checkpoint_minutes: float
     signal: str
     requeues: int
@@ -102,11 +103,17 @@ def run_task(order_json: str) -> str:
 def _run(job: Job, order: Order, stop: Stop) -> tuple[str, str]:
     from suite.execute.ddp.group import Rank
     from suite.execute.ddp.launched import run_launched
+    from suite.execute.loaders import steps_ahead
 
     rank = Rank.from_slurm(os.environ) if order.devices > 1 else Rank()
     accelerator: Literal["cpu", "cuda"] = "cuda" if order.gpu else "cpu"
     device = Device(
-        accelerator, threads=order.threads, checkpoint_minutes=order.checkpoint_minutes, online=order.online
+        accelerator,
+        threads=order.threads,
+        checkpoint_minutes=order.checkpoint_minutes,
+        loaders=order.loaders,
+        steps_ahead=steps_ahead(),
+        online=order.online,
     )
     if order.gpu and device.kind != "cuda":
         return "failed", f"the site file asks for a GPU, but torch sees none on {os.uname().nodename}"

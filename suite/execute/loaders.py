@@ -1,0 +1,37 @@
+"""How many background loaders the processes of a run get."""
+
+from __future__ import annotations
+
+import os
+
+from suite.cores import cores
+from suite.errors import UsageError
+from suite.planning.costs import Machine
+
+_MOST = 16  # per GPU: more than any objective of the paper needs at 224 px
+
+
+def default_loaders(machine: Machine, available: int | None = None) -> int:
+    """Background loaders per process.
+
+    With GPUs: an equal share of the cores, less one core per process that launches the GPU's work; at least 1.
+    On a CPU: 0, since training itself keeps every core busy (docs/throughput.md has the measurement).
+
+    Args:
+        machine: workers and devices of the run.
+        available: cores; None: those that this process may use.
+    """
+    if machine.device == "cpu":
+        return 0
+    processes = machine.workers * machine.devices
+    return min(_MOST, max(1, (available or cores()) // processes - 1))
+
+
+def steps_ahead() -> int | None:
+    """Batches made ahead at most: $SUITE_STEPS_AHEAD; None where it is not set: one more than loaders."""
+    text = os.environ.get("SUITE_STEPS_AHEAD")
+    if text is None:
+        return None
+    if not text.isdecimal() or not int(text):
+        raise UsageError(f"SUITE_STEPS_AHEAD expects a number of batches such as 4, got '{text}'.")
+    return int(text)
