@@ -63,6 +63,8 @@ class Retrieval(Protocol[RetrievalSpec]):
 
 def run(spec: RetrievalSpec, inputs: Any, session: Any) -> Any:
     """Measure the backbone that the job names. Loaded by the worker, so torch may be imported here."""
+    from contextlib import closing
+
     from torch.nn.functional import normalize
 
     from suite.training.evaluation import centre_crops
@@ -73,7 +75,9 @@ def run(spec: RetrievalSpec, inputs: Any, session: Any) -> Any:
     began, device = time.monotonic(), session.fabric.device
     test = inputs.split("test")
     backbone = frozen_backbone(spec, inputs.backbone(spec.init), device)
-    vectors = features(backbone, centre_crops(test, spec.image_size, spec.retrieval.eval_resize), device)
+    side, resize = spec.image_size, spec.retrieval.eval_resize
+    with closing(centre_crops(test, side, resize, session.loading, session.raise_if_stopped)) as crops:
+        vectors = features(backbone, crops, device)
     if spec.retrieval.similarity == "cosine":
         vectors = normalize(vectors, dim=1)
     metrics, asked = retrieval(vectors.cpu(), test.labels)

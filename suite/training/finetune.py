@@ -147,7 +147,9 @@ def finetune(
             loss = cross_entropy(logits, labels)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
-            scalars = all_reduce_mean({"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()})
+            scalars = all_reduce_mean(
+                {"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()}
+            )
             monitor.before_step(scalars, step, rate)
             optimizer.step()
 
@@ -187,7 +189,9 @@ def _classifier(spec: FinetuneSpec, classes: int, init: Path | None, device: tor
     torch.manual_seed(derived_seed(spec.seed, "init"))
     model = Classifier(build_backbone(spec.backbone), classes)
     if init is not None:
-        log.info("backbone from %s: %s", spec.init, load_backbone_state(model.backbone, load_weights(init), str(spec.init)))
+        log.info(
+            "backbone from %s: %s", spec.init, load_backbone_state(model.backbone, load_weights(init), str(spec.init))
+        )
     return convert_sync_batchnorm(model.to(device).to(memory_format=torch.channels_last))
 
 

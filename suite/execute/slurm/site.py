@@ -114,7 +114,9 @@ class Site(Resources):
             extra = loaders - used.loaders_per_task
             return {
                 "loaders": loaders,
-                "cpus_per_task": max(used.cpus_per_task, loaders + 1) if used.gpus_per_node else used.cpus_per_task + extra,
+                "cpus_per_task": max(used.cpus_per_task, loaders + 1)
+                if used.gpus_per_node
+                else used.cpus_per_task + extra,
             }
 
         by_kind = {kind: {**own, **changed(self.resources(kind))} for kind, own in self.by_kind.items()}
