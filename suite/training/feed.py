@@ -1,9 +1,9 @@
 """Batches made ahead: background loaders make the views of the next steps while the device trains.
 
-Loaders are threads of the training process. Measured against torch's DataLoader workers (two cores, 500 x 375 px to
-224 px, batches of 64): see docs/throughput.md. Resampling uint8 images releases the interpreter's lock, so threads use
-their cores; they read the memory-mapped store without a copy, hand over their batch without /dev/shm (64 MB in many
-containers), may be used in the daemonic processes that run jobs, and start in microseconds.
+Loaders are threads of the training process (docs/throughput.md says why, and what was measured). Resampling uint8
+images releases the interpreter's lock, so threads use their cores; they read the memory-mapped store without a copy,
+hand over their batch without /dev/shm (64 MB in many containers), may be used in the daemonic processes that run jobs,
+and start in microseconds.
 
 A loader makes whole batches: the geometry, and on a CPU device the colour changes too. On CUDA it also pins the batch;
 the copy and the colour changes run on a side stream while the step before is computed. The views of a step are a

@@ -42,10 +42,14 @@ _PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=
 
 @torch.no_grad()
 def predict(model: torch.nn.Module, batches: Iterable[Tensor], device: torch.device) -> Tensor:
-    """Classes int64 [N], on the CPU, of batches uint8 [B, 3, S, S], in float32. Sets the model to evaluation mode."""
+    """Classes int64 [N], on the CPU, of batches uint8 [B, 3, S, S]. Sets the model to evaluation mode.
+
+    In float32, without autocast; in float64 where the weights are (precision 64-true).
+    """
     model.eval()
+    dtype = next(model.parameters()).dtype
     with measuring_precision():
-        classes = [model(network_input(crops, device)).argmax(dim=1) for crops in batches]
+        classes = [model(network_input(crops, device).to(dtype)).argmax(dim=1) for crops in batches]
     return torch.cat(classes).cpu()
 
 

@@ -1,18 +1,25 @@
-"""Images/s of every objective's views, geometry alone (uint8 crops, before the colour changes), on one core.
+"""Images/s of every objective's views, and how well background loaders hide them behind the device.
 
-    python tests/benchmarks/bench_feed.py [--batch 64] [--seconds 2] [--repeats 3] [--rows byol byol_cvsa]
+    python tests/benchmarks/bench_feed.py [--batch 64] [--seconds 2] [--repeats 3] [--rows byol byol_cvsa] [--part 2]
 
-Images of random pixels, 500 x 375 px, become views of 224 px with the recipes of the profile `paper`. A rate counts
-images: all views of an image together are one. The best of the repeats is printed, because these machines are noisy,
-and its ratio to the goal.
+Images of random pixels, 500 x 375 px, become views of 224 px with the recipes of the profile `paper`: the geometry
+(uint8 crops), the part that background loaders have beside a GPU. A rate counts images: all views of an image together
+are one. The best of the repeats is printed, because these machines are noisy.
+
+Part 1: images/s on one core, and the ratio to the goal.
+Part 2: a device stood in for by a step that sleeps as long as a batch of views takes with that many loaders.
+Wall clock divided by the longer of the two; without loaders it would be the sum, 2. Goal: at most 1.15. Also the most
+batches that were in memory at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 
 import torch
+from record import record
 from torch import Tensor
 
 from methods.views.base import ViewMaker
@@ -21,6 +28,7 @@ from suite.grid.cells import Selection, cells
 from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
 from suite.kinds.pretrain import PretrainSpec
+from suite.training.feed import Ahead, Loading
 from suite.training.pretrain import build_views
 from suite.training.schedule import generator
 
@@ -80,15 +88,105 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="per row and repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", nargs="+", default=list(GOALS), choices=list(GOALS))
+    parser.add_argument("--part", type=int, nargs="+", default=[1, 2], choices=[1, 2])
+    parser.add_argument("--record", action="store_true", help="write the results to docs/benchmarks.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if 1 in options.part:
+        rates(options)
+    if 2 in options.part:
+        overlaps(options)
+
+
+def rates(options: argparse.Namespace) -> None:
+    """Part 1."""
     source = RandomImages()
     print(f"geometry alone, 500 x 375 px -> 224 px, batch {options.batch}, one thread, torch {torch.__version__}")
     print(f"{'row':12}{'images/s':>10}{'goal':>7}{'ratio':>8}")
+    results = {}
     for row in options.rows:
         maker = views_of(row, source)
-        rate = max(geometry_rate(maker, options.batch, options.seconds) for _ in range(options.repeats))
-        print(f"{row:12}{rate:10.0f}{GOALS[row]:7d}{rate / GOALS[row]:8.2f}", flush=True)
+        results[row] = max(geometry_rate(maker, options.batch, options.seconds) for _ in range(options.repeats))
+        print(f"{row:12}{results[row]:10.0f}{GOALS[row]:7d}{results[row] / GOALS[row]:8.2f}", flush=True)
+    if options.record:
+        text = ", ".join(f"{row} {rate:.0f}" for row, rate in results.items())
+        what = f"views of 224 px (geometry, batch {options.batch}), images/s on one core"
+        record("feed views", what, text, ("methods/views",))
+
+
+def overlaps(options: argparse.Namespace) -> None:
+    """Part 2."""
+    source = RandomImages()
+    print(f"wall clock / the longer of views and a step that sleeps as long, batch {options.batch}")
+    print(f"{'row':12}{'0 loaders':>10}{'1 loader':>10}{'2 loaders':>10}{'peak batches':>14}")
+    results: dict[str, list[float]] = {}
+    for row in options.rows:
+        maker = views_of(row, source)
+        pairs = [overlap(maker, options.batch, options.seconds, loaders, options.repeats) for loaders in (0, 1, 2)]
+        results[row] = [ratio for ratio, _ in pairs]
+        peaks = "/".join(str(peak) for _, peak in pairs)
+        print(f"{row:12}" + "".join(f"{ratio:10.2f}" for ratio in results[row]) + f"{peaks:>14}", flush=True)
+    if options.record:
+        text = "; ".join(f"{row} {two[0]:.2f}, {two[1]:.2f}, {two[2]:.2f}" for row, two in results.items())
+        what = "step that sleeps as long as its views take: wall clock / the longer, with 0, 1, 2 loaders"
+        record("feed overlap", what, text, ("methods/views", "suite/training/feed.py"))
+
+
+def overlap(maker: ViewMaker, batch: int, seconds: float, loaders: int, repeats: int) -> tuple[float, int]:
+    """Best ratio of the repeats, and the most batches that were in memory at a time."""
+    alive = Alive()
+    best = float("inf")
+    steps = max(10, round(seconds * geometry_rate(maker, batch, 0.5) / batch))
+    for _ in range(repeats):
+        views = loop_seconds(maker, batch, steps, loaders, 0.0, alive) / steps
+        step = loop_seconds(maker, batch, steps, loaders, views, alive) / steps
+        best = min(best, step / views)
+    return best, alive.peak
+
+
+def loop_seconds(maker: ViewMaker, batch: int, steps: int, loaders: int, sleep: float, alive: Alive) -> float:
+    """Seconds of a loop whose step sleeps. The first batch is not counted: a loop of an epoch hides it."""
+
+    def make(step: int) -> object:
+        indices = (torch.arange(batch) + step * batch) % len(maker.source)
+        return alive.track(maker.prepare(indices, generator(0, "views", step)))
+
+    with Ahead(make, range(steps + 1), Loading(loaders)) as ahead:
+        ahead.take()
+        start = time.perf_counter()
+        for _ in range(steps):
+            ahead.take()
+            time.sleep(sleep)
+        return time.perf_counter() - start
+
+
+class Alive:
+    """Counts batches from the end of their making until nothing refers to them."""
+
+    def __init__(self) -> None:
+        self._lock, self._now, self.peak = threading.Lock(), 0, 0
+
+    def track(self, prepared: object) -> object:
+        """The batch in a holder that is counted."""
+        with self._lock:
+            self._now += 1
+            self.peak = max(self.peak, self._now)
+        return Holder(prepared, self)
+
+    def release(self) -> None:
+        """One batch less."""
+        with self._lock:
+            self._now -= 1
+
+
+class Holder:
+    """A batch that says when it is no longer referred to."""
+
+    def __init__(self, prepared: object, alive: Alive) -> None:
+        self.prepared, self._alive = prepared, alive
+
+    def __del__(self) -> None:
+        self._alive.release()
 
 
 if __name__ == "__main__":
