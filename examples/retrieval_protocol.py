@@ -68,9 +68,9 @@ def run(spec: RetrievalSpec, inputs: Any, session: Any) -> Any:
     from torch.nn.functional import normalize
 
     from suite.training.evaluation import centre_crops
+    from suite.training.features import features
     from suite.training.networks import frozen_backbone
     from suite.training.outcome import Outcome
-    from suite.training.probe import features
 
     began, device = time.monotonic(), session.fabric.device
     test = inputs.split("test")

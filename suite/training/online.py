@@ -25,7 +25,7 @@ METRIC = "knn_held_out"  # in metrics.jsonl, percent
 
 @dataclass(frozen=True)
 class OnlineKnn:
-    """What to measure and when."""
+    """The measurement and its interval."""
 
     datasets: tuple[str, ...]  # those that are judged; not the ones of a first stage
     every: int  # epochs
@@ -50,7 +50,7 @@ class OnlineKnn:
 
     def _top1(self, backbone: Backbone, bank: Part, asked: Part, side: int, device: torch.device) -> float:
         from suite.training.evaluation import top1_accuracy
-        from suite.training.probe import knn_predict
+        from suite.training.features import knn_predict
 
         modes = [(module, module.training) for module in backbone.modules()]
         try:
@@ -63,6 +63,6 @@ class OnlineKnn:
 
     def _features(self, backbone: Backbone, part: Part, side: int, device: torch.device) -> Tensor:
         from suite.training.evaluation import centre_crops
-        from suite.training.probe import features
+        from suite.training.features import features
 
         return features(backbone, centre_crops(part, side, self.eval_resize), device)

@@ -1,4 +1,4 @@
-"""What a frozen backbone holds, by two protocols that choose nothing on the test split.
+"""kNN and linear probes of a frozen backbone. Nothing is chosen on the test split.
 
 knn: the k nearest training images by cosine vote for their class, each with weight exp(cosine / T)
 (Wu et al. 2018, arXiv:1805.01978, section 3.4).
@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 
-from methods.backbone import Backbone
 from suite.data.decoded.split import Part, SplitSource, held_out
 from suite.errors import TrainingError
-from suite.kinds.probe import KnnArgs, LinearArgs, ProbeSpec
-from suite.training.evaluation import centre_crops, measuring_precision, network_input, top1_accuracy
+from suite.kinds.probe import LinearArgs, ProbeSpec
+from suite.training.evaluation import centre_crops, top1_accuracy
+from suite.training.features import features, knn_predict
 from suite.training.inputs import Inputs
 from suite.training.networks import frozen_backbone
 from suite.training.outcome import Outcome
@@ -36,32 +35,8 @@ from suite.training.schedule import derived_seed, generator
 from suite.training.session import Session
 
 
-@torch.no_grad()
-def features(backbone: Backbone, batches: Iterable[Tensor], device: torch.device) -> Tensor:
-    """Pooled features float32 [N, dim], on `device`, of batches uint8 [B, 3, S, S]. Sets evaluation mode."""
-    backbone.eval()
-    with measuring_precision():
-        return torch.cat([backbone.pooled(network_input(crops, device)) for crops in batches])
-
-
-def knn_predict(train: Tensor, labels: Tensor, test: Tensor, args: KnnArgs, batch: int = 1024) -> Tensor:
-    """Predicted classes int64 [M] of `test` [M, D] by weighted vote of `train` [N, D] with `labels` int64 [N].
-
-    With fewer than k training images all of them vote. Of classes with equal votes the lowest wins.
-    """
-    train, test = normalize(train, dim=1), normalize(test, dim=1)
-    votes_for = torch.nn.functional.one_hot(labels).to(train.dtype)  # [N, C]
-    predicted = []
-    for start in range(0, len(test), batch):
-        cosine, nearest = (test[start : start + batch] @ train.T).topk(min(args.k, len(train)), dim=1)
-        # The largest exponent is taken out: exp(1 / T) would overflow where T is small, and the order stays.
-        weights = ((cosine - cosine[:, :1]) / args.temperature).exp()
-        predicted.append((weights.unsqueeze(2) * votes_for[nearest]).sum(dim=1).argmax(dim=1))
-    return torch.cat(predicted)
-
-
 class LinearProbe:
-    """Logistic regression on standardised features; `fit` goes on from where it stands."""
+    """Logistic regression on standardised features; `fit` starts from the current weights."""
 
     def __init__(self, classes: int, like: Tensor) -> None:
         """`like`: features [N, D] that fix the shift, one vector, and the scale, one number."""

@@ -23,7 +23,7 @@ from suite.execute.worker import run_job
 from suite.jobs.identity import Job
 from suite.planning.plan import Plan
 from suite.store.store import Store
-from suite.training.probe import features
+from suite.training.features import features
 
 from .cases import ROWS
 

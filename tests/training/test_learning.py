@@ -36,9 +36,9 @@ from suite.grid.spec import EXPERIMENTS
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.probe import KnnArgs
 from suite.training.evaluation import centre_crops, top1_accuracy
+from suite.training.features import features, knn_predict
 from suite.training.outcome import Outcome
 from suite.training.pretrain import pretrain
-from suite.training.probe import features, knn_predict
 from suite.training.schedule import derived_seed
 from suite.training.session import Session
 from suite.weights import load_backbone_state, load_weights

@@ -24,8 +24,9 @@ from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.probe import KnnArgs, LinearArgs
 from suite.planning.plan import Plan
 from suite.store.store import Store
+from suite.training.features import features, knn_predict
 from suite.training.finetune import with_best_lr
-from suite.training.probe import LinearProbe, features, knn_predict, linear_top1
+from suite.training.probe import LinearProbe, linear_top1
 
 CPU = Device(accelerator="cpu", threads=1)
 
