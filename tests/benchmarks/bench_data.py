@@ -3,8 +3,10 @@
     python tests/benchmarks/bench_data.py [--images 600] [--files 50000] [--repeats 5] [--imagenet 0]
 
 Decoding: images of CUB's usual 500 x 375 into the store at 256 px, beside a bare parallel loop of Pillow that decodes
-and resizes the same files and throws them away; the rates' ratio, median over alternating repeats. Checking: seconds
-of `verify` for that many tiny images the second time, and of the whole command; on a busy machine read those of a core.
+and resizes the same files and throws them away; the rates' ratio, median over alternating repeats. Reading: images per
+second of a core of the same JPEGs decoded on demand, at 256 and at 512 px, beside images copied out of the decoded
+store, and the gain of a thread on every core. Checking: seconds of `verify` for that many tiny images the second time,
+and of the whole command; on a busy machine read those of a core.
 Planning: `suite plan` with made-up folders of COCO (118,287 files) and ImageNet (`--imagenet 1281167`), the
 first time and when everything is known; goals 1.5 s and 5 s.
 """
@@ -30,7 +32,9 @@ from record import record
 
 from suite.cores import cores
 from suite.data.datasets.load import load_dataset
+from suite.data.decoded.files import build_index, index_folder, open_index
 from suite.data.decoded.images import build_store
+from suite.data.decoded.split import SplitSource
 from suite.data.record import Dataset
 from suite.data.verify import verify
 from suite.progress import preparation
@@ -101,6 +105,41 @@ def stored(dataset: Dataset, cache: Path) -> float:
     return len(store.paths) / (time.perf_counter() - began)
 
 
+def reading(dataset: Dataset, cache: Path, size: int) -> tuple[float, float, float, float]:
+    """Images per second of a core: from the decoded store, decoded on demand, indexed with and without the check.
+
+    Seconds are those of the process, so that other work on the machine does not count.
+    """
+
+    def rate(run: Callable[[], object], rounds: int = 1) -> float:
+        began = time.process_time()
+        for _ in range(rounds):
+            run()
+        return rounds * count / (time.process_time() - began)
+
+    ahead = SplitSource(build_store(dataset, "f" * 64, size, cache), "train")
+    count = len(dataset.train) + len(dataset.test)
+    checked = rate(lambda: build_index(dataset, "e" * 64, size, cache, verified=False))
+    listed = rate(lambda: build_index(dataset, "f" * 64, size, cache, verified=True))
+    demand = SplitSource(open_index(index_folder(cache, dataset.name, "f" * 64, size)), "train")
+    count = len(ahead)
+    from_store = rate(lambda: [ahead.image(i).contiguous() for i in range(count)], rounds=10)
+    return from_store, rate(lambda: [demand.image(i).contiguous() for i in range(count)]), checked, listed
+
+
+def speedup(source: SplitSource) -> float:
+    """How much faster a thread on every core reads a split than one thread."""
+
+    def seconds(threads: int) -> float:
+        began = time.perf_counter()
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(source.image, range(len(source))):
+                pass
+        return time.perf_counter() - began
+
+    return statistics.median(seconds(1) / seconds(cores()) for _ in range(3))
+
+
 def write_first_stages(root: Path, coco: int, imagenet: int) -> None:
     """Empty files in the layouts of COCO and ImageNet, in folders that look as if they had been there for a while."""
     for count, name, classes in ((coco, "coco/train2017", 1), (imagenet, "imagenet/train", 1000)):
@@ -148,6 +187,22 @@ def main() -> None:
             ("suite/data/decoded",),
         )
         print(f"store at {SIZE} px: {store:.0f} images/s; bare parallel loop: {loop:.0f} images/s; ratio {ratio:.2f}")
+
+        for size in (SIZE, 512):
+            kept, demand, checked, listed = (
+                statistics.median(values)
+                for values in zip(
+                    *(reading(dataset, folder / f"read{size}{k}", size) for k in range(options.repeats)), strict=True
+                )
+            )
+            index = open_index(index_folder(folder / f"read{size}0", "cub", "f" * 64, size))
+            threads = speedup(SplitSource(index, "train"))
+            text = (
+                f"on demand {demand:.0f}, copied from the decoded store {kept:,.0f} images/s per core; {threads:.2f} "
+                f"times as fast with {cores()} threads; check before training {checked:.0f}, headers alone {listed:,.0f}"
+            )
+            record(f"on demand {size}", f"JPEGs of 500 x 375 at {size} px", text, ("suite/data/decoded",))
+            print(f"at {size} px: {text}")
 
         write_cub(folder / "tiny", options.files, tiny)
         began = time.perf_counter()

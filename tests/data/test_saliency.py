@@ -12,6 +12,7 @@ import pickle
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -297,6 +298,52 @@ def test_wrong_weights(tmp_path):
         make_detector("u2netp", tmp_path, tmp_path, weights=tmp_path / "w.onnx")
     with pytest.raises(DataError, match=r"cannot read the u2netp weights .*none.onnx"):
         make_detector("u2netp", tmp_path, tmp_path, weights=tmp_path / "none.onnx")
+
+
+class FakeRuntime:
+    """In the place of onnxruntime: a network that finds the left half of an image."""
+
+    class SessionOptions:
+        pass
+
+    class InferenceSession:
+        def __init__(self, data, options, providers):
+            self.threads = options.intra_op_num_threads
+            self.providers = providers
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="input")]
+
+        def get_outputs(self):
+            return [SimpleNamespace(name="fused"), SimpleNamespace(name="side")]
+
+        def run(self, outputs, feed):
+            assert outputs == ["fused"]  # the side outputs are not copied back from a GPU
+            assert feed["input"].shape == (1, 3, 320, 320)
+            assert feed["input"].flags.c_contiguous
+            out = np.zeros((1, 1, 320, 320), np.float32)
+            out[..., :160] = 1
+            return [out]
+
+    def __init__(self, *available):
+        self.get_available_providers = lambda: list(available)
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_gpu_is_used_where_onnxruntime_has_it(gpu, tmp_path, monkeypatch, drawn):
+    available = [*["TensorrtExecutionProvider", "CUDAExecutionProvider"] * gpu, "CPUExecutionProvider"]
+    monkeypatch.setitem(sys.modules, "onnxruntime", FakeRuntime(*available))
+    (tmp_path / "w.onnx").write_bytes(b"a network")
+    monkeypatch.setattr(u2netp, "MD5", hashlib.md5(b"a network").hexdigest())
+    detector = make_detector("u2netp", tmp_path, tmp_path, tmp_path / "w.onnx")
+    assert detector._session.threads == 1
+    expected = [("CUDAExecutionProvider", {"use_tf32": "0"})] * gpu
+    assert detector._session.providers == [*expected, "CPUExecutionProvider"]
+    dataset = load_dataset("cub", drawn)
+    maps = compute_saliency(dataset, dataset.test[:3], detector, tmp_path, threads=3)
+    columns = maps.map(dataset.test[0]).max(axis=0)
+    assert columns[0] == 255
+    assert columns[-1] == 0
 
 
 def test_no_onnxruntime(tmp_path, monkeypatch):

@@ -13,9 +13,15 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-def parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-    """`map` in order, with at most four results per core in memory. Raises what `function` raises."""
-    workers = cores()
+def parallel(function: Callable[[_T], _R], items: Iterable[_T], threads: int | None = None) -> Iterator[_R]:
+    """`map` in order, with at most four results per thread in memory. Raises what `function` raises.
+
+    Args:
+        function: called in several threads at once.
+        items: its arguments; not read further ahead than results are kept.
+        threads: one per core where None.
+    """
+    workers = cores() if threads is None else max(1, threads)
     iterator = iter(items)
     with ThreadPoolExecutor(workers) as pool:
         pending = [pool.submit(function, item) for item in islice(iterator, 4 * workers)]

@@ -1,4 +1,4 @@
-"""From a saliency map to a box, and how well two boxes agree."""
+"""The salient box of a saliency map, and the overlap of two boxes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.3  # share of the map's maximum; see salient_box
 MIN_SIDE = 0.05  # share of the image's width and height that a box needs to hold an object
-FULL = 0.95  # share of the image's area from which on a box says nothing
+FULL = 0.95  # share of the image's area from which on a box is no information
 
 Reason = Literal["empty", "small", "full"]
 REASONS: tuple[Reason, ...] = ("empty", "small", "full")
@@ -24,12 +24,12 @@ def salient_box(
 ) -> tuple[Box, Reason | None]:
     """The tight box of the largest 8-connected region where the map [H, W] reaches `threshold` x its maximum.
 
-    The whole image, and why, where there is no usable box: the map is black ("empty"), the box is narrower or lower
-    than `min_side` of the image ("small"), or covers 95 % of its area ("full").
+    The whole image, with the reason, where there is no usable box: the map is black ("empty"), the box is narrower or
+    lower than `min_side` of the image ("small"), or covers 95 % of its area ("full").
 
     The largest region, because one stray blob would stretch a box of all pixels; 0.3, because maps fade out before
     the object's outline. Mean overlap of u2netp's boxes with the official ones of 1,128 CUB photographs: .829; at
-    threshold 0.5 .814, and .816 for all pixels above 0.5. So little hangs on the choice.
+    threshold 0.5 .814, and .816 for all pixels above 0.5. The choice matters little.
     """
     from scipy import ndimage
 
@@ -53,7 +53,7 @@ def salient_box(
 
 
 def area(box: Box) -> float:
-    """Square pixels; 0 for a box turned inside out."""
+    """Area in square pixels; 0 for a box whose right edge is left of its left one, or bottom above top."""
     return max(0.0, box.x1 - box.x0) * max(0.0, box.y1 - box.y0)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Identity(Protocol):
-    """Which detector made a map: enough to find maps on the disk, without weights or onnxruntime."""
+    """Identity of a detector: enough to find its maps on the disk, without weights or onnxruntime."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -34,7 +34,7 @@ class Identity(Protocol):
 
 
 class Detector(Identity, Protocol):
-    """Something that finds what is salient. Called from several threads at once."""
+    """A saliency detector. Called from several threads at once."""
 
     def __call__(self, image: npt.NDArray[np.uint8], record: Record, dataset: Dataset) -> npt.NDArray[np.float32]:
         """The saliency of an image [H, W, 3] as [H, W] in [0, 1]; a banner is already cut off the image."""
@@ -57,7 +57,7 @@ DETECTORS: dict[str, DetectorInfo] = {
     for info in (
         DetectorInfo(
             "u2netp", "1", False, "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
-            "U^2-Net-p, learned from drawn masks of other images (DUTS); 0.4 s per image and thread",
+            "U^2-Net-p, trained on hand-drawn masks of other images (DUTS); 0.36 s per image and core",
         ),
         DetectorInfo("spectral", "1", False, None, "spectral residual with a centre prior; no training at all, fast"),
         DetectorInfo("boxes", "1", True, None, "oracle: the dataset's official bounding box, filled"),
@@ -67,7 +67,7 @@ DETECTORS: dict[str, DetectorInfo] = {
 
 
 def make_detector(name: str, data_root: Path, cache: Path, weights: Path | None = None) -> Detector:
-    """The detector `name`; `weights` only for u2netp, whose file is else searched for or downloaded.
+    """The detector `name`. `weights` is for u2netp only; without it its file is searched for, or downloaded.
 
     Raises UsageError for an unknown name or needless weights, DataError for weights that are missing or wrong.
     """
@@ -93,7 +93,7 @@ class Spectral:
     Differs from the paper: colour, a blur of 8 % of the 64-pixel long side, and a centre prior exp(-r^2 / (2 0.5^2)),
     r = 1 at the middle of an edge. Mean overlap with the boxes of 600 CUB training images: .57; without the
     prior about .40, the whole image .38, the best fixed central box .54. Blur and prior were set on the boxes of some
-    300 of these, so even this detector is not wholly free of annotation. It is a floor to compare with.
+    300 of these, so even this detector has used some annotation. It is a lower bound to compare with.
     """
 
     name, version, oracle = "spectral", "1", False
@@ -153,7 +153,7 @@ class OfficialMasks:
         height, width = image.shape[0] + dataset.banner, image.shape[1]
         if abs(mask.shape[1] * height - mask.shape[0] * width) > 0.02 * width * mask.shape[0]:
             raise DataError(f"{file} is {mask.shape[1]} x {mask.shape[0]}, its image {width} x {height}: not its mask.")
-        if mask.shape != (height, width):  # the images were made smaller after the masks were drawn
+        if mask.shape != (height, width):  # the images were reduced after they were segmented
             mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
         return mask[: image.shape[0]].astype(np.float32) / np.float32(255)
 
@@ -169,7 +169,7 @@ def _others(dataset: Dataset) -> str:
 def mask_places(record: Record, dataset: Dataset) -> list[Path]:
     """Possible places of a mask: segmentations/ beside images/, or for Cars segmentations_train/ beside cars_train/.
 
-    CUB's masks are an archive of their own, so segmentations/ may also lie beside the dataset's folder.
+    CUB's masks are a separate archive, so segmentations/ may also be beside the dataset's folder.
     """
     folder, _, file = record.path.rpartition("/")
     file = file.rpartition(".")[0] + ".png"
@@ -185,7 +185,7 @@ DETECTOR_IDENTITIES = {name: (info.version, info.weights_sha256) for name, info 
 
 
 def masked(datasets: Iterable[Dataset]) -> set[str]:
-    """Names of the datasets that come with official masks, as the first test image tells."""
+    """Names of the datasets whose first test image has an official mask."""
     return {
         dataset.name
         for dataset in datasets

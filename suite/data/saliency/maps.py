@@ -1,8 +1,8 @@
 """Saliency maps, computed once and read by every job: 8-bit grey PNGs at each image's own resolution.
 
-They lie in `<cache>/saliency/<dataset>-<detector>-<12 hex>/maps/<record path>.png` beside a manifest.json; the hex
-stands for the detector's identity and the dataset's images and boxes by name. Every PNG carries the SHA-256 of the
-image it was made from, so an exchanged image is noticed and a killed run continues where it stopped.
+Their files are `<cache>/saliency/<dataset>-<detector>-<12 hex>/maps/<record path>.png` beside a manifest.json; the hex
+is a hash of the detector's identity and of the names of the dataset's images and their boxes. Every PNG carries the
+SHA-256 of its image, so that a replaced image is noticed and an interrupted run resumes after the last finished map.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from suite.atomic import atomic_file, write_json
 from suite.cores import cores
 from suite.data.datasets.files import decode
 from suite.data.datasets.fingerprint import content_hashes
+from suite.data.decoded.parallel import parallel
 from suite.data.record import Box, Dataset, Record, Split
 from suite.data.saliency.box import MIN_SIDE, REASONS, THRESHOLD, Reason, overlap, salient_box
 from suite.data.saliency.detectors import DETECTORS, Detector, Identity, make_detector
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SaliencyMaps:
-    """The maps of one dataset by one detector, as far as they have been computed. Made by `of`; can be pickled."""
+    """The maps of one dataset by one detector, some of which may not be computed yet. Made by `of`; can be pickled."""
 
     dataset: Dataset
     detector: str
@@ -105,10 +105,18 @@ def compute_saliency(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> SaliencyMaps:
-    """Compute the maps of `records` that are missing or out of date; `progress` gets (done, total) after each.
+    """Compute the maps of `records` that are missing or out of date. Safe to call from several processes.
 
-    Safe to call from several processes: the second waits for the first and finds its maps. Raises DataError for an
-    image that cannot be decoded or annotation that an oracle lacks; maps finished until then stay.
+    Args:
+        dataset: of the images.
+        records: the images.
+        detector: called from several threads.
+        cache: folder of derived data.
+        threads: images at the same time.
+        progress: called with (done, total) after each.
+
+    Raises:
+        DataError: an image cannot be decoded, or an oracle lacks an annotation; finished maps are kept.
     """
     from suite.locks import FileLock
 
@@ -118,16 +126,13 @@ def compute_saliency(
     with FileLock(maps.folder / ".lock"):
         todo = maps.missing(wanted)
         hashes = content_hashes(dataset, todo, cache)
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            jobs = [pool.submit(compute_one, maps, detector, record, hashes[record.path]) for record in todo]
-            try:
-                for done, job in enumerate(as_completed(jobs), 1):
-                    job.result()
-                    if progress is not None:
-                        progress(done, len(todo))
-            except BaseException:  # also Ctrl-C: without this the pool would first work through all that is left
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+
+        def compute(record: Record) -> None:
+            compute_one(maps, detector, record, hashes[record.path])
+
+        for done, _ in enumerate(parallel(compute, todo, threads), 1):
+            if progress is not None:
+                progress(done, len(todo))
         facts = write_manifest(maps, detector)
     if todo and sum(facts["fallbacks"].values()):
         where, of = maps.folder.name, facts["computed"]
@@ -136,7 +141,7 @@ def compute_saliency(
 
 
 def compute_one(maps: SaliencyMaps, detector: Detector, record: Record, image_sha256: str) -> None:
-    """Compute and write the map of one image; a reader or a kill sees a whole file or none."""
+    """Compute the map of one image and write it atomically."""
     dataset = maps.dataset
     image = decode(dataset.root / record.path)
     rows = len(image) - dataset.banner
@@ -164,17 +169,17 @@ def read_map(file: Path, path: str, advice: str) -> npt.NDArray[np.uint8]:
 
 
 def read_header(file: Path) -> tuple[str, str] | None:
-    """(SHA-256 of the image, why the whole image is the box or "none") of a map; None where there is no such map."""
+    """SHA-256 of a map's image, and the reason why its box is the whole image, or "none"; None without such a map."""
     try:
         with file.open("rb") as f:
-            found = HEADER.search(f.read(256))
+            header = HEADER.search(f.read(256))
     except OSError:
         return None
-    return (found[1].decode(), found[2].decode()) if found else None
+    return (header[1].decode(), header[2].decode()) if header else None
 
 
 def write_manifest(maps: SaliencyMaps, detector: Identity) -> dict[str, Any]:
-    """Write and return manifest.json: who made the maps, how many, how many give no box and why."""
+    """Write and return manifest.json: the detector, the number of maps, and how many give no box for which reason."""
     records = (*maps.dataset.train, *maps.dataset.test)
     headers = {r.path: h for r in records if (h := read_header(maps.file(r))) is not None}
     reasons = Counter(reason for _, reason in headers.values())
@@ -204,16 +209,16 @@ def box_quality(
 ) -> dict[str, float]:
     """Overlap of the maps' boxes with the official ones, over `records` (else every image with a box and a map).
 
-    Keys: `images`; `mean_iou`; `above_half`, the share with an overlap above 0.5; `whole_image_iou`, what taking the
-    whole image would give; `fallbacks`, the number of images whose box is the whole image. For reporting: tuning
-    anything on it brings in annotation. Raises DataError if there is no such image.
+    Keys: `images`; `mean_iou`; `above_half`, the share with an overlap above 0.5; `whole_image_iou`, the mean overlap
+    of the whole image; `fallbacks`, the number of images whose box is the whole image. For reporting only: tuning on
+    it would use annotation. Raises DataError if there is no such image.
     """
     pool = (*dataset.train, *dataset.test) if records is None else records
-    chosen = [(r, r.box) for r in pool if r.box is not None and maps.file(r).is_file()]
-    if not chosen:
+    with_both = [(r, r.box) for r in pool if r.box is not None and maps.file(r).is_file()]
+    if not with_both:
         raise DataError(f"{dataset.info.label}: no image has both an official box and a saliency map. {maps.advice()}")
     overlaps, whole, fallbacks = [], [], 0
-    for record, official in chosen:
+    for record, official in with_both:
         saliency = maps.map(record)
         box, reason = salient_box(saliency[: len(saliency) - dataset.banner], threshold)
         overlaps.append(overlap(box, official))
@@ -221,7 +226,7 @@ def box_quality(
         fallbacks += reason is not None
     scores = np.array(overlaps)
     return {
-        "images": len(chosen),
+        "images": len(with_both),
         "mean_iou": float(scores.mean()),
         "above_half": float((scores > 0.5).mean()),
         "whole_image_iou": float(np.mean(whole)),
