@@ -199,7 +199,7 @@ def main() -> None:
             threads = speedup(SplitSource(index, "train"))
             text = (
                 f"on demand {demand:.0f}, copied from the decoded store {kept:,.0f} images/s per core; {threads:.2f} "
-                f"times as fast with {cores()} threads; check before training {checked:.0f}, headers alone {listed:,.0f}"
+                f"times as fast with {cores()} threads; check before training {checked:.0f}, headers only {listed:,.0f}"
             )
             record(f"on demand {size}", f"JPEGs of 500 x 375 at {size} px", text, ("suite/data/decoded",))
             print(f"at {size} px: {text}")
