@@ -6,19 +6,34 @@ Networks are built by `methods.backbones.registry.build_backbone`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import cast
+from importlib import import_module
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from methods.base_args import Args
 
+T = TypeVar("T")
 
-class Backbone(nn.Module):
-    """A network from images to a feature map, without a classifier.
+
+class _Factory(type):
+    """Makes `Backbone(args)` the network of the family that `args.arch` names; subclasses are called as usual."""
+
+    def __call__(cls: type[T], *args: Any, **kwargs: Any) -> T:
+        if cls.__dict__.get("is_interface") and args:
+            registry = import_module("methods.backbones.registry")  # by name: families import this file for their types
+            return cast(T, registry.build_backbone(*args))
+        return cast(T, type.__call__(cls, *args, **kwargs))
+
+
+class Backbone(nn.Module, metaclass=_Factory):
+    """A network from images to a feature map, without a classifier. `Backbone(args)` is `build_backbone(args)`.
 
     Class activation maps and the saliency alignment read the feature map, so its average must be the pooled feature.
     """
+
+    is_interface = True  # not inherited: only this class itself builds other classes
 
     args: Args  # the settings of its family, a `methods.backbones.base.BackboneArgs`
     dim: int  # channels of the feature map

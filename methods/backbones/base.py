@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 from pydantic import Field, ModelWrapValidatorHandler, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 
 
 class BackboneArgs(Args):
-    """Settings of a backbone. Each family has a subclass; `model_validate` chooses it by the field `arch`."""
+    """Settings of a backbone. Each family has a subclass; the field `arch` chooses it, also in a constructor call."""
 
     arch: str = Field(description="name of the architecture, such as resnet50")
     code: str | None = Field(None, description="SHA-256 of the plugin that brings the family; None for built-in ones")
+
+    def __new__(cls, **values: Any) -> Self:
+        """An empty instance of the family's subclass, which `__init__` then fills."""
+        of_family = family_of(str(values["arch"])).args if cls is BackboneArgs and "arch" in values else cls
+        return cast("Self", super().__new__(of_family))
 
     @model_validator(mode="wrap")
     @classmethod
@@ -32,11 +37,9 @@ class BackboneArgs(Args):
         """Validate as the family's subclass, and record the plugin's code where the settings name none."""
         if not isinstance(value, Mapping) or "arch" not in value:
             return handler(value)
-        if cls is not BackboneArgs:
-            return handler(value)
         family = family_of(str(value["arch"]))
-        code = {} if family.sha256 is None else {"code": family.sha256}
-        return family.args.model_validate({**code, **value})
+        values = value if family.sha256 is None else {"code": family.sha256, **value}
+        return family.args.model_validate(values) if cls is BackboneArgs else handler(values)
 
     @model_serializer(mode="wrap")
     def _without_empty_code(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -12,7 +14,7 @@ import torchvision
 from pydantic import BaseModel, SerializeAsAny, ValidationError
 
 from methods.args import BackboneArgs, ResNetArgs
-from methods.backbone import RegionBackbone
+from methods.backbone import Backbone, RegionBackbone
 from methods.backbones.base import add_family, architectures, family_of
 from methods.backbones.registry import build_backbone
 from methods.backbones.resnet import ResNetFamily
@@ -43,6 +45,20 @@ def test_the_architecture_decides_the_class_of_the_settings() -> None:
 def test_mistakes_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Holder.model_validate({"backbone": settings})
+
+
+def test_the_base_classes_build_the_family_of_the_architecture() -> None:
+    args = BackboneArgs(arch="resnet10", width=8, stem="half")
+    assert args == ResNetArgs(arch="resnet10", width=8, stem="half")
+    assert copy.deepcopy(args) == pickle.loads(pickle.dumps(args)) == args
+    torch.manual_seed(3)
+    network = Backbone(args)
+    torch.manual_seed(3)
+    expected = build_backbone(args)
+    assert type(network) is type(expected)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), expected.parameters(), strict=True))
+    with pytest.raises(ValueError, match="did you mean 'resnet1"):
+        BackboneArgs(arch="resnet81")
 
 
 def test_two_families_cannot_share_a_name() -> None:
