@@ -46,7 +46,7 @@ class Selectors(TypedDict, total=False):
     only: str | None  # one cell, such as "byol/cub/0"
     seeds: Iterable[int]  # default the profile's
     overrides: Mapping[str, Any]  # {"pretrain.epochs": 5}, as --set
-    stage1: Mapping[str, str]  # objective -> file or URL#sha256=..., as --stage1
+    stage1: Mapping[str, str]  # objective -> file, URL#sha256=... or public name; {"*": "public"} as --stage1 public
     plugins: Iterable[Path | str]  # files or folders, as --plugin
 
 

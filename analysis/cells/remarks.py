@@ -46,12 +46,15 @@ def caption_notes(grid: GridSpec, recorded: Sequence[CellRecord]) -> list[str]:
     for name in sorted({name for record in records for name in detectors(record)}):
         notes.append(f"Saliency: {name}" + (", an oracle from annotations" if name in _ORACLES else ""))
     imported = {
-        f"{record.stage1_checkpoint.name} (SHA-256 {record.stage1_checkpoint.sha256[:12]})"
+        f"{checkpoint.name} ({checkpoint.origin}{'; ' * bool(checkpoint.origin)}SHA-256 {checkpoint.sha256[:12]})"
         for record in records
-        if record.stage1_checkpoint is not None
+        if (checkpoint := record.stage1_checkpoint) is not None
     }
     if imported:
-        notes.append(f"First stages not trained here but taken from {', '.join(sorted(imported))}")
+        others = {r.row: r for r in records if r.stage1 != "none" and r.stage1_checkpoint is None}
+        labels = [row.label for row in grid.rows if row.name in others]
+        here = f"; trained here: those of {', '.join(dict.fromkeys(labels))}" if labels else ""
+        notes.append(f"First stages not trained here but taken from {', '.join(sorted(imported))}{here}")
     notes += _overrides(records, len({(e.row, e.dataset, e.seed) for e in records}))
     names = {f"{record.row} on {record.dataset}" for record in recorded if record not in records}
     if names:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suite.cli import options
+from suite.cli.stage1 import fetch_stage1, stage1_lines
 from suite.data.catalogue import names_of_datasets
 from suite.paths import path_option
 
@@ -35,13 +36,19 @@ def list_(data: options.Data = None, runs: options.Runs = None, json_: Json = Fa
         print(json.dumps([asdict(one) for one in found], indent=2))
     elif sys.stdout.isatty():
         _print_table(found, workspace.data)
+        print("\n".join(stage1_lines(workspace.data)))
     else:
         for one in found:
             print("\n    ".join([f"{one.name:10}{one.state}", *_cells(one)]))
+        print("\n    ".join(stage1_lines(workspace.data)))
 
 
 def fetch(
-    dataset: Name,
+    dataset: Annotated[str, typer.Argument(help=f"{names_of_datasets()}; or stage1: public checkpoints")],
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Argument(help="with stage1: names of checkpoints [default: those of --stage1 public]"),
+    ] = None,
     from_: Annotated[
         list[Path] | None,
         typer.Option(
@@ -53,18 +60,26 @@ def fetch(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="keep downloaded archives after unpacking")] = False,
     data: options.Data = None,
+    runs: options.Runs = None,
 ) -> None:
-    """Download and unpack a dataset.
+    """Download and unpack a dataset, or download public checkpoints for `--stage1`.
 
     Says what to obtain by hand if a source cannot be used.
 
     An interrupted download is resumed.
     """
     from suite.data.download.fetch import fetch as get
+    from suite.errors import UsageError
     from suite.progress import preparation
     from suite.workspace import Workspace
 
-    root = Workspace.of(data, None).data
+    workspace = Workspace.of(data, runs)
+    root = workspace.data
+    if dataset == "stage1":
+        fetch_stage1(checkpoints or (), root, workspace.cache, from_ or ())
+        return
+    if checkpoints:
+        raise UsageError(f"one dataset at a time: `suite data fetch {dataset}`, then `{checkpoints[0]}`.")
     with preparation() as progress:
         found = get(dataset, root, progress, from_ or (), keep)
     print(f"{found.describe()}, in {found.root}")

@@ -65,7 +65,9 @@ Plugins = Annotated[
 Stage1 = Annotated[
     list[str] | None,
     typer.Option(
-        "--stage1", help="OBJECTIVE=FILE or URL#sha256=...: checkpoint that replaces a first stage; repeatable"
+        "--stage1",
+        help="checkpoint that replaces a first stage: OBJECTIVE=FILE, OBJECTIVE=URL#sha256=..., OBJECTIVE=NAME of a "
+        "public one (`suite data list`), or public: all rows that have one; repeatable",
     ),
 ]
 Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs (or CPU processes) that train each job together")]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from suite.api import Request, request
 from suite.errors import UsageError
-from suite.grid.cells import Selection, parse_overrides
+from suite.grid.cells import EVERY, Selection, parse_overrides
 from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan
 from suite.plugin import load_plugins
@@ -52,7 +52,15 @@ class Chosen:
 
     def plan(self, draw: bool) -> Plan:
         """The plan; with `draw`, synthetic datasets are written where they are missing."""
-        return self.request.plan(draw)
+        plan = self.request.plan(draw)
+        if EVERY in self.selection.checkpoints:
+            rows = {cell.row.name for cell in plan.cells if cell.row.stage1 != "none" and cell.checkpoint is None}
+            if rows:
+                named = ", ".join(sorted(rows))
+                print(
+                    f"note: {named}: no public checkpoint is known; the first stage is trained here.", file=sys.stderr
+                )
+        return plan
 
 
 def warn_without_gpu(forecast: Forecast) -> None:
@@ -93,10 +101,14 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
 def _checkpoints(pairs: Sequence[str]) -> dict[str, str]:
     checkpoints = {}
     for pair in pairs:
+        if pair.strip() == "public":
+            checkpoints[EVERY] = "public"
+            continue
         objective, equals, source = pair.partition("=")
         if not equals or not objective or not source:
             raise UsageError(
-                f"--stage1 expects OBJECTIVE=FILE, such as byol=byol_r50.pth, or a URL#sha256=..., got '{pair}'."
+                f"--stage1 expects OBJECTIVE=FILE, such as byol=byol_r50.pth, a URL#sha256=..., the name of a public "
+                f"checkpoint (`suite data list`), or 'public' for all rows that have one; got '{pair}'."
             )
         checkpoints[objective.strip()] = source
     return checkpoints

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from methods.args import Args, BackboneArgs
 from methods.backbones.base import architectures, family_of
 from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
+from suite.data.download.public import of_source
 from suite.data.spec import DataSpec, SaliencyArgs, SaliencySpec
 from suite.errors import UsageError
 from suite.grid.cells import Cell
@@ -42,11 +44,13 @@ class CellJobs:
         return self.protocols if self.finetune is None else (self.finetune, *self.protocols)
 
     @property
-    def checkpoint(self) -> dict[str, str] | None:
-        """Name and hash of the checkpoint that took the place of the first stage; no path, it differs by machine."""
+    def checkpoint(self) -> dict[str, Any] | None:
+        """Name, hash and known origin of the checkpoint in place of the first stage. No path: it differs by machine."""
         spec = self.stages[0].spec if self.stages else None
         if self.cell.checkpoint is None or not isinstance(spec, ImportSpec):
             return None
+        if (public := of_source(self.cell.checkpoint)) is not None:
+            return {"name": public.file, "sha256": spec.sha256, **public.facts}
         return {
             "name": self.cell.checkpoint.partition("#")[0].partition("?")[0].rpartition("/")[2],
             "sha256": spec.sha256,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
+from suite.data.download.public import PREFIX, checkpoint_named, defaults, public_checkpoints
 from suite.errors import UsageError, unknown
 from suite.grid.profile import Profile
 from suite.grid.recipe import Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
 from suite.grid.spec import GridSpec, Row
 
 PRETRAINING = ("objective", "views", "alignment", "pretrain")  # sections that rows without pretraining lack
+EVERY = "*"  # in the place of an objective: every row whose first stage has a public checkpoint
 STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
 
 
@@ -26,7 +29,7 @@ class Selection:
     only: str | None = None  # a cell's id
     seeds: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    checkpoints: Mapping[str, str] = field(default_factory=dict)  # objective -> file or URL, instead of a first stage
+    checkpoints: Mapping[str, str] = field(default_factory=dict)  # objective -> file, URL or public name
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Cell:
     seed: int
     resolved: Resolved
     stage1: Resolved | None = None  # the first stage's recipe, where the row has one that we train
-    checkpoint: str | None = None  # file or URL of a first stage that others trained
+    checkpoint: str | None = None  # first stage that others trained: file, URL, or "public:" and a name
 
     @property
     def id(self) -> str:
@@ -126,6 +129,12 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
     return selected
 
 
+_ON_IMAGENET = (
+    "--stage1 {}: public checkpoints were pretrained on ImageNet-1K, and the first stage of row '{}' is on {}. "
+    "The grid with a first stage on ImageNet is paper_table3."
+)
+
+
 def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str]:
     """Per row, the checkpoint in place of its first stage: that of the command line, else that of the row."""
     with_stage1 = [row for row in rows if row.stage1 != "none"]
@@ -134,12 +143,36 @@ def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str
             "--stage1 replaces the first stage of a row, and none of the selected rows has one. "
             "Grids with a first stage: paper_table2 (COCO) and paper_table3 (ImageNet)."
         )
-    for objective in given:
+    for objective in given.keys() - {EVERY}:
         if objective not in {row.objective for row in with_stage1}:
             raise unknown("objective in --stage1:", objective, {str(row.objective) for row in with_stage1})
-    sources = {row.name: given.get(str(row.objective), row.stage1_checkpoint) for row in with_stage1}
+    if EVERY in given and not any(row.stage1 == "imagenet" for row in with_stage1):
+        raise UsageError(_ON_IMAGENET.format("public", with_stage1[0].name, with_stage1[0].stage1))
+    sources = {row.name: _source(row, given) for row in with_stage1}
     sources |= {row.name: row.stage1_checkpoint for row in rows if row.frozen and row.objective is None}
     return {name: source for name, source in sources.items() if source is not None}
+
+
+def _source(row: Row, given: Mapping[str, str]) -> str | None:
+    """The checkpoint in place of a row's first stage; a public one as "public:" and its name."""
+    objective = str(row.objective)
+    source = given.get(objective)
+    if source is None:
+        public = defaults().get(objective) if EVERY in given and row.stage1 == "imagenet" else None
+        return row.stage1_checkpoint if public is None else f"{PREFIX}{public.name}"
+    if source not in public_checkpoints():
+        if "/" not in source and "." not in source and get_close_matches(source, public_checkpoints(), n=1, cutoff=0.8):
+            raise unknown(
+                "public checkpoint", source, public_checkpoints(), f"For a file of that name write ./{source}."
+            )
+        return source
+    if (of := checkpoint_named(source).objective) != objective:
+        raise UsageError(
+            f"--stage1 {objective}={source}: that checkpoint was pretrained with {of}, not with {objective}."
+        )
+    if row.stage1 != "imagenet":
+        raise UsageError(_ON_IMAGENET.format(f"{objective}={source}", row.name, row.stage1))
+    return f"{PREFIX}{source}"
 
 
 def _resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: str | None = None) -> Resolved:

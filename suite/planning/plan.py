@@ -12,6 +12,7 @@ from typing import Any
 from suite.data.datasets.fingerprint import fingerprint
 from suite.data.datasets.known import load_known, remember_known
 from suite.data.download.checkpoint import obtain_file
+from suite.data.download.public import find_public, of_source
 from suite.data.record import Dataset
 from suite.data.saliency.detectors import DETECTOR_IDENTITIES, masked
 from suite.errors import DataError, StoreError
@@ -164,7 +165,11 @@ def make_plan(
             plan.missing[name] = str(error)
     for source in dict.fromkeys(cell.checkpoint for cell in plan.cells if cell.checkpoint is not None):
         try:
-            plan.checkpoints[source] = obtain_file(source, workspace.cache, download=draw)
+            public = of_source(source)
+            if public is None:
+                plan.checkpoints[source] = obtain_file(source, workspace.cache, download=draw)
+            else:
+                plan.checkpoints[source] = find_public(public, workspace.data, workspace.cache)
         except DataError as error:
             plan.missing[source] = str(error)
     return plan

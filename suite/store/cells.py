@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from suite.errors import UsageError
 from suite.grid.cell_jobs import CellJobs
@@ -31,10 +31,25 @@ class DatasetFacts(_Recorded):
 
 
 class CheckpointFacts(_Recorded):
-    """The checkpoint that took the place of a first stage."""
+    """The checkpoint that took the place of a first stage; its origin where it is a public one (`--stage1 public`)."""
 
     name: str
     sha256: str
+    publisher: str | None = None
+    url: str | None = None
+    epochs: int | None = None
+    batch: int | None = None
+
+    @property
+    def origin(self) -> str:
+        """Publisher and training of a public checkpoint; empty for a file of the user."""
+        if self.publisher is None:
+            return ""
+        return f"{self.publisher}, {self.epochs} epochs on ImageNet-1K, batch {self.batch}"
+
+    @model_serializer(mode="wrap")
+    def _without_empty_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
 
 
 class CellRecord(_Recorded):

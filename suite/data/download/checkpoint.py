@@ -34,7 +34,7 @@ def obtain_file(source: str, cache: Path, download: bool = True) -> tuple[Path, 
         path = user_path(place, "a checkpoint's path").resolve()
         if not path.is_file():
             raise DataError(f"the file {path} does not exist.")
-        found = _hash(path, cache)
+        found = file_digest(path, cache)
         if expected is not None and found != expected:
             raise DataError(f"{path} has SHA-256 {found}, expected {expected}.")
         return path, found
@@ -56,7 +56,7 @@ def _parts(source: str) -> tuple[str, str | None]:
 
 
 def _download(address: str, expected: str, path: Path, cache: Path) -> None:
-    if path.is_file() and _hash(path, cache) == expected:
+    if path.is_file() and file_digest(path, cache) == expected:
         return
     import pooch
     import requests
@@ -79,15 +79,17 @@ def _download(address: str, expected: str, path: Path, cache: Path) -> None:
             ) from None
 
 
-def _hash(path: Path, cache: Path) -> str:
+def file_digest(path: Path, cache: Path, kind: str = "sha256") -> str:
+    """Hex digest (sha256 or md5) of a file, kept in `cache` until the file's size or time changes."""
     stat = path.stat()
     state = {"path": str(path), "size": stat.st_size, "time": stat.st_mtime_ns}
-    note = cache / "fingerprints" / f"file-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    prefix = "file" if kind == "sha256" else f"file-{kind}"
+    note = cache / "fingerprints" / f"{prefix}-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
     if note.is_file():
         known = json.loads(note.read_text("utf-8"))
         if {name: known.get(name) for name in state} == state:
-            return str(known["sha256"])
+            return str(known[kind])
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    write_json(note, {**state, "sha256": digest})
+        digest = hashlib.file_digest(file, kind).hexdigest()
+    write_json(note, {**state, kind: digest})
     return digest

@@ -52,7 +52,7 @@ def download(
             for begun in dict.fromkeys((part.exists(), False)):  # what an earlier run left may be of another file
                 try:
                     # pooch keeps the file only where the hash fits; a wrong file is deleted with its .part.
-                    get = _Download(archive, part, progress, pause)
+                    get = Connection(part, progress, pause, archive.bytes)
                     return Path(pooch.retrieve(url, archive.hash, fname=archive.file, path=folder, downloader=get))
                 except ValueError as error:
                     found = re.search(r"got ([0-9a-f]{32,64})", str(error))
@@ -66,11 +66,13 @@ def download(
     raise DataError(f"{archive.file} could not be downloaded:{tried}")
 
 
-class _Download:
-    """A pooch downloader that continues `part`."""
+class Connection:
+    """A pooch downloader that continues `part`. `size` is the number of bytes expected, None if unknown."""
 
-    def __init__(self, archive: Archive, part: Path, progress: Callable[[int, int], None] | None, pause: float) -> None:
-        self.archive, self.part, self.progress, self.pause = archive, part, progress, pause
+    def __init__(
+        self, part: Path, progress: Callable[[int, int], None] | None, pause: float, size: int | None = None
+    ) -> None:
+        self.part, self.progress, self.pause, self.size = part, progress, pause, size
 
     def __call__(self, url: str, output_file: str, _pooch: object) -> None:
         """Load `url` into `part`, over as many connections as bring something, and move it to `output_file`."""
@@ -96,7 +98,7 @@ class _Download:
     def _continue(self, url: str, start: int) -> None:
         import requests
 
-        if start and start == self.archive.bytes:
+        if start and start == self.size:
             return
         # Not compressed on the way: some servers would mark a .tgz as such, and it would come unpacked.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
@@ -130,7 +132,7 @@ class _Download:
             total = None if span[2] == "*" else int(span[2])
         else:  # the whole file from its beginning
             start, total = 0, None if length is None else int(length)
-        expected = self.archive.bytes
+        expected = self.size
         if expected is not None and total is not None and total != expected:
             raise _Refused(f"has a file of {total:,} bytes, expected {expected:,}")
         return start, total if total is not None else expected
