@@ -62,7 +62,7 @@ def fetch(
     data: options.Data = None,
     runs: options.Runs = None,
 ) -> None:
-    """Download and unpack a dataset, or download public checkpoints for `--stage1`.
+    """Download a dataset, or public checkpoints for --stage1.
 
     Says what to obtain by hand if a source cannot be used.
 

@@ -63,8 +63,9 @@ def test_fetched_planned_run_and_reported(
     one = [*ROWS, "--method", "rot_pred"]
     assert run(monkeypatch, "run", *one, *where) == 2
     assert "Get it: suite data fetch stage1 rot_pred-7ep" in capsys.readouterr().err
-    assert run(monkeypatch, "plan", *TWO, *where) == 0
+    assert run(monkeypatch, "plan", *TWO, *where) == 2
     planned = capsys.readouterr()
+    assert "missing public:rot_pred-7ep" in planned.out
     assert "note: insloc: no public checkpoint is known; the first stage is trained here." in planned.err
     fetch = ["data", "fetch", "stage1", "rot_pred-7ep", *places]
     assert run(monkeypatch, *fetch, "--from", tmp_path / "brought.pth") == 0
