@@ -75,7 +75,7 @@ def test_fetched_planned_run_and_reported(
     assert "1 of 1 public ResNet-50 checkpoints" in listed
     assert "rot_pred-7ep (7 epochs, batch 16, Somebody): " in listed
     assert run(monkeypatch, "run", *one, *where, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["trained"] == 5  # one second stage, two fine-tunings, two probes
+    assert json.loads(capsys.readouterr().out)["trained"] == 3  # second stage, fine-tuning and probe
     assert run(monkeypatch, "run", *one, *places, "--profile", tiny_profile, "--stage1", "rot_pred=rot_pred-7ep",
                "--json") == 0  # fmt: skip
     assert json.loads(capsys.readouterr().out)["trained"] == 0
