@@ -1,7 +1,7 @@
 """The rule by which a dataset is decoded ahead of training or on demand, and the disk that either takes.
 
 `$SUITE_DECODE`: `auto` (the default), `ahead`, `demand`, or a number of GB. Decoded images are read much faster than
-JPEGs are decoded (docs/data.md has the rates), so `auto` decodes ahead what is small enough:
+JPEGs are decoded (tests/benchmarks/bench_data.py has the rates), so `auto` decodes ahead what is small enough:
 
 - a set with labels up to 64 GB: it is read for hundreds of epochs. NABirds, the largest, takes 51 GB at 512 px.
 - a set without labels, which serves first stages only, up to 0.1 GB: COCO would take 109 GB beside its files of 19 GB.
