@@ -85,7 +85,7 @@ def test_fetched_planned_run_and_reported(
     origin = "taken from rotations.pth (Somebody, 7 epochs on ImageNet-1K, batch 16; SHA-256"
     assert origin in " ".join(capsys.readouterr().out.split())
     assert "rotations.pth (Somebody, 7 epochs" in (tmp_path / "report" / "index.html").read_text("utf-8")
-    assert run(monkeypatch, "export", "--cell", "rot_pred/cub/0", "--runs", tmp_path / "runs",
+    assert run(monkeypatch, "export", "--grid", "paper_table3", "--cell", "rot_pred/cub/0", "--runs", tmp_path / "runs",
                "--out", tmp_path / "export") == 0  # fmt: skip
     card = (tmp_path / "export" / "README.md").read_text("utf-8")
     assert "Published by Somebody (http://127.0.0.1:9/rotations.pth): 7 epochs on ImageNet-1K, batch 16" in card
