@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.cam.options import CamOptions, file_name
-from analysis.cells.evaluated import evaluated_grid
+from analysis.cells.evaluated import evaluated_grid, grid_of_store
 from analysis.cells.remarks import in_order
 from analysis.figures.localisation import localisation_figure
 from analysis.page.build import grid_section, page_figures, report_page
@@ -29,9 +29,8 @@ from suite.atomic import write_text
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError
 from suite.grid.evaluation import EVALUATION
-from suite.grid.spec import GridSpec, grid_file, load_grid
+from suite.grid.spec import GridSpec, grid_file
 from suite.kinds.registry import protocols
-from suite.plugin import with_plugins
 from suite.store.cells import CellRecord, ResultLine, result_lines
 from suite.store.ledger import profile_of, read_cells
 from suite.store.store import Store
@@ -67,8 +66,14 @@ def grids_run(workspace: Workspace) -> list[str]:
     shipped = [name for name in recorded if name == EVALUATION or grid_file(name).is_file()]
     others = [name for name in recorded if name not in shipped]
     if not shipped:
-        was_run = f"only {', '.join(others)}, from a file: name it, --grid FILE.yaml" if others else "nothing"
-        raise UsageError(f"no shipped grid was run in {workspace.runs}: {was_run}. `suite run --grid NAME` runs one.")
+        if not others:
+            raise UsageError(
+                f"nothing was run in {workspace.runs}. Run a grid: suite run --grid NAME. Another store: --runs DIR"
+            )
+        raise UsageError(
+            f"no shipped grid was run in {workspace.runs}: only {', '.join(others)}, from a file. "
+            "Name the file: --grid FILE.yaml"
+        )
     for name in others:
         log.warning("Left out: %s, which was run from a file. To include it, name all: --grid FILE.yaml ...", name)
     return shipped
@@ -80,7 +85,11 @@ def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None
         return
     from analysis.cam.images import refuse_unknown
 
-    records = [record for name in grids for record in read_cells(workspace.runs, _grid(workspace, name).name, profile)]
+    records = [
+        record
+        for name in grids
+        for record in read_cells(workspace.runs, grid_of_store(workspace.runs, name).name, profile)
+    ]
     keys = [record.measured["finetune"] for record in _fine_tuned(records)]
     refuse_unknown(workspace, [key for key in keys if workspace.store.result(key) is not None], cams.files)
 
@@ -94,7 +103,7 @@ def write_report(
         UsageError: the grid was not run here; or with several profiles and none is named; or the seeds of one cell
             differ in their settings.
     """
-    grid = _grid(workspace, grid_name)
+    grid = grid_of_store(workspace.runs, grid_name)
     profile = profile_of(workspace.runs, grid.name, profile)
     recorded = read_cells(workspace.runs, grid.name, profile)
     records = in_order(grid, recorded)
@@ -171,13 +180,6 @@ def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, 
             Section("stages", "One stage and two", profile, "From the cells of all grids.", figures=figures)
         )
     return [*files, write_page(report_page(workspace.store, sections, grids), out)]
-
-
-def _grid(workspace: Workspace, name: str) -> GridSpec:
-    """A grid by its name or file, with the rows of plugins; or the backbones that `suite evaluate` measured."""
-    if name == EVALUATION:
-        return evaluated_grid(read_cells(workspace.runs, EVALUATION), str(workspace.runs))
-    return with_plugins(load_grid(name))
 
 
 def _fine_tuned(records: Sequence[CellRecord]) -> list[CellRecord]:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from suite.errors import UsageError
 from suite.grid.evaluation import EVALUATION, TITLE, frozen_row
-from suite.grid.spec import GridSpec
+from suite.grid.spec import GridSpec, load_grid
+from suite.plugin import with_plugins
 from suite.store.cells import CellRecord
+from suite.store.ledger import read_cells
+
+
+def grid_of_store(root: Path, name: str) -> GridSpec:
+    """A grid by its name or file, with the rows of plugins; for `evaluate`, the backbones measured in the store `root`.
+
+    Raises:
+        UsageError: no such grid, or no backbone was measured.
+    """
+    if name == EVALUATION:
+        return evaluated_grid(read_cells(root, EVALUATION), str(root))
+    return with_plugins(load_grid(name))
 
 
 def evaluated_grid(records: Sequence[CellRecord], where: str) -> GridSpec:

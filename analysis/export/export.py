@@ -10,6 +10,7 @@ from typing import Any, Literal
 from safetensors.torch import save
 from torch import Tensor
 
+from analysis.cells.evaluated import grid_of_store
 from analysis.export.model_card import model_card
 from methods.args import BackboneArgs
 from methods.backbones.base import PublicModel, family_of
@@ -18,11 +19,9 @@ from suite.atomic import write_bytes, write_text
 from suite.data.catalogue import DATASETS
 from suite.data.decoded.stores import image_facts
 from suite.errors import StoreError, UsageError, unknown
-from suite.grid.spec import load_grid
 from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.imported import ImportSpec
 from suite.kinds.pretrain import PretrainSpec
-from suite.plugin import with_plugins
 from suite.store.cells import CellRecord, result_lines
 from suite.store.ledger import profile_of, read_cells
 from suite.store.store import Store, sha256
@@ -45,7 +44,7 @@ def export_cell(
         UsageError: no such cell; or a row without the network that `stage` names.
         StoreError: not finished, or its weights are missing or damaged.
     """
-    grid = with_plugins(load_grid(grid_name))
+    grid = grid_of_store(workspace.runs, grid_name)
     profile = profile_of(workspace.runs, grid.name, profile)
     entry = find_cell(read_cells(workspace.runs, grid.name, profile), cell, grid.name)
     store = workspace.store

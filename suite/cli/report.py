@@ -68,10 +68,11 @@ def report(
     with ExitStack() as stack:
         grids = list(dict.fromkeys(grid or grids_run(workspace)))
         if from_mlflow is not None:
+            from suite.grid.evaluation import EVALUATION
             from suite.grid.spec import load_grid
             from suite.tracking.restore import mirrored
 
-            names = [load_grid(name).name for name in grids]
+            names = [name if name == EVALUATION else load_grid(name).name for name in grids]
             workspace, place = stack.enter_context(mirrored(from_mlflow, names, profile)), out or Path("report")
             if figures:
                 print("No CAM figures: MLflow holds neither weights nor images.", file=sys.stderr)

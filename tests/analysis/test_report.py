@@ -230,7 +230,7 @@ def test_seeds_that_start_from_different_checkpoints_are_refused(tmp_path: Path)
 def test_without_a_name_every_grid_that_was_run_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runs = tmp_path / "runs"
     workspace = Workspace(tmp_path, runs)
-    with pytest.raises(UsageError, match=r"no shipped grid was run in .*runs: nothing"):
+    with pytest.raises(UsageError, match=r"nothing was run in .*runs\. Run a grid"):
         grids_run(workspace)
     fill(runs, "ss_scale", Selection(methods=("byol",), seeds=(0,)))
     fill(runs, "paper_table1", selection("cub"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 import suite
@@ -36,14 +36,18 @@ def invoke(*arguments: object, expect: int = 0) -> str:
     return result.stdout
 
 
+def resnet18_of_seed_5() -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    return resnet18().state_dict()
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files: the initialisation of seed 0 under torchvision's key names, and a torchvision network of other weights."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(derived_seed(0, "init"))
     same = build_backbone(BackboneArgs.model_validate({"arch": "resnet18"})).state_dict()
-    torch.manual_seed(5)
-    other = resnet18().state_dict()
+    other = resnet18_of_seed_5()
     files = {"same": folder / "same.safetensors", "other": folder / "other.pth"}
     save_file({name: tensor.contiguous() for name, tensor in same.items()}, files["same"])
     torch.save(other, files["other"])
@@ -105,6 +109,19 @@ def test_the_report_has_the_backbones_as_rows(evaluated: tuple[Path, list[object
     page = (runs / "report" / "index.html").read_text("utf-8")
     assert "resnet18_same" in page
     assert "3 of 3 cells complete" in page
+
+
+def test_the_report_from_mlflow_and_the_export(evaluated: tuple[Path, list[object]], tmp_path: Path) -> None:
+    runs, _ = evaluated
+    uri = f"sqlite:///{runs}/mlflow.db"
+    invoke("report", "--grid", "evaluate", "--from-mlflow", uri, "--out", tmp_path / "report")
+    for name in ("evaluate.csv", "evaluate_probe.csv"):
+        assert (tmp_path / "report" / name).read_bytes() == (runs / "report" / name).read_bytes()
+    invoke("export", "--grid", "evaluate", "--cell", "third/cub/0", "--runs", runs, "--out", tmp_path / "out")
+    exported = load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(exported["conv1.weight"], resnet18_of_seed_5()["conv1.weight"])
+    command = ["export", "--grid", "evaluate", "--cell", "third/cub/0", "--runs", runs, "--out", tmp_path / "out"]
+    invoke(*command, "--stage", "finetuned", expect=2)
 
 
 def test_status_and_forget(evaluated: tuple[Path, list[object]]) -> None:
