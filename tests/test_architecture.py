@@ -26,7 +26,7 @@ FLOORS = (
     ("suite.tracking", "suite.training"),
     ("suite.planning",),
     ("suite.execute",),
-    ("suite.doctor", "suite.discovery", "suite.tuning"),
+    ("suite.doctor", "suite.discovery", "suite.tuning", "suite.bench"),
     ("analysis",),
     ("suite.api",),
     ("suite.cli",),

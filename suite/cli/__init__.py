@@ -9,6 +9,7 @@ import typer
 
 from suite import __version__
 from suite.cli import (
+    bench,
     compare,
     data,
     discover,
@@ -58,6 +59,7 @@ def _options(
 app.command("run", cls=LightCommand)(run.run)
 app.command("evaluate", cls=LightCommand)(evaluate.evaluate)
 app.command("plan", cls=LightCommand)(plan.plan)
+app.command("bench", cls=LightCommand)(bench.bench)
 app.command("tune", cls=LightCommand)(tune.tune)
 app.command("status", cls=LightCommand)(status.status)
 app.command("cancel", cls=LightCommand)(status.cancel)

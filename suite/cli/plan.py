@@ -126,14 +126,24 @@ def _summary(forecast: Forecast, done: int) -> Iterator[str]:
                 f"{store.decoded_bytes / 1e9:.1f} GB (SUITE_DECODE)."
             )
     on_gpus = forecast if machine.device == "cuda" else replace(forecast, machine=Machine("cuda", 1))
-    assumption = "" if on_gpus is forecast else ", as on a V100 (no GPU is visible here)"
-    yield f"GPU-hours: {on_gpus.gpu_seconds / 3600:.1f}{assumption}."
+    yield f"GPU-hours: {on_gpus.gpu_seconds / 3600:.1f}{_basis(forecast, on_gpus)}."
     yield "Times are " + ", ".join(_SOURCES[source].format(count) for source, count in forecast.sources.items()) + "."
 
 
+def _basis(forecast: Forecast, on_gpus: Forecast) -> str:
+    """What GPU-hours rest on, where that is neither this machine's jobs nor its benchmark."""
+    if forecast is on_gpus:
+        return ""
+    known = sum(count for source, count in on_gpus.sources.items() if source != "assumed")
+    if not known:
+        return ", as on a V100 (no GPU is visible here)"
+    return f", by the GPU's rates in the store for {known} of {on_gpus.sources.total()} jobs (no GPU is visible here)"
+
+
 _SOURCES = {
+    "benchmarked": "measured by suite bench ({} jobs)",
     "measured": "measured on finished jobs of the same kind ({} jobs)",
-    "calibrated": "scaled by multiply-adds from finished jobs of other kinds ({} jobs)",
+    "calibrated": "scaled by multiply-adds from other kinds of jobs that were measured ({} jobs)",
     "assumed": "guesses from multiply-adds and the rates in experiments/costs.yaml ({} jobs)",
 }
 

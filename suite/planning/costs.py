@@ -1,8 +1,9 @@
 """Cost of a job: images, multiply-adds, seconds and bytes. Pure arithmetic, for plans and for the order of jobs.
 
 Seconds come, in this order, from the throughput of finished jobs of the same kind on this kind of device ("measured");
-from the multiply-adds per second that finished jobs of other kinds reached ("calibrated"); from the rates in
-experiments/costs.yaml ("assumed").
+from what `suite bench` measured of the same kind ("benchmarked"); from the multiply-adds per second that finished jobs
+of other kinds reached, or else those of `suite bench` ("calibrated"); from the rates in experiments/costs.yaml
+("assumed").
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from suite.jobs.identity import Job, JobSpec
 from suite.kinds.base import DataJobSpec, Size
 from suite.kinds.registry import TrainingSpec, kind_of
 
-Source = Literal["measured", "calibrated", "assumed"]
+Source = Literal["measured", "benchmarked", "calibrated", "assumed"]
 
 _BYTES = 4  # of a 32-bit number
 
@@ -38,13 +39,15 @@ class Rates(BaseModel):
 
 @dataclass(frozen=True)
 class Speed:
-    """Throughput of a finished job; a line of `<runs>/throughput.jsonl`."""
+    """Throughput of a finished job, or by `suite bench`; a line of `<runs>/throughput.jsonl`."""
 
     like: str  # `throughput_key` of its spec
     device: str  # "cpu" or "cuda"
     images_per_second: float
     multiply_adds: float  # per image
     devices: int = 1  # that reached it together
+    bench: bool = False  # by `suite bench`
+    card: str = ""  # name of the GPU, where it is known
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,14 @@ class Costs:
         self.machine, self._sizes = machine, sizes
         here = [speed for speed in speeds if speed.device == machine.device]
         self._alike: dict[tuple[str, int], list[float]] = {}
+        self._benchmarked: dict[tuple[str, int], float] = {}  # the latest: hardware and settings may have changed
         for speed in here:
-            self._alike.setdefault((speed.like, speed.devices), []).append(speed.images_per_second)
+            if speed.bench:
+                self._benchmarked[speed.like, speed.devices] = speed.images_per_second
+            else:
+                self._alike.setdefault((speed.like, speed.devices), []).append(speed.images_per_second)
         trained = [speed for speed in here if speed.like.split()[0] in {"pretrain", "finetune"}]
+        trained = [speed for speed in trained if not speed.bench] or trained
         # of one device
         per_second = [speed.images_per_second * speed.multiply_adds / speed.devices for speed in trained]
         self._reached = statistics.median(per_second) if per_second else None
@@ -113,12 +121,14 @@ class Costs:
         machine, devices = self.machine, self.machine.devices_for(spec)
         if alike := self._alike.get((throughput_key(spec), devices)):
             return Estimate(assumed.overhead_seconds + images / statistics.median(alike), "measured")
+        if (rate := self._benchmarked.get((throughput_key(spec), devices))) is not None:
+            return Estimate(assumed.overhead_seconds + images / rate, "benchmarked")
         work = images * kind.macs(spec)
         if self._reached is not None:
             return Estimate(assumed.overhead_seconds + work / (self._reached * devices), "calibrated")
         precision = spec.train.precision if isinstance(spec, TrainingSpec) else "32-true"
-        rate = assumed.cpu_thread * machine.threads if machine.device == "cpu" else assumed.gpu[precision]
-        return Estimate(assumed.overhead_seconds + work / (rate * devices), "assumed")
+        reach = assumed.cpu_thread * machine.threads if machine.device == "cpu" else assumed.gpu[precision]
+        return Estimate(assumed.overhead_seconds + work / (reach * devices), "assumed")
 
     def bytes_of(self, spec: JobSpec) -> int:
         """Disk that stays in use once the job is finished: its weights."""

@@ -107,10 +107,11 @@ class Forecast:
 
     @cached_property
     def _costs(self) -> Costs:
-        return Costs(read_speeds(self.plan.workspace.runs), self.machine, self._sizes)
+        return Costs(read_speeds(self.plan.workspace.runs), self.machine, self.sizes)
 
     @cached_property
-    def _sizes(self) -> dict[str, Size]:
+    def sizes(self) -> dict[str, Size]:
+        """Numbers of every dataset of the plan."""
         return sizes(self.plan)
 
     @cached_property
@@ -132,7 +133,7 @@ class Forecast:
         from suite.data.decoded.setting import assumed_sizes, decodes_ahead, sampled_sizes
         from suite.data.decoded.stores import expected_folder
 
-        size, dataset, cache = self._sizes[data.name], self.plan.datasets.get(data.name), self.plan.workspace.cache
+        size, dataset, cache = self.sizes[data.name], self.plan.datasets.get(data.name), self.plan.workspace.cache
         folder = store_folder(cache, data.name, data.fingerprint, data.store_size)
         if dataset is None:
             images = assumed_sizes(size.train + size.test, data.store_size)

@@ -1,4 +1,4 @@
-"""Throughput of finished jobs: `<runs>/throughput.jsonl`, one line each, for the estimates of `suite plan`.
+"""Throughput of finished jobs, and by `suite bench`: `<runs>/throughput.jsonl`, for the estimates of `suite plan`.
 
 Derived and dispensable: a lost or torn line costs a little of an estimate's quality, nothing else.
 """

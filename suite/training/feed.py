@@ -37,6 +37,7 @@ class Loading:
 
     loaders: int = 0  # threads; 0: batches are made within the step
     steps_ahead: int | None = None  # batches that are ready or in work at a time; None: one more than loaders
+    first_batch_only: bool = False  # every step gets the views of the first one: `suite bench` times the device so
 
     @property
     def depth(self) -> int:
@@ -139,7 +140,12 @@ class Feed:
 
     def steps(self, start: int = 0) -> Generator[tuple[int, Views], None, None]:
         """(step, views) from `start` to the last step. Close the iterator, or exhaust it, to end the loaders."""
-        with Ahead(self._prepare, range(start, self._batches.total), self._loading) as ahead:
+        if self._loading.first_batch_only:
+            prepared = self.prepare(start)
+            first = prepared if isinstance(prepared, Views) else self._finish(prepared)
+            yield from ((step, first) for step in range(start, self._batches.total))
+            return
+        with Ahead(self.prepare, range(start, self._batches.total), self._loading) as ahead:
             side = None
             if self._cuda and self._loading.loaders:
                 side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
@@ -157,8 +163,8 @@ class Feed:
                 moving = self._move(ahead.take(), side) if ahead.ready else None
                 yield step, views
 
-    def _prepare(self, step: int) -> PreparedBatch | Views:
-        """In a loader, or within the step where there is none."""
+    def prepare(self, step: int) -> PreparedBatch | Views:
+        """The loaders' part of a step's views. Called in a loader, or within the step where there is none."""
         indices = self._batches.indices(step)
         batch = self._views.prepare(indices, self._random(step), self._by_row)
         if self._labels is not None and batch.crops is not None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -20,13 +20,13 @@ from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
 from methods.distributed import all_reduce_mean, world_size
 from methods.sync_batchnorm import convert_sync_batchnorm
+from methods.views.batch import ImageSource
 from methods.views.random_resized_crop import RandomResizedCrop
-from suite.data.decoded.split import Part, SplitSource
 from suite.errors import TrainingError
 from suite.kinds.finetune import FinetuneSpec
 from suite.store.store import Store
 from suite.training.evaluation import centre_crops, measuring_precision, network_input, top1_accuracy
-from suite.training.feed import Feed
+from suite.training.feed import Feed, Loading
 from suite.training.inputs import Inputs
 from suite.training.optimizers import build_optimizer, set_lr
 from suite.training.outcome import Outcome
@@ -38,6 +38,14 @@ from suite.weights import load_backbone_state, load_weights, save_weights
 log = logging.getLogger(__name__)
 
 _PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
+
+
+class Labelled(ImageSource, Protocol):
+    """Images with labels: a split, or a part of it."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of every image, int64 [N]."""
 
 
 @torch.no_grad()
@@ -91,8 +99,8 @@ def with_best_lr(spec: FinetuneSpec, store: Store) -> FinetuneSpec:
 
 def finetune(
     spec: FinetuneSpec,
-    train: SplitSource | Part,
-    test: SplitSource | Part,
+    train: Labelled,
+    test: Labelled,
     classes: int,
     init: Path | None,
     session: Session,
@@ -107,15 +115,10 @@ def finetune(
     """
     fabric, args = session.fabric, spec.train
     model = _classifier(spec, classes, init, fabric.device)
-    batches = Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "finetune"))
+    batches = _batches(spec, train)
     warmup = round(args.warmup_epochs * batches.per_epoch)
     lr = effective_lr(args.optimizer, args.batch_size)
     optimizer = build_optimizer(args.optimizer, model, lr)
-    views = RandomResizedCrop(
-        RandomResizedCropArgs(scale=args.crop_scale, photometry=(_PLAIN,), interpolation="bilinear"),
-        train,
-        spec.image_size,
-    )
     log.info(
         "%d images, %d classes, %d steps of %d on %d device(s), base lr %g, effective lr %g, warm-up %d steps",
         len(train), classes, batches.total, args.batch_size, world_size(), args.optimizer.base_lr, lr, warmup,
@@ -139,8 +142,7 @@ def finetune(
             "means": monitor.state(),
         }
 
-    random = partial(generator, spec.seed, "finetune-views")
-    feed = Feed(views, batches, random, fabric.device, session.loading, labels=train.labels)
+    feed = feed_of(spec, train, fabric.device, session.loading)
     began, line = time.monotonic(), session.last_metrics() if start == batches.total else {}
     with closing(feed.steps(start)) as steps:
         for step, batch in steps:
@@ -188,6 +190,19 @@ def finetune(
     )
 
 
+def feed_of(spec: FinetuneSpec, train: Labelled, device: torch.device, loading: Loading) -> Feed:
+    """The views of every step on `device`, with their labels."""
+    args = RandomResizedCropArgs(scale=spec.train.crop_scale, photometry=(_PLAIN,), interpolation="bilinear")
+    views = RandomResizedCrop(args, train, spec.image_size)
+    random = partial(generator, spec.seed, "finetune-views")
+    return Feed(views, _batches(spec, train), random, device, loading, labels=train.labels)
+
+
+def _batches(spec: FinetuneSpec, train: Labelled) -> Batches:
+    args = spec.train
+    return Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "finetune"))
+
+
 def _classifier(spec: FinetuneSpec, classes: int, init: Path | None, device: torch.device) -> Classifier:
     """The network before the first step: the pretrained backbone, or a random one, and a random classifier."""
     torch.manual_seed(derived_seed(spec.seed, "init"))
@@ -204,7 +219,7 @@ def _not_above_chance(top1: float, classes: int) -> list[str]:
     return [f"top-1 {top1:.2f} is not above chance ({chance:.2f})"] if top1 <= chance else []
 
 
-def _top1(model: Classifier, source: SplitSource | Part, spec: FinetuneSpec, session: Session) -> float:
+def _top1(model: Classifier, source: Labelled, spec: FinetuneSpec, session: Session) -> float:
     """Top-1 on central crops, percent. Raises `Interrupted`."""
     crops = centre_crops(source, spec.image_size, spec.train.eval_resize, session.loading, session.raise_if_stopped)
     with closing(crops):

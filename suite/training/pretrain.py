@@ -21,7 +21,7 @@ from methods.views.base import ViewMaker
 from methods.views.batch import ImageSource
 from suite.kinds.pretrain import PretrainSpec
 from suite.training.evaluation import held_out_parts
-from suite.training.feed import Feed
+from suite.training.feed import Feed, Loading
 from suite.training.inputs import Inputs
 from suite.training.optimizers import build_optimizer, set_lr
 from suite.training.outcome import Outcome
@@ -56,6 +56,18 @@ def build_views(spec: PretrainSpec, source: ImageSource) -> ViewMaker:
     return cast(ViewMaker, spec.views.build(VIEWS[spec.views.name], source, spec.image_size))
 
 
+def feed_of(spec: PretrainSpec, source: ImageSource, device: torch.device, loading: Loading) -> Feed:
+    """The views of every step on `device`."""
+    random = partial(generator, spec.seed, "views")
+    by_row = spec.views.code is None
+    return Feed(build_views(spec, source), _batches(spec, source), random, device, loading, by_row=by_row)
+
+
+def _batches(spec: PretrainSpec, source: ImageSource) -> Batches:
+    train = spec.train
+    return Batches(len(source), train.batch_size, train.epochs, derived_seed(spec.seed, "pretrain"))
+
+
 def run(spec: PretrainSpec, inputs: Inputs, session: Session) -> Outcome:
     """Pretrain on the training images of the job's dataset; the entry that `suite.kinds.pretrain` names."""
     counts = {} if spec.saliency is None else {"saliency_fallbacks": inputs.fallbacks(spec.saliency)}
@@ -86,11 +98,10 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     objective = objective.to(fabric.device).to(memory_format=torch.channels_last)
     for part in objective.synchronised_parts():
         convert_sync_batchnorm(part)
-    batches = Batches(len(source), train.batch_size, train.epochs, derived_seed(spec.seed, "pretrain"))
+    batches = _batches(spec, source)
     warmup = round(train.warmup_epochs * batches.per_epoch)
     lr = effective_lr(train.optimizer, train.batch_size)
     optimizer = build_optimizer(train.optimizer, objective, lr)
-    views = build_views(spec, source)
     log.info(
         "%d images, %d steps of %d on %d device(s), base lr %g, effective lr %g, warm-up %d steps, "
         "%.2f M trainable parameters",
@@ -116,14 +127,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
             "means": monitor.state(),
         }
 
-    feed = Feed(
-        views,
-        batches,
-        partial(generator, spec.seed, "views"),
-        fabric.device,
-        session.loading,
-        by_row=spec.views.code is None,
-    )
+    feed = feed_of(spec, source, fabric.device, session.loading)
     began, line = time.monotonic(), {}
     with closing(feed.steps(start)) as steps:
         for step, batch in steps:

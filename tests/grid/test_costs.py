@@ -75,6 +75,20 @@ def test_the_best_known_speed_is_used() -> None:
     assert Costs([alike], Machine("cuda", 1), SIZES).estimate(spec).source == "assumed"  # another device
 
 
+def test_jobs_come_before_the_bench_and_its_latest_rate_counts() -> None:
+    spec, other = finetune(), finetune().model_copy(update={"image_size": 96})
+    work = kind_of(spec).macs(spec)
+    old, new = (Speed(throughput_key(spec), "cpu", rate, work, bench=True) for rate in (5.0, 20.0))
+    job = Speed(throughput_key(spec), "cpu", 36.0, work)
+    benched = Costs([old, new], CPU, SIZES).estimate(spec)
+    assert (benched.source, benched.seconds) == ("benchmarked", pytest.approx(rates().overhead_seconds + 360 / 20))
+    assert Costs([old, new], CPU, SIZES).estimate(other).source == "calibrated"
+    both = Costs([old, job, new], CPU, SIZES)
+    assert both.estimate(spec).source == "measured"
+    # What jobs reached calibrates, not the bench beside it.
+    assert both.estimate(other) == Costs([job], CPU, SIZES).estimate(other)
+
+
 def test_several_devices_share_what_has_epochs() -> None:
     spec, other = finetune(), finetune().model_copy(update={"image_size": 96})
     pair = Machine("cpu", workers=1, devices=2)

@@ -1,0 +1,223 @@
+"""Timed steps of the product's own training loops on random images."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from suite.bench.cases import Case
+from suite.bench.images import RandomImages
+from suite.bench.result import Failure, Measurement, largest_batch
+from suite.errors import TrainingError
+from suite.execute.ddp.group import Kind, Rank, fabric_of
+from suite.execute.device_errors import explained
+from suite.kinds.finetune import FinetuneSpec
+from suite.kinds.pretrain import PretrainSpec
+from suite.kinds.registry import kind_of
+from suite.planning.costs import throughput_key
+from suite.training import finetune, pretrain
+from suite.training.feed import Ahead, Loading
+from suite.training.session import Interrupted, Session
+
+_WARM_STEPS = 2  # first steps choose algorithms and allocate memory
+_LEAST_STEPS = 2  # timed, however long they take
+_ENDLESS = 100_000  # epochs: the loop is stopped from outside
+_DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How to measure."""
+
+    device: Kind
+    loading: Loading
+    seconds: float  # per measurement
+    threads: int
+
+
+class TimedSession(Session):
+    """Times the steps of a loop and stops it; saves and writes nothing."""
+
+    def measure(self, warm_steps: int, seconds: float) -> TimedSession:
+        """Set what to time: `seconds` after `warm_steps` steps, at least `_LEAST_STEPS` steps."""
+        self._warm, self._seconds, self._steps, self._began, self.rate = warm_steps, seconds, 0, 0.0, 0.0
+        return self
+
+    def checkpoint_if_asked(self, state: Callable[[], dict[str, Any]]) -> None:
+        """After each step: read the clock; raise `Interrupted` at the end, when `rate` has steps per second."""
+        self._steps += 1
+        timed = self._steps - self._warm
+        if timed < 0:
+            return
+        if timed == 0:
+            self._began = self._clock()
+        elif timed >= _LEAST_STEPS and time.perf_counter() - self._began >= self._seconds:
+            self.rate = timed / (self._clock() - self._began)
+            raise Interrupted
+
+    def write_metrics(self, line: dict[str, float]) -> None:
+        """Nothing: the curve of random images is of no use."""
+
+    def _clock(self) -> float:
+        if self.fabric.device.type == "cuda":
+            torch.cuda.synchronize(self.fabric.device)
+        return time.perf_counter()
+
+
+def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
+    """Measure one objective.
+
+    Args:
+        case: with the batch of its recipe.
+        batch: to measure with.
+        setup: device and loaders.
+    """
+    recipe_batch, case = case.spec.train.batch_size, case.with_batch(batch)
+    source = RandomImages(case.pictures, max(case.size.train, 2 * batch), case.size.classes)
+    error = ""
+    while True:
+        try:
+            loop, device, memory = _loop_and_device(case, source, setup)
+            break
+        except torch.OutOfMemoryError as out_of_memory:
+            error = error or explained(out_of_memory, case.spec)
+        except TrainingError as refused:
+            return Failure(case.name, case.spec.train.batch_size, str(refused))
+        _release_memory()
+        smaller = case.spec.train.batch_size // 2 // case.batch_step * case.batch_step
+        if not smaller:
+            return Failure(case.name, recipe_batch, error)
+        case = case.with_batch(smaller)
+    batch, precision = case.spec.train.batch_size, case.spec.train.precision
+    return Measurement(
+        name=case.name,
+        key=throughput_key(case.with_batch(recipe_batch).spec),
+        precision=precision,
+        batch=batch,
+        recipe_batch=recipe_batch,
+        loop=loop,
+        device=device,
+        loaders_alone=loaders_rate(case, source, setup),
+        loaders=setup.loading.loaders,
+        macs=float(kind_of(case.spec).macs(case.spec)),
+        peak_macs=peak_macs(setup.device, precision),
+        memory=memory,
+        largest_batch=None if memory is None else _largest_batch(case, source, setup, memory),
+        error=error,
+    )
+
+
+def _loop_and_device(case: Case, source: RandomImages, setup: Setup) -> tuple[float, float, int | None]:
+    """Images per second of the whole loop and of the loop that is given its views; peak bytes on the device."""
+    batch, loading = case.spec.train.batch_size, setup.loading
+    # Batches that were ready before the clock started must be used up: the rate is that of hours, not of seconds.
+    warm_steps = _WARM_STEPS + (loading.depth if loading.loaders else 0)
+    memory = None
+    if setup.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    loop = batch * steps_per_second(case, source, setup, loading, warm_steps)
+    if setup.device == "cuda":
+        memory = torch.cuda.max_memory_allocated()
+    _release_memory()
+    ready = replace(loading, loaders=0, first_batch_only=True)
+    device = batch * steps_per_second(case, source, setup, ready, _WARM_STEPS)
+    _release_memory()
+    return loop, max(loop, device), memory
+
+
+def steps_per_second(case: Case, source: RandomImages, setup: Setup, loading: Loading, warm_steps: int) -> float:
+    """Of the training loop of `suite.training`, from the step after `warm_steps` on."""
+    torch.set_num_threads(setup.threads)
+    spec = case.spec
+    fabric = fabric_of(Rank(), setup.device, 0, spec.train.precision)
+    endless = spec.train.model_copy(update={"epochs": _ENDLESS})
+    with tempfile.TemporaryDirectory(prefix="suite-bench-") as folder:
+        session = TimedSession(Path(folder), fabric, loading=loading).measure(warm_steps, setup.seconds)
+        with suppress(Interrupted):
+            if isinstance(spec, PretrainSpec):
+                pretrain.pretrain(spec.model_copy(update={"train": endless}), source, None, session)
+            elif isinstance(spec, FinetuneSpec):
+                spec = spec.model_copy(update={"train": endless})
+                finetune.finetune(spec, source, source, case.size.classes, None, session)
+    return session.rate
+
+
+def loaders_rate(case: Case, source: RandomImages, setup: Setup) -> float:
+    """Images per second of the loaders alone (one, where the loop has none), without training."""
+    torch.set_num_threads(setup.threads)
+    spec, device = case.spec, torch.device(setup.device)
+    loading = replace(setup.loading, loaders=max(1, setup.loading.loaders))
+    feed = (
+        pretrain.feed_of(spec, source, device, loading)
+        if isinstance(spec, PretrainSpec)
+        else finetune.feed_of(spec, source, device, loading)
+    )
+    with Ahead(feed.prepare, range(_ENDLESS), loading) as ahead:
+        for _ in range(loading.depth):  # made while nothing else was asked for
+            ahead.take()
+        steps, began = 0, time.perf_counter()
+        while steps < _LEAST_STEPS or time.perf_counter() - began < setup.seconds:
+            ahead.take()
+            steps += 1
+        return float(spec.train.batch_size * steps / (time.perf_counter() - began))
+
+
+def _largest_batch(case: Case, source: RandomImages, setup: Setup, memory: int) -> int | None:
+    """From the peak at the measured batch and at half of it."""
+    batch = case.spec.train.batch_size
+    half = batch // 2 // case.batch_step * case.batch_step
+    if not half:
+        return None
+    torch.cuda.reset_peak_memory_stats()
+    loading = replace(setup.loading, loaders=0, first_batch_only=True)
+    steps_per_second(case.with_batch(half), source, replace(setup, seconds=0), loading, 1)
+    peak = torch.cuda.max_memory_allocated()
+    _release_memory()
+    _, total = torch.cuda.mem_get_info()
+    return largest_batch([(half, peak), (batch, memory)], total, case.batch_step)
+
+
+@cache
+def peak_macs(device: Kind, precision: str) -> float:
+    """Multiply-adds per second of a large square matrix product in a precision: what this device can reach."""
+    side = 8192 if device == "cuda" else 1024
+    dtype = _DTYPES[precision]
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+
+    def clock() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    best = 0.0
+    for _ in range(3):
+        began = clock()
+        for _ in range(4):
+            one @ other
+        best = max(best, 4 * side**3 / (clock() - began))
+    return best
+
+
+def device_name(device: Kind) -> str:
+    """Name of the card; of a CPU its architecture."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    import platform
+
+    return platform.machine()
+
+
+def _release_memory() -> None:
+    if torch.cuda.is_available():
+        import gc
+
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -1,0 +1,164 @@
+"""Timed steps of the product's loops on random images; the rates reach `suite plan`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from methods.registry import OBJECTIVES
+from suite.bench import measure as module
+from suite.bench.cases import Case, Pictures, batch_within, cases_of
+from suite.bench.images import RandomImages
+from suite.bench.measure import Setup, loaders_rate, measure, steps_per_second
+from suite.bench.result import Failure, Measurement
+from suite.cli import app
+from suite.cli.select import Chosen
+from suite.kinds.pretrain import PretrainSpec
+from suite.planning.costs import Machine, throughput_key
+from suite.planning.forecast import Forecast
+from suite.planning.throughput import read_speeds
+from suite.training.feed import Loading
+
+CPU = Machine("cpu", workers=1, threads=1)
+SETUP = Setup("cpu", Loading(0), seconds=0.05, threads=1)
+
+
+def cases(tmp_path: Path, profile: Path, *methods: str, overrides: tuple[str, ...] = ()) -> dict[str, Case]:
+    """Of a data root that does not exist."""
+    plan = Chosen(
+        "paper_table1", str(profile), tmp_path / "none", tmp_path / "runs", ["cub"], list(methods), None, None,
+        list(overrides),
+    ).plan(draw=False)  # fmt: skip
+    return {case.name: case for case in cases_of(Forecast(plan, CPU))}
+
+
+def test_one_case_per_speed(tmp_path: Path, tiny_profile: Path) -> None:
+    found = cases(tmp_path, tiny_profile, "byol", "byol_cvsa", "moco_v2")
+    assert list(found) == ["byol", "byol_cvsa", "moco_v2", "finetune"]
+    assert len({throughput_key(case.spec) for case in found.values()}) == 4
+    assert found["byol"].size.train == 5994  # CUB's, though no data are there
+    assert found["byol"].pictures == Pictures(((40, 53),), True)
+
+
+def test_on_a_cpu_large_batches_are_halved(tmp_path: Path, tiny_profile: Path) -> None:
+    case = cases(tmp_path, tiny_profile, "byol", overrides=("pretrain.batch_size=64",))["byol"]
+    assert batch_within(case, CPU, seconds=1e9) == 64
+    assert batch_within(case, CPU, seconds=0) == 2
+    assert batch_within(case, Machine("cuda", 1), seconds=0) == 64
+    moco = cases(tmp_path, tiny_profile, "moco_v2", overrides=("pretrain.batch_size=64",))["moco_v2"]
+    assert isinstance(moco.spec, PretrainSpec)
+    splits = moco.spec.objective.args.bn_splits  # type: ignore[attr-defined]
+    assert batch_within(moco, CPU, seconds=0) == max(2, 2 * splits)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_random_images_have_the_sizes_of_the_dataset(ahead: bool) -> None:
+    source = RandomImages(Pictures(((40, 53), (48, 40)), ahead), 5000, classes=3)
+    assert len(source) == 5000
+    assert source.labels.tolist()[:4] == [0, 1, 2, 0]
+    shapes = {tuple(source.image(index).shape) for index in range(64)}
+    assert shapes == {(3, 40, 53), (3, 48, 40)}
+    assert torch.equal(source.image(1), source.image(65))
+    left, top, right, bottom = source.salient_box(0)
+    assert 0 <= left < right <= 53
+    assert 0 <= top < bottom <= 40
+    assert source.saliency(0).shape == (1, 40, 53)
+
+
+@pytest.mark.parametrize("loaders", [0, 2])
+def test_every_objective_and_fine_tuning_are_measured(tmp_path: Path, tiny_profile: Path, loaders: int) -> None:
+    setup = Setup("cpu", Loading(loaders), seconds=0.05, threads=1)
+    for name, case in cases(tmp_path, tiny_profile, "byol_cvsa", "insloc").items():
+        found = measure(case, 8, setup)
+        assert isinstance(found, Measurement), name
+        assert 0 < found.loop <= found.device
+        assert found.loaders_alone > 0
+        assert found.key == throughput_key(case.spec)
+        assert found.memory is None
+        assert found.largest_batch is None
+    assert not list(tmp_path.rglob("checkpoint"))
+
+
+def test_views_that_take_long_are_seen_in_the_loop_and_not_in_the_device(
+    tmp_path: Path, tiny_profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source whose images take 20 ms each: the loaders have a known rate, and the device alone is not slower."""
+    import time
+
+    case = cases(tmp_path, tiny_profile, "byol")["byol"]
+    source = RandomImages(case.pictures, 100)
+
+    def slow(index: int) -> torch.Tensor:
+        time.sleep(0.02)
+        return image(index)
+
+    image = source.image
+    monkeypatch.setattr(source, "image", slow)
+    alone = loaders_rate(case, source, SETUP)
+    assert alone < 1 / 0.02
+    loop = 8 * steps_per_second(case, source, SETUP, Loading(0), 2)
+    device = 8 * steps_per_second(case, source, SETUP, Loading(0, first_batch_only=True), 2)
+    assert loop < alone
+    assert device > loop
+    ahead = 8 * steps_per_second(case, source, SETUP, Loading(4), 7)
+    assert ahead > loop
+
+
+def test_missing_memory_names_its_remedies_and_halves_the_batch(
+    tmp_path: Path, tiny_profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = cases(tmp_path, tiny_profile, "byol")["byol"]
+    real = module.steps_per_second
+
+    def small_card(case: Case, *arguments: Any) -> float:
+        if case.spec.train.batch_size > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return real(case, *arguments)
+
+    monkeypatch.setattr(module, "steps_per_second", small_card)
+    found = measure(case, 8, SETUP)
+    assert isinstance(found, Measurement)
+    assert (found.batch, found.recipe_batch) == (4, 8)
+    assert "The batch is 8 images" in found.error
+    assert "--devices N" in found.error
+    assert "pretrain.batch_size=4" in found.error
+
+    def full_card(*_: Any) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(module, "steps_per_second", full_card)
+    nothing = measure(case, 8, SETUP)
+    assert isinstance(nothing, Failure)
+    assert nothing.batch == 8
+    assert "out of GPU memory" in nothing.error
+
+
+def test_the_command_writes_rates_that_the_plan_uses(tmp_path: Path, tiny_profile: Path) -> None:
+    where = ["--grid", "paper_table1", "--profile", str(tiny_profile), "--method", "byol", "--dataset", "cub"]
+    where += ["--data", str(tmp_path / "none"), "--runs", str(tmp_path / "runs")]
+    done = CliRunner().invoke(app, ["bench", *where, "--seconds", "0.1", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert [one["name"] for one in told["objectives"]] == ["byol", "finetune"]
+    assert told["written"] == 2
+    speeds = read_speeds(tmp_path / "runs")
+    assert all(speed.bench and speed.card for speed in speeds)
+    assert [speed.images_per_second for speed in speeds] == [one["loop"] for one in told["objectives"]]
+    planned = CliRunner().invoke(app, ["plan", *where])
+    assert "measured by suite bench (2 jobs)" in planned.stdout
+    shown = CliRunner().invoke(app, ["bench", *where, "--seconds", "0.1"])
+    assert "whole loop" in shown.stdout
+    assert "Use: suite run --grid paper_table1" in shown.stdout
+    assert "2 rates written to" in shown.stdout
+
+
+def test_every_objective_of_the_registry_can_be_measured(tmp_path: Path, tiny_profile: Path) -> None:
+    """Their views and losses build on random images; one step each is enough."""
+    rows = {c.spec.objective.name for c in cases(tmp_path, tiny_profile).values() if isinstance(c.spec, PretrainSpec)}
+    assert rows <= set(OBJECTIVES)
+    assert len(rows) >= 7
