@@ -40,9 +40,9 @@ class Case:
         splits = getattr(self.spec.objective.args, "bn_splits", None) if isinstance(self.spec, PretrainSpec) else None
         return 2 * (splits or 1)
 
-    def with_batch(self, batch: int) -> Case:
-        """The same job with another batch size."""
-        train = self.spec.train.model_copy(update={"batch_size": batch})
+    def with_train(self, **changes: object) -> Case:
+        """The same job with other settings of its stage, such as batch_size or precision."""
+        train = self.spec.train.model_copy(update=changes)
         return Case(self.name, self.spec.model_copy(update={"train": train}), self.size, self.pictures)
 
 

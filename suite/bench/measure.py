@@ -80,7 +80,10 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
         batch: to measure with.
         setup: device and loaders.
     """
-    recipe_batch, case = case.spec.train.batch_size, case.with_batch(batch)
+    recipe, key = case.spec.train, throughput_key(case.spec)
+    case = case.with_train(batch_size=batch)
+    if setup.device == "cpu" and recipe.precision == "16-mixed":  # needs a GPU
+        case = case.with_train(precision="32-true")
     source = RandomImages(case.pictures, max(case.size.train, 2 * batch), case.size.classes)
     error = ""
     while True:
@@ -94,15 +97,16 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
         _release_memory()
         smaller = case.spec.train.batch_size // 2 // case.batch_step * case.batch_step
         if not smaller:
-            return Failure(case.name, recipe_batch, error)
-        case = case.with_batch(smaller)
+            return Failure(case.name, recipe.batch_size, error)
+        case = case.with_train(batch_size=smaller)
     batch, precision = case.spec.train.batch_size, case.spec.train.precision
     return Measurement(
         name=case.name,
-        key=throughput_key(case.with_batch(recipe_batch).spec),
+        key=key,
         precision=precision,
+        recipe_precision=recipe.precision,
         batch=batch,
-        recipe_batch=recipe_batch,
+        recipe_batch=recipe.batch_size,
         loop=loop,
         device=device,
         loaders_alone=loaders_rate(case, source, setup),
@@ -178,7 +182,7 @@ def _largest_batch(case: Case, source: RandomImages, setup: Setup, memory: int) 
         return None
     torch.cuda.reset_peak_memory_stats()
     loading = replace(setup.loading, loaders=0, first_batch_only=True)
-    steps_per_second(case.with_batch(half), source, replace(setup, seconds=0), loading, 1)
+    steps_per_second(case.with_train(batch_size=half), source, replace(setup, seconds=0), loading, 1)
     peak = torch.cuda.max_memory_allocated()
     _release_memory()
     _, total = torch.cuda.mem_get_info()

@@ -16,7 +16,8 @@ class Measurement:
 
     name: str
     key: str  # `throughput_key`
-    precision: str
+    precision: str  # measured
+    recipe_precision: str
     batch: int  # measured
     recipe_batch: int
     loop: float  # the whole loop, as a run has it
@@ -28,6 +29,12 @@ class Measurement:
     memory: int | None = None  # peak bytes of the device at `batch`; None on a CPU
     largest_batch: int | None = None  # that fits the device's memory, estimated; None on a CPU
     error: str = ""  # why the recipe's batch could not be measured
+
+    @property
+    def holds_for_recipe(self) -> bool:
+        """Whether `loop` says how fast the recipe's jobs run here. A smaller batch says it per image, if the recipe's
+        would have fitted."""
+        return not self.error and self.precision == self.recipe_precision
 
     @property
     def waiting(self) -> float:

@@ -45,6 +45,9 @@ def notes(measured: Sequence[Measurement], failures: Sequence[Failure]) -> Itera
     if smaller:
         names = ", ".join(f"{one.name} {one.batch} of {one.recipe_batch}" for one in smaller)
         yield f"Smaller batches than the recipe's, for time: {names}. Rates are per image."
+    other = [one.name for one in measured if one.precision != one.recipe_precision]
+    if other:
+        yield f"16-mixed precision needs a GPU: {', '.join(other)} measured in 32-true, not written."
     for one in measured:
         if one.error:
             yield f"error {one.name}: {one.error} Measured with a batch of {one.batch}, not written."
@@ -56,7 +59,7 @@ def content(
     measured: Sequence[Measurement], failures: Sequence[Failure], advice: Advice | None, machine: dict[str, Any]
 ) -> dict[str, Any]:
     """For `--json`."""
-    derived = ("waiting", "share_of_peak", "loaders_needed", "limit")
+    derived = ("holds_for_recipe", "waiting", "share_of_peak", "loaders_needed", "limit")
     return {
         "machine": machine,
         "objectives": [asdict(one) | {name: getattr(one, name) for name in derived} for one in measured],

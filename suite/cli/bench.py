@@ -108,16 +108,16 @@ def _measure_all(
 
 
 def _record(measured: list[Measurement], here: Machine, name: str, runs: Any) -> int:
-    """Write the rates where `suite plan` reads them; returns how many. None of a batch that did not fit."""
+    """Write the rates where `suite plan` reads them; returns how many. Not those of another recipe."""
     from suite.planning.costs import Speed
     from suite.planning.throughput import record_speed
 
-    fitting = [one for one in measured if not one.error]
-    if fitting:
+    valid = [one for one in measured if one.holds_for_recipe]
+    if valid:
         runs.mkdir(parents=True, exist_ok=True)
-    for one in fitting:
+    for one in valid:
         record_speed(runs, Speed(one.key, here.device, one.loop, one.macs, bench=True, card=name))
-    return len(fitting)
+    return len(valid)
 
 
 def _outlook(forecast: Forecast, written: int) -> Iterator[str]:

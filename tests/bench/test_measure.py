@@ -70,10 +70,16 @@ def test_random_images_have_the_sizes_of_the_dataset(ahead: bool) -> None:
     assert source.saliency(0).shape == (1, 40, 53)
 
 
-@pytest.mark.parametrize("loaders", [0, 2])
-def test_every_objective_and_fine_tuning_are_measured(tmp_path: Path, tiny_profile: Path, loaders: int) -> None:
-    setup = Setup("cpu", Loading(loaders), seconds=0.05, threads=1)
-    for name, case in cases(tmp_path, tiny_profile, "byol_cvsa", "insloc").items():
+@pytest.mark.parametrize("methods", [(), ("byol_cvsa", "insloc")], ids=["all rows within the step", "two with loaders"])
+def test_every_objective_and_fine_tuning_are_measured(
+    tmp_path: Path, tiny_profile: Path, methods: tuple[str, ...]
+) -> None:
+    setup = Setup("cpu", Loading(2 if methods else 0), seconds=0.01, threads=1)
+    selected = cases(tmp_path, tiny_profile, *methods)
+    if not methods:
+        measurable = {case.spec.objective.name for case in selected.values() if isinstance(case.spec, PretrainSpec)}
+        assert measurable >= {"byol", "simclr", "moco_v2", "insloc", "looc", "rot_pred", "rel_loc"} & set(OBJECTIVES)
+    for name, case in selected.items():
         found = measure(case, 8, setup)
         assert isinstance(found, Measurement), name
         assert 0 < found.loop <= found.device
@@ -157,8 +163,12 @@ def test_the_command_writes_rates_that_the_plan_uses(tmp_path: Path, tiny_profil
     assert "2 rates written to" in shown.stdout
 
 
-def test_every_objective_of_the_registry_can_be_measured(tmp_path: Path, tiny_profile: Path) -> None:
-    """Their views and losses build on random images; one step each is enough."""
-    rows = {c.spec.objective.name for c in cases(tmp_path, tiny_profile).values() if isinstance(c.spec, PretrainSpec)}
-    assert rows <= set(OBJECTIVES)
-    assert len(rows) >= 7
+def test_half_precision_on_a_cpu_is_measured_in_single_precision_and_not_written(
+    tmp_path: Path, tiny_profile: Path
+) -> None:
+    case = cases(tmp_path, tiny_profile, "byol", overrides=("pretrain.precision=16-mixed",))["byol"]
+    found = measure(case, 8, SETUP)
+    assert isinstance(found, Measurement)
+    assert (found.precision, found.recipe_precision) == ("32-true", "16-mixed")
+    assert not found.holds_for_recipe
+    assert found.key == throughput_key(case.spec)

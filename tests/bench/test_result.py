@@ -12,7 +12,8 @@ GIB = 2**30
 
 def measurement(name: str = "byol", **changes: object) -> Measurement:
     fields: dict[str, object] = {
-        "name": name, "key": f"pretrain {name}", "precision": "16-mixed", "batch": 256, "recipe_batch": 256,
+        "name": name, "key": f"pretrain {name}", "precision": "16-mixed",
+        "recipe_precision": "16-mixed", "batch": 256, "recipe_batch": 256,
         "loop": 760.0, "device": 800.0, "loaders_alone": 1000.0, "loaders": 4, "macs": 2e9, "peak_macs": 1e13,
         "memory": 26 * GIB, "largest_batch": 640,
     }  # fmt: skip
@@ -62,7 +63,11 @@ def test_the_table_has_every_number_and_the_notes_every_exception() -> None:
     assert "-" in list(table([measurement(memory=None, largest_batch=None)]))[1].split()
     said = "\n".join(
         notes(
-            [measurement(batch=32), measurement("looc", batch=64, error="out of GPU memory on X")],
+            [
+                measurement(batch=32),
+                measurement("dilo", precision="32-true"),
+                measurement("looc", batch=64, error="out of GPU memory on X"),
+            ],
             [Failure("simclr", 256, "needs a GPU")],
         )
     )
@@ -70,6 +75,7 @@ def test_the_table_has_every_number_and_the_notes_every_exception() -> None:
     assert "looc 64 of 256" not in said
     assert "error looc: out of GPU memory on X Measured with a batch of 64, not written." in said
     assert "error simclr: needs a GPU" in said
+    assert "16-mixed precision needs a GPU: dilo measured in 32-true, not written." in said
     told = content([measurement()], [], None, {"name": "X"})
     assert told["objectives"][0]["loaders_needed"] == 4
     assert told["objectives"][0]["limit"] == "loaders wait for the device"
