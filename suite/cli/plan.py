@@ -70,7 +70,8 @@ def plan(
         ]  # fmt: skip
         totals = {
             "seconds": forecast.seconds, "wall_seconds": forecast.wall_seconds, "gpu_seconds": forecast.gpu_seconds,
-            "disk_bytes": forecast.disk_bytes, "sources": forecast.sources, "alone": forecast.alone,
+            "preparation_seconds": forecast.preparation_seconds, "disk_bytes": forecast.disk_bytes,
+            "sources": forecast.sources, "alone": forecast.alone,
             "shared": forecast.shared, "stores": [asdict(store) for store in forecast.stores],
         }  # fmt: skip
         findings = {name: [finding.text for finding in used.findings] for name, used in planned.datasets.items()}
@@ -119,6 +120,11 @@ def _summary(forecast: Forecast, done: int) -> Iterator[str]:
         f"{machine.workers} worker{'s' * (machine.workers > 1)}"
         f"{f' of {machine.devices} devices' * (machine.devices > 1)}; {forecast.disk_bytes / 1e9:.1f} GB of disk."
     )
+    if forecast.preparation_seconds > _SHORT:
+        yield (
+            f"Of that, {duration(forecast.preparation_seconds)} on this machine's cores before the first job: images "
+            "decoded or checked, saliency maps computed."
+        )
     for store in forecast.stores:
         if not store.ahead:
             yield (
@@ -128,6 +134,9 @@ def _summary(forecast: Forecast, done: int) -> Iterator[str]:
     on_gpus = forecast if machine.device == "cuda" else replace(forecast, machine=Machine("cuda", 1))
     yield f"GPU-hours: {on_gpus.gpu_seconds / 3600:.1f}{_basis(forecast, on_gpus)}."
     yield "Times are " + ", ".join(_SOURCES[source].format(count) for source, count in forecast.sources.items()) + "."
+
+
+_SHORT = 60.0  # seconds of preparation that are not worth a line
 
 
 def _basis(forecast: Forecast, on_gpus: Forecast) -> str:

@@ -120,6 +120,10 @@ class Kind(ABC, Generic[S]):
     def images(self, spec: S, size: Size) -> int:
         """Images that a job passes through its network; each view of one counts as the same image."""
 
+    def measured_images(self, spec: S, size: Size) -> int:
+        """Images that a training job passes through its network once after training, forward only."""
+        return 0
+
     @abstractmethod
     def macs(self, spec: S) -> float:
         """Multiply-adds per image in the backbone. Heads, alignment and views are not counted."""

@@ -62,6 +62,10 @@ class Finetune(Kind[FinetuneSpec]):
         images, batch = int(size.train * (1 - spec.held_out)), spec.train.batch_size
         return images // batch * batch * spec.train.epochs
 
+    def measured_images(self, spec: FinetuneSpec, size: Size) -> int:
+        """The test split, or the images held out."""
+        return round(size.train * spec.held_out) if spec.held_out else size.test
+
     def macs(self, spec: FinetuneSpec) -> float:
         """One view, forward and backward."""
         return TRAINING_STEP * macs(spec.backbone, spec.image_size)

@@ -19,12 +19,22 @@ from pydantic import BaseModel, ConfigDict
 
 from suite.grid.spec import EXPERIMENTS
 from suite.jobs.identity import Job, JobSpec
-from suite.kinds.base import DataJobSpec, Size
+from suite.kinds.base import TRAINING_STEP, DataJobSpec, Size
 from suite.kinds.registry import TrainingSpec, kind_of
 
 Source = Literal["measured", "benchmarked", "calibrated", "assumed"]
 
 _BYTES = 4  # of a 32-bit number
+
+
+class Preparation(BaseModel):
+    """Core-seconds per image of the work before the first job: experiments/costs.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    decode: float
+    check: float
+    maps: Mapping[str, float]  # by detector
 
 
 class Rates(BaseModel):
@@ -35,6 +45,7 @@ class Rates(BaseModel):
     cpu_thread: float
     gpu: Mapping[str, float]  # by precision
     overhead_seconds: float  # of any job: opening data, building networks, writing weights
+    preparation: Preparation
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,8 @@ class Costs:
         if not isinstance(spec, DataJobSpec):
             return Estimate(assumed.overhead_seconds, "assumed")
         kind = kind_of(spec)
-        images = kind.images(spec, self._sizes[spec.data.name])
+        size = self._sizes[spec.data.name]
+        images = kind.images(spec, size) + kind.measured_images(spec, size) / TRAINING_STEP
         machine, devices = self.machine, self.machine.devices_for(spec)
         if alike := self._alike.get((throughput_key(spec), devices)):
             return Estimate(assumed.overhead_seconds + images / statistics.median(alike), "measured")

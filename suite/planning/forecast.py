@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from suite.cores import cores
 from suite.data.catalogue import DATASETS
 from suite.data.spec import DataSpec
 from suite.grid.cell_jobs import CellJobs
@@ -14,7 +15,7 @@ from suite.grid.profile import Profile
 from suite.jobs.identity import Job
 from suite.kinds.base import DataJobSpec, MapsRead, Size
 from suite.kinds.registry import TrainingSpec, kind_of
-from suite.planning.costs import Costs, Estimate, Machine, wall_clock
+from suite.planning.costs import Costs, Estimate, Machine, rates, wall_clock
 from suite.planning.plan import Plan
 from suite.planning.throughput import read_speeds
 from suite.store.store import Store
@@ -30,6 +31,7 @@ class StoreForecast:
     ahead: bool  # decoded ahead of training; else on demand, from the original files
     bytes_to_write: int  # with the saliency maps in the store's sizes; their PNG files are not counted
     decoded_bytes: int  # of all images decoded, whether or not they are
+    core_seconds: float  # to decode or check the images and compute their maps, where that is still to be done
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,14 @@ class Forecast:
 
     @property
     def wall_seconds(self) -> float:
-        """From start to end, with the machine's workers."""
+        """From start to end, with the machine's workers: the preparation of the data, then the jobs."""
         pending = [job for job in self.jobs if job.key in self.remaining]
-        return wall_clock(pending, self.remaining, self.machine.workers)
+        return self.preparation_seconds + wall_clock(pending, self.remaining, self.machine.workers)
+
+    @property
+    def preparation_seconds(self) -> float:
+        """Decoding and saliency maps on all cores of this machine, before the first job."""
+        return sum(store.core_seconds for store in self.stores) / cores()
 
     @property
     def gpu_seconds(self) -> float:
@@ -143,12 +150,16 @@ class Forecast:
             ahead = folder == (folder := expected_folder(dataset, data, cache))
         decoded = images.decoded_bytes(data.store_size)
         to_write = 0 if folder.is_dir() else decoded if ahead else images.index_bytes
+        rate = rates().preparation
+        each = rate.decode if ahead else rate.check
+        core_seconds = 0.0 if folder.is_dir() else each * (size.train + size.test)
         for need in maps:
             if not map_folder_beside(folder, need.saliency, need.split).is_dir():
                 count = getattr(size, need.split)
+                core_seconds += count * rate.maps[need.saliency.detector]
                 share = count / max(1, size.train + size.test)
                 to_write += round(decoded / 3 * share) if ahead else count * BOX_BYTES
-        return StoreForecast(data.name, ahead, to_write, decoded)
+        return StoreForecast(data.name, ahead, to_write, decoded, core_seconds)
 
 
 def progress(store: Store, job: Job) -> float:

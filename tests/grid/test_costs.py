@@ -25,6 +25,7 @@ from suite.planning.costs import (
 
 CPU = Machine("cpu", workers=2)
 SIZES = {"cub": Size(train=100, test=50, classes=3)}
+IMAGES = 3 * 30 * 4 + 50 / 3  # of `finetune()`: trained on, and tested on, a forward pass being a third of a step
 
 
 def finetune(seed: int = 0, epochs: int = 4, init: str | None = None, held_out: float = 0) -> FinetuneSpec:
@@ -59,6 +60,8 @@ def test_multiply_adds_and_parameters_are_torchs(arch: str, stem: str, width: in
 def test_images_are_those_of_the_training_loop() -> None:
     assert kind_of(finetune()).images(finetune(), SIZES["cub"]) == 3 * 30 * 4  # the incomplete batch is left out
     assert kind_of(finetune()).images(finetune(held_out=0.2), SIZES["cub"]) == 2 * 30 * 4
+    assert kind_of(finetune()).measured_images(finetune(), SIZES["cub"]) == 50
+    assert kind_of(finetune()).measured_images(finetune(held_out=0.2), SIZES["cub"]) == 20
 
 
 def test_the_best_known_speed_is_used() -> None:
@@ -67,11 +70,11 @@ def test_the_best_known_speed_is_used() -> None:
     alike = Speed(throughput_key(spec), "cpu", 36.0, kind_of(spec).macs(spec))
     estimate = Costs([alike], CPU, SIZES).estimate(spec)
     assert estimate.source == "measured"
-    overhead = estimate.seconds - 360 / 36.0
+    overhead = estimate.seconds - IMAGES / 36.0
     calibrated = Costs([alike], CPU, SIZES).estimate(other)
     assert calibrated.source == "calibrated"
     factor = kind_of(other).macs(other) / kind_of(spec).macs(spec)
-    assert calibrated.seconds == pytest.approx(overhead + 10 * factor)
+    assert calibrated.seconds == pytest.approx(overhead + IMAGES / 36.0 * factor)
     assert Costs([alike], Machine("cuda", 1), SIZES).estimate(spec).source == "assumed"  # another device
 
 
@@ -81,7 +84,7 @@ def test_jobs_come_before_the_bench_and_its_latest_rate_counts() -> None:
     old, new = (Speed(throughput_key(spec), "cpu", rate, work, bench=True) for rate in (5.0, 20.0))
     job = Speed(throughput_key(spec), "cpu", 36.0, work)
     benched = Costs([old, new], CPU, SIZES).estimate(spec)
-    assert (benched.source, benched.seconds) == ("benchmarked", pytest.approx(rates().overhead_seconds + 360 / 20))
+    assert (benched.source, benched.seconds) == ("benchmarked", pytest.approx(rates().overhead_seconds + IMAGES / 20))
     assert Costs([old, new], CPU, SIZES).estimate(other).source == "calibrated"
     both = Costs([old, job, new], CPU, SIZES)
     assert both.estimate(spec).source == "measured"
@@ -100,11 +103,11 @@ def test_several_devices_share_what_has_epochs() -> None:
         Speed(throughput_key(spec), "cpu", speed, kind_of(spec).macs(spec), n) for n, speed in ((1, 40), (2, 72))
     )
     measured = Costs([alone, together], pair, SIZES).estimate(spec)
-    assert (measured.source, measured.seconds) == ("measured", pytest.approx(rates().overhead_seconds + 360 / 72))
+    assert (measured.source, measured.seconds) == ("measured", pytest.approx(rates().overhead_seconds + IMAGES / 72))
     # A speed of one device says something about two, but is not the speed of two.
     calibrated = [Costs([alone], machine, SIZES).estimate(which) for machine, which in ((pair, spec), (CPU, other))]
     assert [estimate.source for estimate in calibrated] == ["calibrated"] * 2
-    assert calibrated[0].seconds == pytest.approx(rates().overhead_seconds + 360 / 80)
+    assert calibrated[0].seconds == pytest.approx(rates().overhead_seconds + IMAGES / 80)
 
 
 PROBE = {
