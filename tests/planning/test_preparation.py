@@ -33,7 +33,3 @@ def test_images_and_maps_cost_core_seconds(
     assert swapped.preparation_seconds == pytest.approx((decoding + maps) / cores())
     jobs = wall_clock(swapped.jobs, swapped.remaining, 1)
     assert swapped.wall_seconds == pytest.approx(swapped.preparation_seconds + jobs)
-
-
-def test_u2netp_takes_hours_for_nabirds() -> None:
-    assert rates().preparation.maps["u2netp"] * 23_929 / 2 == pytest.approx(2.3 * 3600, rel=0.02)
