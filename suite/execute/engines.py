@@ -34,7 +34,9 @@ ENGINES: dict[str, Entry] = {
         frozenset({"workers", "site", "detach", "loaders"}),
         "suite.execute.slurm.status:SlurmQueue",
     ),
-    "ray": Entry("suite.execute.ray.executor:ray_engine", frozenset({"workers", "devices", "address", "gpus"})),
+    "ray": Entry(
+        "suite.execute.ray.executor:ray_engine", frozenset({"workers", "devices", "address", "gpus", "loaders"})
+    ),
 }
 
 _FLAGS: Mapping[str, str] = {"gpus": "--gpus-per-job"}  # where the option is not named like the field
