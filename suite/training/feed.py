@@ -1,6 +1,6 @@
 """Batches made ahead: background loaders make the views of the next steps while the device trains.
 
-Loaders are threads of the training process (docs/throughput.md says why, and what was measured). Resampling uint8
+Loaders are threads of the training process (docs/throughput.md has the reasons). Resampling uint8
 images releases the interpreter's lock, so threads use their cores; they read the memory-mapped store without a copy,
 hand over their batch without /dev/shm (64 MB in many containers), may be used in the daemonic processes that run jobs,
 and start in microseconds.
