@@ -114,6 +114,7 @@ def test_the_report_has_the_backbones_as_rows(evaluated: tuple[Path, list[object
 def test_the_report_from_mlflow_and_the_export(evaluated: tuple[Path, list[object]], tmp_path: Path) -> None:
     runs, _ = evaluated
     uri = f"sqlite:///{runs}/mlflow.db"
+    invoke("report", "--runs", runs)
     invoke("report", "--grid", "evaluate", "--from-mlflow", uri, "--out", tmp_path / "report")
     for name in ("evaluate.csv", "evaluate_probe.csv"):
         assert (tmp_path / "report" / name).read_bytes() == (runs / "report" / name).read_bytes()
