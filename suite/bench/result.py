@@ -104,12 +104,12 @@ def advise(measured: Sequence[Measurement], device: str, workers: int, cores: in
     """Workers and loaders for the objectives that were measured.
 
     On a GPU: one worker per GPU, and as many loaders as the most demanding objective needs, within the cores. On a CPU
-    training itself keeps all cores busy, so that views are made within the step.
+    training itself keeps all cores busy: one loader.
     """
     if not measured:
         return None
     if device == "cpu":
-        return Advice(workers, 0, "On a CPU, training keeps the cores busy; loaders would take them from it.")
+        return Advice(workers, 1, "On a CPU, training keeps the cores busy; further loaders would take them from it.")
     available = max(1, cores // workers - 1)
     hungriest = max(measured, key=lambda one: one.loaders_needed)
     loaders = min(available, hungriest.loaders_needed)

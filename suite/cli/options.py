@@ -76,7 +76,7 @@ Loaders = Annotated[
     typer.Option(
         "--loaders",
         min=0,
-        help="threads per process that make batches ahead; 0: within the step [default: the cores beside a GPU; 0 on a "
+        help="threads per process that make batches ahead; 0: within the step [default: the cores beside a GPU; 1 on a "
         "CPU]",
     ),
 ]

@@ -15,14 +15,15 @@ def default_loaders(machine: Machine, available: int | None = None) -> int:
     """Background loaders per process.
 
     With GPUs: an equal share of the cores, less one core per process that launches the GPU's work; at least 1.
-    On a CPU: 0, since training itself keeps every core busy (docs/throughput.md has the measurement).
+    On a CPU: 1. Training itself keeps the cores busy, so that further ones would take them from it; one hides reading
+    and decoding, and costs no time where there is nothing to hide (docs/throughput.md has the measurement).
 
     Args:
         machine: workers and devices of the run.
         available: cores; None: those that this process may use.
     """
     if machine.device == "cpu":
-        return 0
+        return 1
     processes = machine.workers * machine.devices
     return min(_MOST, max(1, (available or cores()) // processes - 1))
 

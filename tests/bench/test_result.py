@@ -51,7 +51,7 @@ def test_loaders_are_those_of_the_hungriest_objective_within_the_cores() -> None
     assert "the GPU will wait in looc." in short.sentence
     on_cpu = advise([calm], "cpu", workers=2, cores=2)
     assert on_cpu is not None
-    assert (on_cpu.workers, on_cpu.loaders) == (2, 0)
+    assert (on_cpu.workers, on_cpu.loaders) == (2, 1)
     assert advise([], "cuda", 1, 8) is None
 
 

@@ -10,6 +10,8 @@ Part 1: images/s on one core, and the ratio to the goal.
 Part 2: a device stood in for by a step that sleeps as long as a batch of views takes with that many loaders.
 Wall clock divided by the longer of the two; without loaders it would be the sum, 2. Goal: at most 1.15. Also the most
 batches that were in memory at a time.
+Part 3: the same loop with worker processes of torch's DataLoader in place of the threads, each handing over whole
+batches: seconds to the first batch, and the rate of images without a step.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from __future__ import annotations
 import argparse
 import threading
 import time
+from collections.abc import Iterator
 
 import torch
 from record import record
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from methods.views.base import ViewMaker
 from suite.grid.cell_jobs import jobs_of
@@ -88,7 +92,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="per row and repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", nargs="+", default=list(GOALS), choices=list(GOALS))
-    parser.add_argument("--part", type=int, nargs="+", default=[1, 2], choices=[1, 2])
+    parser.add_argument("--part", type=int, nargs="+", default=[1, 2, 3], choices=[1, 2, 3])
     parser.add_argument("--record", action="store_true", help="write the results to docs/benchmarks.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -96,6 +100,8 @@ def main() -> None:
         rates(options)
     if 2 in options.part:
         overlaps(options)
+    if 3 in options.part:
+        processes(options)
 
 
 def rates(options: argparse.Namespace) -> None:
@@ -130,6 +136,71 @@ def overlaps(options: argparse.Namespace) -> None:
         text = "; ".join(f"{row} {two[0]:.2f}, {two[1]:.2f}, {two[2]:.2f}" for row, two in results.items())
         what = "step that sleeps as long as its views take: wall clock / the longer, with 0, 1, 2 loaders"
         record("feed overlap", what, text, ("methods/views", "suite/training/feed.py"))
+
+
+class Steps(Dataset[object]):
+    """The batch of every step, for the worker processes of a DataLoader."""
+
+    def __init__(self, maker: ViewMaker, batch: int, steps: int) -> None:
+        self.maker, self.batch, self.steps = maker, batch, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> object:
+        """Crops and the random numbers of the colour changes."""
+        indices = (torch.arange(self.batch) + step * self.batch) % len(self.maker.source)
+        return self.maker.prepare(indices, generator(0, "views", step))
+
+
+def processes(options: argparse.Namespace) -> None:
+    """Part 3."""
+    source = RandomImages()
+    print(f"threads and processes, batch {options.batch}: images/s without a step, seconds to the first batch")
+    print(
+        f"{'row':12}"
+        + "".join(f"{number} {kind:10}".rjust(22) for kind in ("threads", "processes") for number in (1, 2))
+    )
+    results: dict[str, str] = {}
+    for row in options.rows:
+        maker = views_of(row, source)
+        steps = max(20, round(options.seconds * geometry_rate(maker, options.batch, 0.5) / options.batch))
+        pairs = [
+            max(drained(batches(Steps(maker, options.batch, steps), number)) for _ in range(options.repeats))
+            for batches in (by_threads, by_processes)
+            for number in (1, 2)
+        ]
+        cells = [f"{options.batch * rate:.0f} ({-wait:.2f} s)" for rate, wait in pairs]
+        print(f"{row:12}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+        results[row] = ", ".join(cells)
+    if options.record:
+        text = "; ".join(f"{row} {result}" for row, result in results.items())
+        what = (
+            "images/s (seconds to the first batch) of 1 and 2 threads, and of 1 and 2 processes of torch's DataLoader"
+        )
+        record("feed processes", what, text, ("methods/views", "suite/training/feed.py"))
+
+
+def by_threads(steps: Steps, number: int) -> Iterator[object]:
+    """The loaders of the product."""
+    with Ahead(steps.__getitem__, range(len(steps)), Loading(number)) as ahead:
+        for _ in range(len(steps)):
+            yield ahead.take()
+
+
+def by_processes(steps: Steps, number: int) -> Iterator[object]:
+    """Spawned, as a process with a CUDA context has to."""
+    loader = DataLoader(steps, batch_size=None, num_workers=number, multiprocessing_context="spawn")
+    yield from loader
+
+
+def drained(batches: Iterator[object]) -> tuple[float, float]:
+    """Batches per second after the first, and the seconds to the first one, negative: larger is better."""
+    start = time.perf_counter()
+    next(batches)
+    first = time.perf_counter()
+    count = sum(1 for _ in batches)
+    return count / (time.perf_counter() - first), start - first
 
 
 def overlap(maker: ViewMaker, batch: int, seconds: float, loaders: int, repeats: int) -> tuple[float, int]:

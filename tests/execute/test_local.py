@@ -12,7 +12,7 @@ from pathlib import Path
 from suite.cli.select import Chosen
 from suite.execute.context import Device, RunPaths
 from suite.execute.engine import Options, Summary
-from suite.execute.local.executor import LocalExecutor
+from suite.execute.local.executor import LocalEngine, LocalExecutor
 from suite.execute.prepare import prepare
 from suite.jobs.identity import Job
 from suite.planning.plan import Plan
@@ -270,3 +270,79 @@ def test_a_worker_whose_cuda_context_broke_is_replaced(tmp_path: Path, drawn: Pa
     assert failure.kind == "failed"
     processes = list(dict.fromkeys((tmp_path / "processes").read_text().split()))
     assert len(processes) == 2
+
+
+WAITS = '''
+"""An objective whose step waits for the views of the next step, at most a second, and notes whether they came."""
+import threading
+from pathlib import Path
+
+from methods.args import Args
+from methods.objective import Objective
+from methods.views.random_resized_crop import RandomResizedCrop
+from suite.plugin import register_objective
+
+MADE = threading.Semaphore(0)
+crops = RandomResizedCrop.crops
+
+
+def counted(self, indices, rng):
+    made = crops(self, indices, rng)
+    MADE.release()
+    return made
+
+
+RandomResizedCrop.crops = counted
+
+
+class WaitsArgs(Args):
+    """Nothing to set."""
+
+
+class Waits(Objective):
+    def __init__(self, args, backbone):
+        super().__init__()
+        self.backbone = backbone
+        self.first = True
+
+    def loss(self, views):
+        if self.first:
+            MADE.acquire()  # this step's own
+            self.first = False
+        came = MADE.acquire(timeout=1)
+        with (Path(__file__).parent / "came").open("a") as file:
+            file.write(f"{int(came)}")
+        return {"loss": self.backbone.pooled(views.images[0]).square().mean()}
+
+
+register_objective("waits", Waits, WaitsArgs, recipe={"objective": {}})
+'''
+
+
+def test_a_run_makes_the_next_views_within_the_step_unless_told_not_to(
+    tmp_path: Path, drawn: Path, tiny_profile: Path
+) -> None:
+    """By default, and without a clock: the step itself waits for the next batch. The last step has none to wait for."""
+    from suite.plugin import load_plugins
+
+    plugin = tmp_path / "waits.py"
+    plugin.write_text(WAITS, "utf-8")
+    load_plugins([plugin])
+    overrides = ["pretrain.epochs=1", "pretrain.batch_size=8"]
+    plan = Chosen(
+        "paper_table1", str(tiny_profile), drawn, tmp_path / "runs", ["cub"], ["waits"], None, None, overrides
+    ).plan(False)
+    prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
+    job = next(job for job in plan.pending if job.name.startswith("pretrain"))
+
+    def came(loaders: int | None, runs: str) -> str:
+        paths = RunPaths(tmp_path / runs, plan.workspace.cache, (plugin,))
+        (tmp_path / "came").unlink(missing_ok=True)
+        summary = LocalEngine(1, 1, loaders).executor(paths, 10.0).run([job], Watch())
+        assert summary.done == [job], summary.failed
+        return (tmp_path / "came").read_text()
+
+    default = came(None, "default")
+    assert len(default) > 1
+    assert default == "1" * (len(default) - 1) + "0"
+    assert came(0, "none").startswith("0")

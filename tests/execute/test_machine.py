@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from suite.execute.loaders import default_loaders
 from suite.execute.local import machine as module
 from suite.execute.local.machine import _cuda_of_torch as cuda_of_torch
 from suite.execute.local.machine import gpu_count, machine
+from suite.planning.costs import Machine
 
 # In place of the driver: as many GPUs as CUDA_VISIBLE_DEVICES has valid entries up to the first invalid one.
 DRIVER = """
@@ -77,3 +79,11 @@ def test_torchs_version_of_cuda_is_read_without_loading_it() -> None:
 
     version = torch.version.cuda
     assert cuda_of_torch() == (None if version is None else int(version.partition(".")[0]))
+
+
+def test_loaders_by_default() -> None:
+    """One on a CPU; beside GPUs the cores of the run, shared by its processes, less one each, from 1 to 16."""
+    assert default_loaders(Machine("cpu", 2, 1, 1), available=64) == 1
+    assert default_loaders(Machine("cuda", 4, 8, 1), available=32) == 7
+    assert default_loaders(Machine("cuda", 2, 8, 2), available=6) == 1
+    assert default_loaders(Machine("cuda", 1, 8, 1), available=128) == 16

@@ -16,6 +16,7 @@ from typing import Any
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.ddp.spawned import SpawnedRanks, end_with_parent
 from suite.execute.signals import block_signals, ignore_signals
+from suite.execute.variables import job_variables
 from suite.jobs.identity import Job
 from suite.output import protect_streams
 
@@ -71,13 +72,10 @@ class Worker:
 
 
 class _ChildEnvironment:
-    """Environment variables that libraries read when they load, before any code of the suite runs in the child."""
+    """The variables of a process that runs jobs, set while a child starts: before any code of the suite runs in it."""
 
     def __init__(self, threads: int) -> None:
-        self.values = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        if not {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & os.environ.keys():
-            # Without it a warm worker's memory fragments from job to job.
-            self.values["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+        self.values = job_variables(threads)
 
     def __enter__(self) -> None:
         self.before = {name: os.environ.get(name) for name in self.values}

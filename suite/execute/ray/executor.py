@@ -18,6 +18,7 @@ from suite.execute.drain import drain
 from suite.execute.engine import Ended, EngineOptions, Event, Listener, Options, Progressed, Summary
 from suite.execute.loaders import default_loaders, steps_ahead
 from suite.execute.ray.task import StopFlags, run_task
+from suite.execute.variables import job_variables
 from suite.execute.watch_store import StoreWatch
 from suite.jobs.identity import Job
 from suite.planning.costs import Machine
@@ -200,13 +201,11 @@ class RayBackend:
         self._watch = StoreWatch(self._store)
         self._running: dict[Any, Job] = {}  # by Ray's reference to the result
         self._flags = ray.remote(StopFlags).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-        environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(device.threads))
-        environment["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
         self._task = ray.remote(run_task).options(
             num_cpus=device.threads * device.devices,
             num_gpus=layout.gpus * device.devices,
             max_retries=_RETRIES,
-            runtime_env={"env_vars": environment},
+            runtime_env={"env_vars": job_variables(device.threads)},
         )
 
     def idle(self) -> int:

@@ -14,6 +14,7 @@ from suite.execute.slurm.queue import cancel
 from suite.execute.slurm.records import Record, folder, write_record
 from suite.execute.slurm.site import Resources, Site
 from suite.execute.slurm.task import Order, run_task
+from suite.execute.variables import job_variables
 from suite.jobs.identity import Job
 from suite.store.store import Store
 from suite.training.online import OnlineKnn
@@ -92,13 +93,14 @@ class Submission:
     def parameters(self, request: Request, waits: Sequence[str]) -> dict[str, Any]:
         """Arguments of submitit's `update_parameters`."""
         site, used = self.site, request.resources
-        threads = [f"export {name}={used.threads}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
+        variables = [f"export {name}={value}" for name, value in job_variables(used.threads).items()]
         given = {
             "job_name": f"suite-{request.kind}", "time": request.minutes, "nodes": used.nodes,
             "ntasks_per_node": used.tasks_per_node, "cpus_per_task": used.cpus_per_task,
             "gpus_per_node": used.gpus_per_node or None, "mem": f"{round(used.mem_gb * 1024)}M",
             "partition": used.partition, "account": used.account, "qos": used.qos, "constraint": used.constraint,
-            "dependency": ",".join(waits) or None, "array_parallelism": self.at_once, "setup": [*threads, *site.setup],
+            "dependency": ",".join(waits) or None, "array_parallelism": self.at_once,
+            "setup": [*variables, *site.setup],
             # Since 22.05 srun no longer takes this from sbatch. A requeued job appends to its log.
             # Where one process of a group fails, the others would wait for it.
             "srun_args": [f"--cpus-per-task={used.cpus_per_task}", "--open-mode=append", "--kill-on-bad-exit=1"],
