@@ -131,10 +131,12 @@ class Costs:
         size = self._sizes[spec.data.name]
         images = kind.images(spec, size) + kind.measured_images(spec, size) / TRAINING_STEP
         machine, devices = self.machine, self.machine.devices_for(spec)
-        if alike := self._alike.get((throughput_key(spec), devices)):
-            return Estimate(assumed.overhead_seconds + images / statistics.median(alike), "measured")
-        if (rate := self._benchmarked.get((throughput_key(spec), devices))) is not None:
-            return Estimate(assumed.overhead_seconds + images / rate, "benchmarked")
+        if self._alike or self._benchmarked:  # the key is not cheap for tens of thousands of jobs
+            like = throughput_key(spec), devices
+            if alike := self._alike.get(like):
+                return Estimate(assumed.overhead_seconds + images / statistics.median(alike), "measured")
+            if (rate := self._benchmarked.get(like)) is not None:
+                return Estimate(assumed.overhead_seconds + images / rate, "benchmarked")
         work = images * kind.macs(spec)
         if self._reached is not None:
             return Estimate(assumed.overhead_seconds + work / (self._reached * devices), "calibrated")
