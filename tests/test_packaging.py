@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -19,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 def lower_bounds() -> dict[str, tuple[int, ...]]:
     extras = PROJECT["optional-dependencies"]
     wanted = [*PROJECT["dependencies"], *(bound for extra in extras if extra != "dev" for bound in extras[extra])]
-    bounds = (re.match(r"([\w-]+)>=([\d.]+)", requirement) for requirement in wanted)
+    bounds = (re.match(r"([\w.-]+)>=([\d.]+)", requirement) for requirement in wanted)
     return {bound[1]: version(bound[2]) for bound in bounds if bound is not None}
 
 
@@ -29,7 +30,7 @@ def version(text: str) -> tuple[int, ...]:
 
 def pinned() -> dict[str, tuple[int, ...]]:
     lines = (ROOT / "constraints" / "lowest.txt").read_text("utf-8").splitlines()
-    pins = (re.match(r"([\w-]+)==([\d.]+)", line) for line in lines)
+    pins = (re.match(r"([\w.-]+)==([\d.]+)", line) for line in lines)
     return {pin[1]: version(pin[2]) for pin in pins if pin is not None}
 
 
@@ -55,6 +56,28 @@ def test_yaml_names_commands_that_exist(path: str) -> None:
     assert set(re.findall(r"run: make ([\w-]+)", text)) <= targets
     for script in re.findall(r"(\.ci/\w+|tests/\w+\.py)", text):
         assert (ROOT / script).is_file(), script
+
+
+def test_a_wheel_says_that_a_checkout_is_meant() -> None:
+    """Its packages `methods`, `analysis` and `experiments` have names that other projects use too."""
+    pytest.importorskip("hatchling", reason="hatchling is not installed (pip install -e '.[dev]')")
+    code = (
+        "import sys; from hatch_build import CheckoutNotice\n"
+        "class App:\n"
+        "    def display_warning(self, text): print(text)\n"
+        "hook = CheckoutNotice('.', {}, None, None, '.', 'wheel', App())\n"
+        "hook.initialize(sys.argv[1], {})"
+    )
+    said = {
+        version: subprocess.run(
+            [sys.executable, "-c", code, version], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for version in ("standard", "editable")
+    }
+    assert "installed from a checkout" in said["standard"]
+    assert said["editable"] == ""
+    assert "Private :: Do Not Upload" in PROJECT["classifiers"]
+    assert "installed from a checkout" in (ROOT / "docs" / "first_steps.md").read_text("utf-8")
 
 
 def test_make_without_a_supported_python_says_what_is_missing() -> None:

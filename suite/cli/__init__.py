@@ -17,8 +17,10 @@ from suite.cli import (
     evaluate,
     export,
     forget,
+    leaderboard,
     merge,
     plan,
+    publish,
     report,
     run,
     status,
@@ -68,6 +70,8 @@ app.command("forget", cls=LightCommand)(forget.forget)
 app.command("merge", cls=LightCommand)(merge.merge)
 app.command("report", cls=LightCommand)(report.report)
 app.command("export", cls=LightCommand)(export.export)
+app.command("publish", cls=LightCommand)(publish.publish)
+app.command("leaderboard", cls=LightCommand)(leaderboard.leaderboard)
 app.command("sync", cls=LightCommand)(sync.sync)
 app.add_typer(data.app, name="data")
 app.command("list", cls=LightCommand)(discover.list_)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from torch import nn
 
@@ -119,12 +121,52 @@ def test_the_card_says_what_the_number_is_and_is_not(tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text()
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["pipeline_tag"] == "image-feature-extraction"
-    assert [entry["metrics"][0]["type"] for entry in front["model-index"][0]["results"]] == ["accuracy"] * 3
+    (result,) = front["model-index"][0]["results"]
+    assert [metric["type"] for metric in result["metrics"]] == ["accuracy"] * 3
+    assert (result["dataset"]["type"], result["dataset"]["split"]) == ("cub", "test")
     for needed in (
         "Profile `small` is not the protocol", "a part of the official data", "not a result of the CVSA paper",
         "non-commercial", "DUTS", "One training with seed 0",
     ):  # fmt: skip
         assert needed in card
+
+
+def test_the_card_shows_five_numbers_and_folds_the_others(tmp_path: Path) -> None:
+    item, _ = made(tmp_path / "runs", {})
+    store = Store(tmp_path / "runs")
+    measures = {"act_pointing": 61.5, "cam_pointing": 70.0, "act_energy": 41.0, "centre_pointing": 90.0}
+    for kind, metrics in {"localisation": measures, "background": {"original": 33.0, "mixed_rand": 21.25}}.items():
+        result = store.result(item.measured[kind])
+        assert result is not None
+        store.finish(result.model_copy(update={"metrics": metrics}))
+    workspace, out = Workspace(tmp_path, tmp_path / "runs"), tmp_path / "out"
+    export_cell(workspace, "paper_table1", "byol/cub/0", None, "pretrained", out)
+    card = (out / "README.md").read_text("utf-8")
+    shown, _, folded = card.partition("<details>")
+    rows = [line.split("|")[1].strip() for line in shown.partition("## Numbers")[2].splitlines() if "| 528 |" in line]
+    assert [name.partition(" of")[0] for name in rows] == [
+        "top-1 after fine-tuning the whole network", "top-1", "top-1", "highest activation", "top-1 on the background",
+    ]  # fmt: skip
+    assert "61.50" in shown
+    assert "21.25" in shown
+    inside = folded.partition("</details>")[0]
+    assert "<summary>4 further numbers</summary>\n\n|" in inside  # without the empty line Markdown shows no table
+    assert all(name in inside for name in ("cam_pointing", "act_energy", "centre_pointing", "background, original"))
+    ModelCard(card)  # huggingface_hub reads it
+
+
+def test_without_huggingface_hub_the_card_has_no_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    made(tmp_path / "runs", {})
+    export_cell(
+        Workspace(tmp_path, tmp_path / "runs"), "paper_table1", "byol/cub/0", None, "pretrained", tmp_path / "out"
+    )
+    front = yaml.safe_load((tmp_path / "out" / "README.md").read_text("utf-8").split("---\n")[1])
+    assert front["license"] == "other"
+    assert "model-index" not in front
+    assert "fgssl-suite[hub]" in caplog.text
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
