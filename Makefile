@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-gpu test-lowest lint benchmark clean
+.PHONY: demo docs test test-gpu test-lowest lint benchmark clean
 
 # The file .installed stands for the environment: it is rebuilt whenever the dependencies change.
 $(VENV)/.installed: pyproject.toml
@@ -31,6 +31,10 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed
 	$(BIN)/suite run --grid paper_table1 --profile demo --runs runs/demo --method random --method byol --method byol_cvsa
 	$(BIN)/suite report --grid paper_table1 --runs runs/demo
+
+# The documentation site in site/, with warnings as errors; open site/index.html.
+docs: $(VENV)/.installed
+	$(BIN)/python -m mkdocs build --strict
 
 # One test process per core, each with one thread.
 test: $(VENV)/.installed
@@ -64,4 +68,4 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/bench_data.py
 
 clean:
-	rm -rf $(VENV) .venv-lowest runs/demo
+	rm -rf $(VENV) .venv-lowest runs/demo site

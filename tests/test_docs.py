@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from suite.grid.spec import load_grid
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -44,3 +46,13 @@ def test_design_names_every_room() -> None:
     rooms = [path.name for path in (ROOT / "suite").iterdir() if (path / "__init__.py").is_file()]
     assert rooms
     assert [room for room in rooms if f"{room}/" not in text] == []
+
+
+def test_first_steps_list_every_grid() -> None:
+    text = (ROOT / "docs" / "first_steps.md").read_text("utf-8")
+    listed = {
+        name: (int(rows), int(sets)) for name, rows, sets in re.findall(r"^\| `(\w+)` \| (\d+) x (\d+) ", text, re.M)
+    }
+    grids = {path.stem: load_grid(path.stem) for path in (ROOT / "experiments" / "grids").glob("*.yaml")}
+    sizes = {name: (len(grid.rows), len(grid.datasets)) for name, grid in grids.items()}
+    assert listed == sizes, "the table of grids in docs/first_steps.md"

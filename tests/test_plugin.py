@@ -79,37 +79,7 @@ def test_the_new_row_has_the_stages_of_its_grid(drawn: Path, tmp_path: Path, tin
     ]  # fmt: skip
 
 
-OWN_VIEW = '''
-from methods.args import ViewArgs
-from methods.views.base import ViewMaker
-from methods.views.batch import Crops
-from methods.views.geometry import resample
-from suite.plugin import register_row, register_views
-import torch
-
-
-class WholeArgs(ViewArgs):
-    """The whole picture."""
-
-
-class Whole(ViewMaker):
-    """Both views are the whole picture, squashed."""
-
-    def crops(self, indices, rng):
-        side = (self.size, self.size)
-        pictures = [self.source.image(int(i)) for i in indices]
-        whole = torch.stack([resample(p, (0, 0, p.shape[2], p.shape[1]), side, "bilinear") for p in pictures])
-        return Crops([whole] * len(self.view_args.photometry))
-
-
-COLOUR = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, jitter_p=0.8, gray_p=0.2, blur_p=0.0)
-register_views("whole", Whole, WholeArgs, recipe={"photometry": [COLOUR, COLOUR]})
-register_row("byol_whole", label="BYOL, no crops", objective="byol", views="whole")
-'''
-
-
 def test_an_own_view_and_an_own_dataset(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
-    (tmp_path / "whole.py").write_text(OWN_VIEW, "utf-8")
     folder = tmp_path / "My Birds"
     photographs = sorted((drawn / "CUB_200_2011" / "images").glob("*/*.jpg"))
     for photograph in photographs:
@@ -118,12 +88,12 @@ def test_an_own_view_and_an_own_dataset(tmp_path: Path, drawn: Path, tiny_profil
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(photograph, place)
     command = ["run", *GRID, "--data", drawn, "--runs", tmp_path / "runs", "--profile", tiny_profile, "--json"]
-    plugins = ["--plugin", tmp_path / "whole.py", "--plugin", folder]
+    plugins = ["--plugin", ROOT / "examples" / "whole_image_view.py", "--plugin", folder]
     done = suite(*command, *plugins, "--method", "byol_whole", "--dataset", "my_birds")
     assert json.loads(done.stdout)["trained"] == 3
     report = suite("report", *GRID, "--runs", tmp_path / "runs", *plugins, "--images", "1")
     assert "My Birds" in report.stdout
-    assert "BYOL, no crops" in report.stdout
+    assert "BYOL, whole images" in report.stdout
 
 
 def test_alignment_trains_with_other_objectives(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
