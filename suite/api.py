@@ -226,7 +226,8 @@ def load_backbone(
 
     Args:
         cell: such as ``byol_cvsa/cub/0``; without the seed if there is one only.
-        grid, profile: needed if several in the store have that cell.
+        grid: needed if several grids in the store have that cell.
+        profile: needed if the grid was run with several.
         runs: result store; default $SUITE_RUNS, else ./runs.
         plugins: files that bring the backbone's family.
 

@@ -60,7 +60,8 @@ def load_plugins(paths: Sequence[Path]) -> tuple[Path, ...]:
                     "register_dataset(...) when the file is loaded. See examples/barlow_twins.py."
                 )
         else:
-            raise UsageError(f"--plugin expects a Python file or a folder with train/ and test/, got {place}.")
+            reason = "" if place.exists() else ", which does not exist"
+            raise UsageError(f"--plugin expects a Python file or a folder with train/ and test/, got {place}{reason}.")
     return places
 
 

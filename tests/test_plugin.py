@@ -136,6 +136,7 @@ def test_mistakes_in_a_plugin_start_nothing(text: str, message: str, tmp_path: P
 def test_a_folder_that_is_no_dataset(tmp_path: Path) -> None:
     done = suite("plan", *GRID, "--plugin", tmp_path / "missing", expect=2)
     assert "expects a Python file or a folder" in done.stderr
+    assert "missing, which does not exist." in done.stderr
     for split, names in {"train": ("a", "b"), "test": ("a", "c")}.items():
         for name in names:
             (tmp_path / split / name).mkdir(parents=True)

@@ -119,11 +119,8 @@ def typed_commands() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
         for block in re.findall(r"^```(?:\w*)\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                while words and "=" in words[0]:  # variables before the command
-                    words.pop(0)
-                if words and words[0] == "suite" and "..." not in line:
-                    yield page.name, words[1:]
+                if (command := re.match(r"(?:[A-Z_]+=\S+ )*suite (.*)", line)) and "..." not in line:
+                    yield page.name, shlex.split(command[1], comments=True)
 
 
 COMMANDS = list(typed_commands())

@@ -182,7 +182,7 @@ def _networks(records: Iterable[CellRecord]) -> list[str]:
 
 def _epochs(counts: Iterable[int], stage: str) -> str:
     shown = "/".join(map(str, sorted(counts)))
-    return f"{shown} epochs of {stage}, " if shown else ""
+    return f"{shown} epoch{'' if shown == '1' else 's'} of {stage}, " if shown else ""
 
 
 def _overrides(records: Sequence[CellRecord], cells: int) -> list[str]:

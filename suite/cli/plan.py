@@ -102,7 +102,12 @@ def plan(
 def _summary(forecast: Forecast, done: int) -> Iterator[str]:
     cells, jobs = len(forecast.cells), len(forecast.jobs)
     there = len(forecast.plan.cell_jobs)
-    short = f" (of {cells - there} cells data are missing: not listed, but counted below)" if there < cells else ""
+    lacking = cells - there
+    short = (
+        f" (the data of {lacking} cell{'s' * (lacking > 1)} are missing: their jobs are counted, but not listed)"
+        if lacking
+        else ""
+    )
     yield f"{cells} cells, {jobs} jobs, {done} done{short}."
     (alone, alone_seconds), (shared, shared_seconds) = forecast.alone, forecast.shared
     if shared < alone:

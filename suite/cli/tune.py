@@ -120,6 +120,8 @@ def _facts(outcome: TuningOutcome) -> dict[str, Any]:
         **outcome.tuning.facts,
         "trials": outcome.trials,
         "best": None if outcome.best is None else outcome.trials[outcome.best],
+        "held_out": outcome.held_out,
+        "undecided": _undecided(outcome),
         "profile": None if outcome.profile is None else str(outcome.profile),
         "trained": outcome.trained,
         "interrupted": outcome.interrupted,
@@ -145,7 +147,13 @@ def _print(outcome: TuningOutcome, figures: list[str], following: str) -> None:
     if outcome.best is not None:
         best = outcome.trials[outcome.best]
         values = ", ".join(f"{field} {_text(value)}" for field, value in best["params"].items())
-        print(f"best: trial {outcome.best}, {values}: {best['value']:.2f} % on held-out training images")
+        images = f"{outcome.held_out} held-out training images"
+        print(f"best: trial {outcome.best}, {values}: {best['value']:.2f} % on {images}")
+        if others := _undecided(outcome):
+            print(
+                f"not told apart from trial {outcome.best}: {_listing(others)}, by Newcombe's 95 % interval of the "
+                f"difference on {images}. More --seeds give more images."
+            )
     print(f"figures: {', '.join(Path(path).name for path in figures) or 'none yet'}")
     if outcome.interrupted:
         print("interrupted; run the same command again to resume.")
@@ -153,6 +161,25 @@ def _print(outcome: TuningOutcome, figures: list[str], following: str) -> None:
         print(f"next: {following}")
     elif outcome.best is not None:
         print("no profile was written: the tuned rows share profile sections with rows that were not tuned.")
+
+
+def _listing(numbers: list[int]) -> str:
+    return f"trial{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _undecided(outcome: TuningOutcome) -> list[int]:
+    """Trials with other values than the best one's, whose difference to it may be chance."""
+    from analysis.statistics.intervals import difference_interval
+
+    if outcome.best is None:
+        return []
+    best = outcome.trials[outcome.best]
+    others = [trial for trial in outcome.trials if trial["value"] is not None and trial["params"] != best["params"]]
+    return [
+        trial["number"]
+        for trial in others
+        if difference_interval(best["value"], trial["value"], outcome.held_out)[0] <= 0
+    ]
 
 
 def _text(value: Any) -> str:

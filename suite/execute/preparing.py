@@ -8,6 +8,7 @@ from pathlib import Path
 
 from suite.data.record import Dataset
 from suite.execute.prepare import prepare
+from suite.execute.signals import handle_signals
 from suite.jobs.identity import Job
 from suite.progress import preparation
 from suite.store.active import ActiveRun
@@ -26,11 +27,15 @@ def prepare_visibly(
 
     Raises:
         PreparationStopped: the run was asked to stop.
-        KeyboardInterrupt: Ctrl-C.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM as a batch system sends it.
         DataError: as `prepare`.
     """
     last = 0.0
-    with preparation() as show:
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with handle_signals(interrupted), preparation() as show:
 
         def progress(what: str, done: int, total: int) -> None:
             nonlocal last

@@ -72,7 +72,13 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
         path, equals, value = pair.partition("=")
         if not equals or not path:
             raise UsageError(f"--set expects FIELD=VALUE such as pretrain.epochs=5, got '{pair}'.")
-        overrides[path.strip()] = yaml.safe_load(value)
+        try:
+            overrides[path.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(
+                f"--set {pair}: the value is not valid YAML. Lists are written [0.01, 0.04], texts with special "
+                "characters in quotes."
+            ) from None
     return overrides
 
 

@@ -6,13 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from suite.data.synthetic.spec import SyntheticSpec
 from suite.errors import UsageError, unknown
 from suite.grid.spec import EXPERIMENTS
-from suite.grid.validate import validated
+from suite.grid.validate import read_yaml, validated
 from suite.jobs.sections import Section
 from suite.paths import user_path
 
@@ -61,7 +60,7 @@ class Profile(Section):
 def load_profile(name_or_file: str) -> Profile:
     """Read a profile by the name of a shipped one or from a YAML file."""
     path = profile_path(name_or_file)
-    return validated(Profile, yaml.safe_load(path.read_text("utf-8")), str(path))
+    return validated(Profile, read_yaml(path), str(path))
 
 
 @cache

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError, unknown
-from suite.grid.validate import validated
+from suite.grid.validate import read_yaml, validated
 from suite.paths import user_path
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -137,4 +136,4 @@ def load_grid(name_or_file: str) -> GridSpec:
             )
     if not path.is_file():
         raise UsageError(f"grid file {path} does not exist.")
-    return validated(GridSpec, yaml.safe_load(path.read_text("utf-8")), str(path))
+    return validated(GridSpec, read_yaml(path), str(path))

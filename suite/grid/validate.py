@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from methods.args import BackboneArgs
@@ -11,6 +13,26 @@ from methods.backbones.base import family_of
 from suite.errors import UsageError, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields of a YAML file.
+
+    Raises:
+        UsageError: not YAML, with line and column; or YAML without fields.
+    """
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+        raise UsageError(f"{path} is not valid YAML{place}: {error.problem or error.context}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        came = "an empty file" if content is None else f"{type(content).__name__} {str(content)[:40]!r}"
+        raise UsageError(f"{path}: expected YAML fields such as 'name: ...', got {came}.")
+    return content
 
 
 def validated(model: type[Model], data: Any, where: str) -> Model:

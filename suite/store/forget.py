@@ -44,6 +44,8 @@ def forget(store: Store, cell: str, grid: str | None = None, profile: str | None
         and grid in (None, record.grid)
         and profile in (None, record.profile)
     ]
+    if not records:
+        raise UsageError(f"nothing was run in {store.root}. Another store: --runs DIR")
     if not cells:
         raise unknown("cell", cell, {record.id for record in records}, f"(recorded in {store.root})")
     if len(places := sorted({(record.grid, record.profile) for record in cells})) > 1:

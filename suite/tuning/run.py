@@ -38,6 +38,7 @@ class TuningOutcome:
     tuning: Tuning
     trials: list[dict[str, Any]]
     best: int | None
+    held_out: int  # images that the best trial was measured on, over all of its cells; 0 without a best trial
     profile: Path | None
     trained: int
     failed: int  # trials, in this run
@@ -92,6 +93,7 @@ def tune(tuning: Tuning, engine: Engine) -> TuningOutcome:
             tuning,
             study.facts(),
             None if best is None else best.number,
+            0 if best is None else tuning.jobs(study.params(best)).held_out(store),
             None if best is None else _write_profile(tuning, study, best),
             trained,
             tuner.failures,

@@ -77,6 +77,11 @@ class TrialJobs:
         scores = self.scores(store)
         return statistics.fmean(scores.values()) if len(scores) == len(self.cells) else None
 
+    def held_out(self, store: Store) -> int:
+        """Number of held-out images that a finished trial was measured on, summed over its cells."""
+        results = (store.result(item.measured[0].key) for item in self.cells)
+        return sum(result.counts["n_held_out"] for result in results if result is not None)
+
     def curve(self, store: Store) -> dict[int, float]:
         """Mean kNN accuracy over the cells that pretrain, at the epochs that all of them have measured."""
         curves = [curve for item in self.cells if (curve := item.curve(store)) is not None]

@@ -52,6 +52,8 @@ def test_trials_share_what_they_have_in_common(tuned: tuple[Path, dict[str, Any]
     assert len(list(runs.glob("*/result.json"))) == 6
     assert len({tuple(trial["params"].values()) for trial in outcome["trials"]}) == 4
     assert outcome["best"]["value"] == max(trial["value"] for trial in outcome["trials"])
+    assert outcome["held_out"] == 6  # two of each of the three classes
+    assert outcome["best"]["number"] not in outcome["undecided"]
     assert not (runs / "results.csv").exists()  # a held-out accuracy is no result
     curves = {trial["params"]["views.scale"]: trial["curve"] for trial in outcome["trials"]}
     assert all(list(curve) == ["1", "2"] for curve in curves.values())

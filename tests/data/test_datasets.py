@@ -108,6 +108,8 @@ def test_not_found_says_where_and_how(layouts):
         load_dataset("aircraft", layouts.root)
     with pytest.raises(DataError, match="looks like the dataset itself"):
         load_dataset("cub", layouts.cub())
+    with pytest.raises(DataError, match=r"The folder .*nowhere does not exist"):
+        load_dataset("cub", layouts.root / "nowhere")
     with pytest.raises(UsageError, match="did you mean 'cub'"):
         load_dataset("cubs", layouts.root)
 

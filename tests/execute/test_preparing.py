@@ -24,7 +24,7 @@ SLOW = (
 SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
 
 
-@pytest.mark.parametrize("way", ["cancel", "ctrl-c"])
+@pytest.mark.parametrize("way", ["cancel", "ctrl-c", "sigterm"])
 def test_preparation_is_seen_stopped_and_resumed(way: str, tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     runs = tmp_path / "runs"
     arguments = [
@@ -45,7 +45,7 @@ def test_preparation_is_seen_stopped_and_resumed(way: str, tmp_path: Path, drawn
         done = subprocess.run([*SUITE, "cancel", "--runs", str(runs)], capture_output=True, text=True, check=False)
         assert "1 of 1 runs stopped" in done.stdout
     else:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT if way == "ctrl-c" else signal.SIGTERM)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Stopped while the data were prepared" in errors

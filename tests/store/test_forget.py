@@ -76,3 +76,8 @@ def test_jobs_of_a_study_stay(store: Store) -> None:
     outcome = forget(store, "left/cub/0")
     assert outcome.moved == ()
     assert outcome.kept["broken"] == ("study search",)
+
+
+def test_a_store_without_runs_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"nothing was run in {tmp_path}"):
+        forget(Store(tmp_path), "left/cub/0")

@@ -54,5 +54,6 @@ def find_folder(info: DatasetInfo, data_root: Path) -> Path:
     if any((data_root / marker).exists() for marker in info.markers):
         advice = f"{data_root} looks like the dataset itself: give the folder that holds {' or '.join(info.folders)}."
     else:
-        advice = "The data root is set with --data or the environment variable SUITE_DATA."
+        missing = "" if data_root.is_dir() else f"The folder {data_root} does not exist. "
+        advice = f"{missing}The data root is set with --data or the environment variable SUITE_DATA."
     raise DataError(f"{info.label} not found: looked for {wanted}. {advice} {obtain(info.name)}")

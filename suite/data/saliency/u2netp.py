@@ -121,8 +121,8 @@ def download_weights(folder: Path, looked_in: list[Path]) -> Path:
         places = ", ".join(str(f) for f in looked_in)
         raise DataError(
             f"the weights of u2netp are not in {places} and could not be downloaded ({type(e).__name__}: {e}). "
-            f"Download {URL} (4.6 MB, md5 {MD5}) on a machine with a network, copy it here, then run: "
-            f"suite data saliency DATASET --detector u2netp --weights FILE"
+            f"Download {URL} (4.6 MB, md5 {MD5}) on a machine with a network and copy it to {folder / FILE}, or into "
+            "$SUITE_MODELS. For one dataset: suite data saliency DATASET --detector u2netp --weights FILE"
         ) from e
 
 

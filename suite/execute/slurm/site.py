@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from suite.errors import UsageError, unknown
 from suite.grid.spec import EXPERIMENTS
-from suite.grid.validate import validated
+from suite.grid.validate import read_yaml, validated
 from suite.kinds.registry import KINDS
 from suite.paths import user_path
 from suite.planning.costs import Machine
@@ -158,8 +157,7 @@ def load_site(name_or_file: str | None) -> Site:
             raise unknown("site", given, [file.stem for file in shipped.glob("*.yaml")], "A path must end in .yaml.")
     if not path.is_file():
         raise UsageError(f"site file {path} does not exist. Copy and adapt {shipped / 'example.yaml'}")
-    data = yaml.safe_load(path.read_text("utf-8"))
-    site = validated(Site, data, str(path))
+    site = validated(Site, read_yaml(path), str(path))
     needed = site.model_dump(include=set(Resources.model_fields))
     for kind, of_kind in site.by_kind.items():
         if kind not in KINDS:
