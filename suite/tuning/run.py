@@ -18,6 +18,7 @@ from suite.execute.engine import Engine, Options, Summary
 from suite.execute.imports import import_checkpoints
 from suite.execute.mlflow_process import BackgroundMirror
 from suite.execute.prepare import prepare
+from suite.execute.preparing import PreparationStopped, prepare_visibly
 from suite.execute.run import checkpoint_minutes
 from suite.jobs.identity import Job
 from suite.progress import PreparationLines
@@ -66,23 +67,34 @@ def tune(tuning: Tuning, engine: Engine) -> TuningOutcome:
     executor = engine.executor(paths, checkpoint_minutes(), tuning.online)
     files = {digest: file for file, digest in tuning.plan.checkpoints.values()}
     summary, trained = Summary(), 0
+    experiment = f"tune/{tuning.name}"
+    facts = {"grid": experiment, "profile": tuning.plan.profile.name, "jobs": []}
+    with (
+        opened(
+            tuning.folder, tuning.facts, tuning.space, request.sampler, request.pruner, request.seed, tuning.first
+        ) as study,
+        ActiveRun(workspace.runs, **facts) as here,
+    ):
+        running = False
 
-    def make_ready(jobs: Sequence[Job]) -> None:
-        lines.total += len(jobs)
-        import_checkpoints(jobs, files, store)
-        prepare(jobs, tuning.plan.datasets, tuning.plan.data_root, workspace.cache, PreparationLines())
+        def make_ready(jobs: Sequence[Job]) -> None:
+            lines.total += len(jobs)
+            import_checkpoints(jobs, files, store)
+            data = tuning.plan.datasets, tuning.plan.data_root, workspace.cache
+            if running:  # Ctrl-C and `suite cancel` are handled by the loop that runs the jobs
+                prepare(jobs, *data, PreparationLines())
+            else:
+                prepare_visibly(jobs, *data, here)
 
-    with opened(
-        tuning.folder, tuning.facts, tuning.space, request.sampler, request.pruner, request.seed, tuning.first
-    ) as study:
         tuner = Tuner(study, request.trials, tuning.jobs, make_ready, store, lines, lines.say)
-        if first := tuner.more():
-            experiment = f"tune/{tuning.name}"
-            with (
-                BackgroundMirror(store, tracking_uri(workspace.runs), experiment),
-                ActiveRun(workspace.runs, grid=experiment, profile=tuning.plan.profile.name, jobs=[]) as here,
-                lines,
-            ):
+        try:
+            first = tuner.more()
+        except (KeyboardInterrupt, PreparationStopped):
+            print("Stopped while the data were prepared; finished maps and images are kept.", file=sys.stderr)
+            first, summary.interrupted = [], True
+        if first:
+            running = True
+            with BackgroundMirror(store, tracking_uri(workspace.runs), experiment), lines:
                 options = Options(more=tuner.more, unwanted=tuner.unwanted, asked_to_stop=here.asked_to_stop)
                 summary = executor.run(first, tuner, options)
                 trained = len(summary.done) - summary.elsewhere

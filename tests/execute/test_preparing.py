@@ -24,12 +24,19 @@ SLOW = (
 SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
 
 
-@pytest.mark.parametrize("way", ["cancel", "ctrl-c", "sigterm"])
-def test_preparation_is_seen_stopped_and_resumed(way: str, tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+TUNING = ["--param", "views.scale=0.2,0.4", "--sampler", "grid", "--trials", "1", "--pruner", "none"]
+
+
+@pytest.mark.parametrize(
+    ("command", "way"), [("run", "cancel"), ("run", "ctrl-c"), ("run", "sigterm"), ("tune", "cancel")]
+)
+def test_preparation_is_seen_stopped_and_resumed(
+    command: str, way: str, tmp_path: Path, drawn: Path, tiny_profile: Path
+) -> None:
     runs = tmp_path / "runs"
     arguments = [
-        "run", "--grid", "paper_table1", "--profile", str(tiny_profile), "--data", str(drawn), "--runs", str(runs),
-        "--dataset", "cub", "--method", "byol_cvsa", "--set", "saliency.detector=spectral",
+        command, *(TUNING if command == "tune" else []), "--grid", "paper_table1", "--profile", str(tiny_profile),
+        "--data", str(drawn), "--runs", str(runs), "--dataset", "cub", "--method", "byol_cvsa", "--set", "saliency.detector=spectral",
     ]  # fmt: skip
     slow = [sys.executable, "-c", f"{SLOW}from suite.cli import main; main()", *arguments]
     process = subprocess.Popen(slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
