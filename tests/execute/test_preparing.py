@@ -36,7 +36,8 @@ def test_preparation_is_seen_stopped_and_resumed(
     runs = tmp_path / "runs"
     arguments = [
         command, *(TUNING if command == "tune" else []), "--grid", "paper_table1", "--profile", str(tiny_profile),
-        "--data", str(drawn), "--runs", str(runs), "--dataset", "cub", "--method", "byol_cvsa", "--set", "saliency.detector=spectral",
+        "--data", str(drawn), "--runs", str(runs), "--dataset", "cub", "--method", "byol_cvsa", "--set",
+        "saliency.detector=spectral",
     ]  # fmt: skip
     slow = [sys.executable, "-c", f"{SLOW}from suite.cli import main; main()", *arguments]
     process = subprocess.Popen(slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
