@@ -24,7 +24,7 @@ def write_figures(folder: Path) -> dict[str, Path]:
         path = preview_sheet(workspace, "cub", name, str(_PROFILE), [], _IMAGES, 0, folder / f"{name}.png")
         with Image.open(path) as sheet:
             sheet.thumbnail((_WIDTH, 2 * _WIDTH))
-            sheet.convert("RGB").quantize(128).save(path, optimize=True)
+            sheet.convert("RGB").quantize(256).save(path, optimize=True)
         figures[name] = path
     return figures
 
