@@ -33,8 +33,7 @@ def figure_section(lines: dict[str, str]) -> str:
     """Markdown that shows them. `lines`: a sentence per view."""
     sections = [
         "Two synthetic birds per view, with the paper's recipe at 224 px: the image, then each view before and after "
-        "its colour changes. Masks and boxes that a view carries are outlined. On your photographs: "
-        "`suite data preview cub --view saliency_swap`."
+        "its colour changes. Masks and boxes that a view carries are outlined."
     ]
     sections += [f"### {name}\n\n{line}\n\n![The view {name}](images/views/{name}.png)" for name, line in lines.items()]
     return "\n\n".join(sections)

@@ -8,7 +8,8 @@ from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
 
 def python_reference() -> str:
     """Markdown: the functions of the package `suite`, and their errors."""
-    functions = "\n\n".join(f"::: suite.api.{name}" for name in suite.__all__ if not name.startswith("_"))
+    short = "    options: {show_root_full_path: false}"
+    functions = "\n\n".join(f"::: suite.api.{name}\n{short}" for name in suite.__all__ if not name.startswith("_"))
     return f"""# Python interface
 
 The functions of the package `suite`, and what they take. Examples: [Python](../python.md).
