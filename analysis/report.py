@@ -23,6 +23,8 @@ from analysis.tables.metrics import MetricTable
 from analysis.tables.metrics_text import write_metric_table
 from analysis.tables.probe import probe_table
 from analysis.tables.protocol import protocol_table
+from analysis.tables.retrieval import retrieval_table
+from analysis.tables.sweep import axis, sweep_table
 from analysis.tables.text import setup_text, tests_csv, to_csv, to_text
 from methods.measures.cam_kinds import KINDS
 from suite.atomic import write_text
@@ -123,7 +125,7 @@ def write_report(
         from analysis.figures.sweep import scale_figure
 
         paths = scale_figure(grid, table, out / f"{grid.name}_figure")
-        figures += page_figures(paths, f"Sweep of {grid.sweep}")
+        figures += page_figures(paths, f"Top-1 by {axis(grid.sweep)}")
         files += paths
     paths = localisation_figure(
         grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data, table.synthetic
@@ -144,15 +146,19 @@ def metric_tables(
     store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
 ) -> list[MetricTable]:
     """The tables of every protocol beside fine-tuning that has numbers. Arguments as of `grid_table`."""
-    tables = [
-        table(store, grid, profile, recorded, lines) for table in (probe_table, localisation_table, background_table)
-    ]
+    built_in = (sweep_table, probe_table, retrieval_table, localisation_table, background_table)
+    tables = [table(store, grid, profile, recorded, lines) for table in built_in]
     tables += [
         protocol_table(protocol, store, grid, profile, recorded, lines)
         for protocol in protocols().values()
         if protocol.headings
     ]
-    return [table for table in tables if table is not None]
+    # By name: a plugin may measure under the name of a built-in protocol, whose table then shows its numbers.
+    by_name: dict[str, MetricTable] = {}
+    for table in tables:
+        if table is not None:
+            by_name.setdefault(table.name, table)
+    return list(by_name.values())
 
 
 def evaluation_tables(workspace: Workspace, profile: str) -> list[MetricTable]:

@@ -169,7 +169,7 @@ def evaluate(
     engine: Engine | None = None,
     **selectors: Unpack[Selectors],
 ) -> RunOutcome:
-    """Measure frozen backbones by kNN, a linear classifier and the protocols of plugins, as `suite evaluate` does.
+    """Measure frozen backbones by kNN, a linear classifier, retrieval and plugins, as `suite evaluate` does.
 
     Nothing is pretrained or fine-tuned. Call it below ``if __name__ == "__main__":`` in a script.
 

@@ -124,7 +124,7 @@ def register_protocol(
     by_profile: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Register an evaluation protocol: every cell of every grid is then measured by it as well. A complete example is
-    examples/retrieval_protocol.py. The file's SHA-256 enters the keys of the protocol's jobs.
+    examples/nearest_mean_protocol.py. The file's SHA-256 enters the keys of the protocol's jobs.
 
     Args:
         protocol: its spec derives from `suite.kinds.base.ProtocolSpec`, its loop is a function of the plugin's file.
@@ -206,7 +206,13 @@ def with_plugins(grid: GridSpec) -> GridSpec:
     if taken:
         raise UsageError(f"a plugin registers the row '{taken[0]}', which grid {grid.name} has already.")
     rows = [
-        row.model_copy(update={"stage1": reference.stage1, "series": row.label if grid.sweep else None})
+        row.model_copy(
+            update={
+                "stage1": reference.stage1,
+                "series": row.label if grid.sweep else None,
+                "set": {**grid.set, **row.set},
+            }
+        )
         for row in _ROWS.values()
     ]
     return grid.model_copy(

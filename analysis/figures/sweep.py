@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from analysis.figures.style import STYLE, save
 from analysis.tables.accuracy import AccuracyCell, Table
+from analysis.tables.sweep import axis, tick
 from suite.data.catalogue import DATASETS
 from suite.grid.spec import GridSpec, Row
 
@@ -96,9 +97,9 @@ def _figure(grid: GridSpec, table: Table, dataset: str, measured: Lines, publish
             one.spines["top"].set_visible(False)
             one.spines["right"].set_visible(right is not None)
         ticks = sorted({p.x for lines in (measured, published) for ps in lines.values() for p in ps if p.x is not None})
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks(ticks, [tick(str(grid.sweep), value) for value in ticks])
         axes.grid(visible=True, axis="y", linewidth=0.3, alpha=0.6)
-        axes.set_xlabel("scale s of Saliency Swap" if grid.sweep == "views.scale" else str(grid.sweep))
+        axes.set_xlabel(axis(str(grid.sweep)))
         axes.set_ylabel(f"top-1 on {table.labels[table.datasets.index(dataset)]} (%)")
         handles, labels = axes.get_legend_handles_labels()
         if published:

@@ -20,6 +20,7 @@ from suite.grid.validate import validated
 from suite.jobs.sections import Section
 from suite.kinds.background import BackgroundArgs
 from suite.kinds.finetune import FinetuneArgs
+from suite.kinds.linear_sgd import LinearSgdArgs
 from suite.kinds.localisation import LocalisationArgs
 from suite.kinds.pretrain import PretrainArgs
 from suite.kinds.probe import ProbeArgs
@@ -41,6 +42,7 @@ class Recipe(Section):
     probe: ProbeArgs | None = None
     localisation: LocalisationArgs | None = None
     background: BackgroundArgs | None = None
+    linear_sgd: LinearSgdArgs | None = None
     protocols: dict[str, SerializeAsAny[Section] | None] = Field(
         default_factory=dict, description="settings of further protocols by name; null leaves one out"
     )
@@ -51,10 +53,11 @@ class Recipe(Section):
         return args
 
     @model_serializer(mode="wrap")
-    def _leave_out_no_protocols(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without further protocols a recipe is written as before there were any."""
+    def _leave_out_later_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the sections that came later a recipe is written as before there were any."""
         values: dict[str, Any] = handler(self)
-        return values if self.protocols else {name: value for name, value in values.items() if name != "protocols"}
+        unused = {name for name in ("linear_sgd", "protocols") if not getattr(self, name)}
+        return {name: value for name, value in values.items() if name not in unused}
 
     @model_validator(mode="after")
     def _maps_named(self) -> Recipe:
@@ -109,7 +112,7 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     layers = _protocol_layers(profile)
     layers += [(f"profile {part.name}", part.defaults) for part in profile.chain]
     if row.objective is None:
-        keep = {"image_size", "store_size", "backbone", "finetune", "probe", "saliency", "protocols"}
+        keep = {"image_size", "store_size", "backbone", "finetune", "probe", "linear_sgd", "saliency", "protocols"}
         keep |= set() if row.frozen else measured_with_maps
         layers = [(origin, {field: part[field] for field in part if field in keep}) for origin, part in layers]
     else:

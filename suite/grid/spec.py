@@ -14,6 +14,8 @@ from suite.paths import user_path
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
+LABEL_FRACTION = "finetune.label_fraction"
+
 Stage1 = Literal["none", "coco", "imagenet"]
 
 
@@ -62,16 +64,19 @@ class GridSpec(BaseModel):
         None,
         description="recipe field along the x axis of a figure; a row's `sweep: [...]` then stands for one row each",
     )
+    set: dict[str, Any] = Field(
+        default_factory=dict, description="recipe fields that every row overrides; a row's own `set` has priority"
+    )
     rows: tuple[Row, ...]
 
     @model_validator(mode="before")
     @classmethod
     def _expanded(cls, data: Any) -> Any:
-        """Replace each row with a sweep by one row per value, before the fields are validated."""
+        """Give each row the grid's `set`, and replace each row with a sweep by one row per value, before validation."""
         if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
             return data
         field, rows = data.get("sweep"), []
-        for row in data["rows"]:
+        for row in _with_shared(data["rows"], data.get("set")):
             values = row.get("sweep") if isinstance(row, dict) else None
             if values is not None and field is None:
                 raise ValueError(
@@ -104,13 +109,21 @@ class GridSpec(BaseModel):
         raise unknown("row", name, [row.name for row in self.rows])
 
 
+def _with_shared(rows: list[Any], shared: Any) -> list[Any]:
+    """The rows with the grid's overrides below their own. What is no mapping is left to the validation."""
+    if not isinstance(shared, dict):
+        return rows
+    return [{**row, "set": {**shared, **row.get("set", {})}} if isinstance(row, dict) else row for row in rows]
+
+
 def _point(row: dict[str, Any], field: str, value: float) -> dict[str, Any]:
     """One row of a sweep: {"name": "byol_ss", "sweep": [...]} -> {"name": "byol_ss_0.3", "set": {field: 0.3}}."""
     rest = {key: kept for key, kept in row.items() if key != "sweep"}
+    point = f"{100 * value:g} % of the labels" if field == LABEL_FRACTION else f"{field.rpartition('.')[2]} {value:g}"
     return {
         **rest,
         "name": f"{row.get('name')}_{value:g}",
-        "label": f"{row.get('label')}, {field.rpartition('.')[2]} {value:g}",
+        "label": f"{row.get('label')}, {point}",
         "series": row.get("label"),
         "set": {**row.get("set", {}), field: value},
     }

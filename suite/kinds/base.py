@@ -66,6 +66,7 @@ class Number:
     protocol: str
     metric: str
     value: float
+    count: str = "n_test"  # of the result's counts: how many images the number rests on
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Protocol(Kind[S]):
     args: type[Section]
     # Its jobs read the maps of the recipe's detector, also in rows whose views read none.
     needs_saliency: ClassVar[bool] = False
-    title: ClassVar[str] = ""  # "Retrieval on frozen features"
+    title: ClassVar[str] = ""  # "Nearest class mean on frozen features"
     headings: ClassVar[tuple[Heading, ...]] = ()
     note: ClassVar[str] = ""  # sentences for the caption: what is measured, and the source
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from suite.jobs.sections import StageArgs
 from suite.kinds.base import TRAINING_STEP, DataJobSpec, Kind, Number, Size, dim, macs, parameters
@@ -22,6 +22,19 @@ class FinetuneArgs(StageArgs):
         (), description="base learning rates to choose from on a held-out part of the training split; none: base_lr"
     )
     held_out: float = Field(0.2, gt=0, lt=1, description="share of every class of the training split to choose on")
+    label_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of every class of the training split that is trained on, sampled by the seed",
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_all_labels(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """With all labels the field does not enter the key, which is then that of a job from before there was one."""
+        values: dict[str, Any] = handler(self)
+        whole = self.label_fraction == 1
+        return {name: value for name, value in values.items() if name != "label_fraction"} if whole else values
 
     @model_validator(mode="after")
     def _distinct(self) -> FinetuneArgs:
@@ -35,7 +48,7 @@ class FinetuneArgs(StageArgs):
 
 
 class FinetuneSpec(DataJobSpec):
-    """Supervised fine-tuning on the training split, measured on the test split.
+    """Supervised fine-tuning on the training split, or on a share of every class of it, measured on the test split.
 
     With `held_out`, a share of every class is left out of training and measured on instead: the test split is not
     read. `choose_from` holds the keys of such jobs; the learning rate of the best one is then used.
@@ -59,12 +72,12 @@ class Finetune(Kind[FinetuneSpec]):
 
     def images(self, spec: FinetuneSpec, size: Size) -> int:
         """Whole batches of every epoch."""
-        images, batch = int(size.train * (1 - spec.held_out)), spec.train.batch_size
+        images, batch = int(size.train * spec.train.label_fraction * (1 - spec.held_out)), spec.train.batch_size
         return images // batch * batch * spec.train.epochs
 
     def measured_images(self, spec: FinetuneSpec, size: Size) -> int:
         """The test split, or the images held out."""
-        return round(size.train * spec.held_out) if spec.held_out else size.test
+        return round(size.train * spec.train.label_fraction * spec.held_out) if spec.held_out else size.test
 
     def macs(self, spec: FinetuneSpec) -> float:
         """One view, forward and backward."""

@@ -1,11 +1,11 @@
-"""Frozen-feature probes: k nearest neighbours and a linear classifier."""
+"""Frozen-feature probes: k nearest neighbours, a linear classifier and retrieval."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from suite.jobs.identity import HeldOut, Job
 from suite.jobs.sections import Section
@@ -39,16 +39,29 @@ class LinearArgs(Section):
 
 
 class ProbeArgs(Section):
-    """kNN and linear probes on the frozen backbone. Features of central crops, as in the test of fine-tuning."""
+    """kNN, linear probe and retrieval on the frozen backbone. Features of central crops, as in the test of fine-tuning.
+
+    Without retrieval the field does not enter the key, which is then that of a probe from before there was retrieval.
+    """
 
     eval_resize: float = Field(ge=1, description="short side before the central crop, over the crop's side")
     knn: KnnArgs | None
     linear: LinearArgs | None
+    retrieval: Literal["cosine", "dot"] | None = Field(
+        None,
+        description="similarity by which test images are ranked for each other: cosine, or dot as in LCR "
+        "(arXiv:2303.01669); null: no retrieval",
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_retrieval(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return values if self.retrieval else {name: value for name, value in values.items() if name != "retrieval"}
 
 
 class ProbeSpec(HeldOut, DataJobSpec):
-    """Nearest neighbours and a linear classifier on the frozen backbone, measured on the test split or, as in
-    fine-tuning, on a held-out part of the training split."""
+    """Nearest neighbours, a linear classifier and retrieval on the frozen backbone, measured on the test split or, as
+    in fine-tuning, on a held-out part of the training split."""
 
     kind: Literal["probe"] = "probe"
     version: int = PROBE_VERSION
@@ -57,7 +70,7 @@ class ProbeSpec(HeldOut, DataJobSpec):
 
 
 class Probe(Protocol[ProbeSpec]):
-    """Top-1 of a kNN and of a linear classifier on frozen features."""
+    """Top-1 of a kNN and of a linear classifier on frozen features, and retrieval with the same features."""
 
     name = "probe"
     spec = ProbeSpec
@@ -78,7 +91,10 @@ class Probe(Protocol[ProbeSpec]):
         return macs(spec.backbone, spec.image_size)
 
     def numbers(self, metrics: Mapping[str, float]) -> Iterator[Number]:
-        """Two protocols in results.csv: knn and linear."""
+        """Three protocols in results.csv: knn, linear and retrieval."""
         for protocol in ("knn", "linear"):
             if f"{protocol}_top1" in metrics:
                 yield Number(protocol, "top1", metrics[f"{protocol}_top1"])
+        for metric in ("rank1", "rank5", "map"):
+            if f"retrieval_{metric}" in metrics:
+                yield Number("retrieval", metric, metrics[f"retrieval_{metric}"], count="n_queries")

@@ -11,13 +11,14 @@ from suite.kinds.background import Background
 from suite.kinds.base import Kind, Protocol
 from suite.kinds.finetune import Finetune, FinetuneSpec
 from suite.kinds.imported import Import
+from suite.kinds.linear_sgd import LinearSgd
 from suite.kinds.localisation import Localisation
 from suite.kinds.pretrain import Pretrain, PretrainSpec
 from suite.kinds.probe import Probe
 
 # In the order in which a cell's jobs are listed. A new kind is one more line.
 KINDS: dict[str, Kind[Any]] = {
-    kind.name: kind for kind in (Import(), Pretrain(), Finetune(), Probe(), Localisation(), Background())
+    kind.name: kind for kind in (Import(), Pretrain(), Finetune(), Probe(), LinearSgd(), Localisation(), Background())
 }
 
 TrainingSpec = PretrainSpec | FinetuneSpec  # specs of jobs with epochs

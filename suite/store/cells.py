@@ -152,7 +152,7 @@ class ResultLine:
     seed: int
     metric: str
     value: float  # top1: percent
-    n: int  # number of test images
+    n: int  # number of test images; of retrieval, of queries
     key: str  # of the job that measured it
 
     @classmethod
@@ -190,7 +190,7 @@ def result_lines(store: Store, records: Iterable[CellRecord]) -> list[ResultLine
                         seed=record.seed,
                         metric=number.metric,
                         value=number.value,
-                        n=result.counts["n_test"],
+                        n=result.counts[number.count],
                         key=key,
                     )
                 )

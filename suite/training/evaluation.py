@@ -23,7 +23,7 @@ from suite.training.schedule import generator
 BATCH = 128  # images per forward pass of a measurement
 
 
-def held_out_parts(source: SplitSource, share: float, seed: int) -> tuple[Part, Part]:
+def held_out_parts(source: SplitSource | Part, share: float, seed: int) -> tuple[Part, Part]:
     """Images to train on, and images to choose on: the same `share` of every class, whatever is trained or measured."""
     fit_on, choose_on = held_out(source.labels, share, generator(seed, "held-out"))
     return Part(source, fit_on), Part(source, choose_on)

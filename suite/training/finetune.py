@@ -68,7 +68,7 @@ def run(spec: FinetuneSpec, inputs: Inputs, session: Session) -> Outcome:
     """
     if spec.choose_from:
         spec = with_best_lr(spec, inputs.store)
-    train, test, counts = inputs.train_and_test(spec.held_out)
+    train, test, counts = inputs.train_and_test(spec.held_out, spec.train.label_fraction)
     outcome = finetune(spec, train, test, inputs.classes, inputs.backbone(spec.init), session)
     outcome.counts = counts
     if spec.choose_from and session.leads:

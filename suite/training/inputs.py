@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from suite.data.decoded.images import ImageStore
 from suite.data.decoded.saliency import open_maps
-from suite.data.decoded.split import Part, SplitSource
+from suite.data.decoded.split import Part, SplitSource, labelled
 from suite.data.decoded.stores import open_images
 from suite.data.record import Split
 from suite.data.spec import SaliencySpec
 from suite.kinds.base import DataJobSpec
 from suite.store.store import Store
 from suite.training.evaluation import held_out_parts
+from suite.training.schedule import generator
 
 if TYPE_CHECKING:
     from suite.training.online import OnlineKnn
@@ -58,12 +59,17 @@ class Inputs:
         log.info("saliency: %d images fall back to the whole image %s", count, maps.fallbacks)
         return count
 
-    def train_and_test(self, held_out: float) -> tuple[SplitSource | Part, SplitSource | Part, dict[str, int]]:
+    def train_and_test(
+        self, held_out: float, label_fraction: float = 1.0
+    ) -> tuple[SplitSource | Part, SplitSource | Part, dict[str, int]]:
         """The images to train on, the images to measure on, and their counts.
 
-        With `held_out`, both are parts of the training split and the test split is not read.
+        With `held_out`, both are parts of the training split and the test split is not read. With a `label_fraction`
+        below 1, nothing but that share of every class of the training split is read, for both.
         """
-        train = self.split("train")
+        train: SplitSource | Part = self.split("train")
+        if label_fraction < 1:
+            train = Part(train, labelled(train.labels, label_fraction, generator(self.spec.seed, "labelled")))
         if held_out:
             fit_on, choose_on = held_out_parts(train, held_out, self.spec.seed)
             return fit_on, choose_on, {"n_train": len(fit_on), "n_held_out": len(choose_on)}

@@ -1,12 +1,13 @@
-"""kNN and linear probes of a frozen backbone. Nothing is chosen on the test split.
+"""kNN, linear probe and retrieval with a frozen backbone. Nothing is chosen on the test split.
 
 knn: the k nearest training images by cosine vote for their class, each with weight exp(cosine / T)
 (Wu et al. 2018, arXiv:1805.01978, section 3.4).
 linear: multinomial logistic regression with an L2 penalty, fitted by L-BFGS. The penalty's strength is the best on a
 held-out part of the training split; the classifier is then fitted on all of it (Kornblith et al. 2019,
 arXiv:1805.08974; SimCLR, arXiv:2002.05709, appendix B.8.1).
+retrieval: the test images are ranked for each other (`methods.measures.retrieval`).
 
-Both read the pooled features of central crops, without augmentation, with the backbone in evaluation mode: an
+All read the pooled features of central crops, without augmentation, with the backbone in evaluation mode: an
 untrained network then normalises by the statistics it was initialised with, mean 0 and variance 1.
 Differs from the sources in the size and number of strengths, which are the recipe's, and in shifting and scaling all
 features by one vector and one number, so that a strength means the same for every network.
@@ -23,10 +24,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from methods.measures.retrieval import retrieval
 from suite.data.decoded.split import Part, SplitSource, held_out
 from suite.errors import TrainingError
 from suite.kinds.probe import LinearArgs, ProbeSpec
-from suite.training.evaluation import centre_crops, top1_accuracy
+from suite.training.evaluation import centre_crops, measuring_precision, top1_accuracy
 from suite.training.features import features, knn_predict
 from suite.training.inputs import Inputs
 from suite.training.networks import frozen_backbone
@@ -91,7 +93,7 @@ def run(spec: ProbeSpec, inputs: Inputs, session: Session) -> Outcome:
     """Measure the backbone that the job names; the entry that `suite.kinds.probe` names."""
     train, test, counts = inputs.train_and_test(spec.held_out)
     outcome = probe(spec, train, test, inputs.classes, inputs.backbone(spec.init), session)
-    outcome.counts = counts
+    outcome.counts |= counts
     return outcome
 
 
@@ -108,8 +110,8 @@ def probe(
     With `spec.held_out` both sources are parts of the training split.
 
     Returns:
-        knn_top1 and linear_top1 in percent, with the prefix held_out_ where held-out training images are measured;
-        linear_strength.
+        knn_top1, linear_top1, retrieval_rank1, retrieval_rank5 and retrieval_map in percent, with the prefix held_out_
+        where held-out training images are measured; linear_strength. The count n_queries of retrieval.
 
     Raises:
         TrainingError: features that are not finite.
@@ -126,6 +128,7 @@ def probe(
     if not all(bool(torch.isfinite(part).all()) for part in pooled):
         raise TrainingError("the backbone gives features that are not finite; look at the loss of its pretraining.")
     metrics: dict[str, float] = {}
+    counts: dict[str, int] = {}
     on = "held_out_" if spec.held_out else ""
     if args.knn is not None:
         metrics[f"{on}knn_top1"] = top1_accuracy(knn_predict(pooled[0], labels[0], pooled[1], args.knn), labels[1])
@@ -133,4 +136,8 @@ def probe(
         seed = derived_seed(spec.seed, "probe")
         top1, strength = linear_top1(pooled[0], labels[0], pooled[1], labels[1], classes, args.linear, seed)
         metrics |= {f"{on}linear_top1": top1, "linear_strength": strength}
-    return Outcome(metrics, images=len(train) + len(test), seconds=time.monotonic() - began)
+    if args.retrieval is not None:
+        with measuring_precision():
+            scores, counts["n_queries"] = retrieval(pooled[1], labels[1], args.retrieval)
+        metrics |= {f"{on}retrieval_{name}": score for name, score in scores.items()}
+    return Outcome(metrics, images=len(train) + len(test), seconds=time.monotonic() - began, counts=counts)

@@ -83,7 +83,8 @@ class LossCheck:
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
                 f"the loss became {loss.item()} at step {step} (learning rate {lr:.4g}). Lower the learning rate "
-                "(--set pretrain.optimizer.base_lr=... or finetune.optimizer.base_lr=...) or lengthen the warm-up."
+                "(--set pretrain.optimizer.base_lr=..., finetune.optimizer.base_lr=... or linear_sgd.lr=...) or "
+                "lengthen the warm-up."
             )
 
 

@@ -125,6 +125,12 @@ def _measured(item: CellJobs, objective: Objective, pretrain_on: PretrainOn) -> 
     if item.finetune is None:
         raise UsageError(f"row '{item.cell.row.name}' is frozen: there is nothing to tune. Leave it out with --method.")
     finetune = cast(FinetuneSpec, item.finetune.spec).model_copy(update={"choose_from": ()})
+    if finetune.train.label_fraction < 1:
+        raise UsageError(
+            f"row '{item.cell.row.name}' fine-tunes with a share of the labels (finetune.label_fraction "
+            f"{finetune.train.label_fraction:g}), and `suite tune` measures with all of them. Tune with "
+            "finetune.label_fraction=1, or choose the learning rate of each share by finetune.lr_candidates."
+        )
     share, stages = finetune.train.held_out, item.stages
     if pretrain_on == "rest" and item.cell.row.stage2:
         last = stages[-1]
@@ -145,7 +151,7 @@ def _measured(item: CellJobs, objective: Objective, pretrain_on: PretrainOn) -> 
         data=finetune.data,
         image_size=finetune.image_size,
         backbone=finetune.backbone,
-        probe=probe.model_copy(update={other: None}),
+        probe=probe.model_copy(update={other: None, "retrieval": None}),
         seed=finetune.seed,
         init=finetune.init,
         held_out=share,

@@ -20,6 +20,7 @@ from analysis.tables.localisation import localisation_table
 from analysis.tables.metrics import MetricTable, Number
 from analysis.tables.metrics_text import to_csv, to_latex, to_text, write_metric_table
 from analysis.tables.probe import probe_table
+from analysis.tables.retrieval import retrieval_table
 from suite.errors import UsageError
 from suite.grid.cells import Selection
 from suite.grid.spec import load_grid
@@ -66,6 +67,11 @@ PROBES = [
         ("byol", 1, 19, 17),
     )
     for protocol, value in (("knn", knn), ("linear", linear))
+]
+RANKS = [
+    line(row, "cub", 0, "retrieval", metric, value, n=520)
+    for row, values in (("random", (10.0, 30.0, 5.0)), ("byol", (12.0, 29.0, 6.0)))
+    for metric, value in zip(("rank1", "rank5", "map"), values, strict=True)
 ]
 EXCHANGES = [
     line(row, "cub", seed, "background", metric, value)
@@ -150,6 +156,22 @@ def test_probes_stand_side_by_side_with_how_they_were_made(store: Store) -> None
     assert probe_table(store, GRID, "small", recorded, RIGHT) is None
 
 
+def test_retrieval_counts_queries_and_names_the_similarity(store: Store, tmp_path: Path) -> None:
+    table = retrieval_table(store, GRID, "small", read_cells(store.root, GRID.name), RANKS)
+    assert table is not None
+    best = [[number is not None and number.is_best for number in row.numbers] for row in table.blocks[0].rows]
+    assert best == [[False, True, False], [True, False, True]]
+    text = " ".join(table.notes)
+    assert "Queries: CUB 520." in text
+    assert "(cosine)" not in text  # of a plugin that measures under this name, the similarity is not known
+    dot = Selection(datasets=("cub",), methods=("random", "byol"), seeds=(0,), overrides={"probe.retrieval": "dot"})
+    fill(tmp_path, "paper_table1", dot)
+    measured = retrieval_table(Store(tmp_path), GRID, "small", read_cells(tmp_path, GRID.name), RANKS)
+    assert measured is not None
+    assert "(dot product)" in " ".join(measured.notes)
+    assert retrieval_table(store, GRID, "small", read_cells(store.root, GRID.name), PROBES) is None
+
+
 def test_numbers_of_different_images_are_refused(store: Store) -> None:
     other = line("random", "cub", 0, "background", "original", 50, n=400)
     with pytest.raises(UsageError, match="400 and 528 test images are not comparable"):
@@ -182,6 +204,7 @@ def test_the_tables_compile_on_their_own(store: Store, tmp_path: Path) -> None:
         localised(store, LOOKS),
         background_table(store, GRID, "small", recorded, EXCHANGES),
         probe_table(store, GRID, "small", recorded, PROBES),
+        retrieval_table(store, GRID, "small", recorded, RANKS),
     ]
     for table in tables:
         assert table is not None

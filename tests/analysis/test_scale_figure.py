@@ -14,10 +14,19 @@ import analysis.figures.sweep as module
 from analysis.cells.published import published_numbers
 from analysis.figures.sweep import scale_figure, series
 from analysis.tables.accuracy import Table, accuracy_table
+from analysis.tables.metrics import MetricTable
+from analysis.tables.metrics_text import to_csv, to_latex
+from analysis.tables.sweep import sweep_table
+from suite.grid.cells import Selection
 from suite.grid.spec import load_grid
-from suite.store.cells import ResultLine
+from suite.store.cells import ResultLine, result_lines
+from suite.store.ledger import read_cells
+from suite.store.store import Store
+
+from .made_store import fill
 
 GRID = load_grid("ss_scale")
+SHARES = load_grid("label_fractions")
 
 
 def line(row: str, seed: int, value: float, profile: str = "small") -> ResultLine:
@@ -95,3 +104,56 @@ def test_files_and_one_seed(tmp_path: Path) -> None:
 
 def test_without_a_number_there_is_no_figure(tmp_path: Path) -> None:
     assert scale_figure(GRID, table([]), tmp_path / "figure") == []
+
+
+def swept(root: Path, grid: str, selection: Selection) -> MetricTable:
+    """The table of made-up numbers."""
+    fill(root, grid, selection, suspicious={"byol_0.15/cub/0": "collapsed"})
+    recorded, store = read_cells(root, grid), Store(root)
+    shown = sweep_table(store, load_grid(grid), "small", recorded, result_lines(store, recorded))
+    assert shown is not None
+    return shown
+
+
+def test_label_fractions_are_a_table_of_methods_by_shares(tmp_path: Path) -> None:
+    shown = swept(tmp_path, "label_fractions", Selection(("cub",), ("random", "byol"), seeds=(0,)))
+    assert [column.label for column in shown.columns] == ["15 %", "30 %", "50 %", "100 %"]
+    (block,) = shown.blocks
+    assert [row.label for row in block.rows] == ["Random init", "BYOL\N{DAGGER}"]
+    assert not block.baselines
+    values = {line.row: line.value for line in result_lines(Store(tmp_path), read_cells(tmp_path))}
+    expected = [values[f"byol_{share}"] for share in ("0.15", "0.3", "0.5", "1")]
+    assert [number and number.mean for number in block.rows[1].numbers] == expected
+    for column in zip(*(row.numbers for row in block.rows), strict=True):
+        assert [number is not None and number.is_best for number in column].count(True) == 1
+    text = " ".join(shown.notes)
+    assert "a smaller share is part of a larger one" in text
+    assert "15 \\%" in to_latex(shown)
+    assert "byol_0.15" not in to_csv(shown)
+
+
+def test_rows_without_the_swept_field_stand_below_with_one_number(tmp_path: Path) -> None:
+    shown = swept(tmp_path, "ss_scale", Selection(methods=("byol", "byol_ss"), seeds=(0,)))
+    assert shown.groups == (("scale s of Saliency Swap", 8),)
+    (block,) = shown.blocks
+    assert [row.label for row in block.rows] == ["BYOL+SS"]
+    assert [(row.label, len(row.numbers)) for row in block.baselines] == [("BYOL+RRC", 1)]
+
+
+def test_the_axis_of_label_fractions_is_in_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        ResultLine(
+            *("label_fractions", row.name, "m", "cub", "none", "yes", "small", "finetune", 0, "top1"),
+            40.0 + place, 528, row.name,
+        )
+        for place, row in enumerate(SHARES.rows)
+    ]  # fmt: skip
+    drawn: list[Axes] = []
+    monkeypatch.setattr(module, "save", lambda figure, stem: drawn.extend(figure.axes) or [stem])
+    shown = accuracy_table(SHARES, lines, data={"cub": "CUB"})
+    scale_figure(SHARES, shown, Path("figure"))
+    (axes,) = drawn
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["15 %", "30 %", "50 %", "100 %"]
+    assert axes.get_xlabel() == "share of the training labels"
+    assert [bar.get_label() for bar in bars_of(axes)] == ["Random init", "MoCo.v2", "BYOL", "BYOL+SS", "BYOL+CVSA"]
+    assert SHARES.row("byol_0.15").label == "BYOL, 15 % of the labels"

@@ -25,7 +25,7 @@ from suite.grid.profile import load_profile
 from suite.training.schedule import derived_seed
 
 ROOT = Path(__file__).resolve().parents[2]
-RETRIEVAL = ROOT / "examples" / "retrieval_protocol.py"
+PLUGIN = ROOT / "examples" / "nearest_mean_protocol.py"
 
 
 def invoke(*arguments: object, expect: int = 0) -> str:
@@ -61,12 +61,14 @@ def evaluated(
     runs = tmp_path_factory.mktemp("evaluated") / "runs"
     command = [
         "evaluate", "resnet18", f"resnet18={weights['same']}", f"third:resnet18={weights['other']}", "--dataset", "CUB",
-        "--profile", tiny_profile, "--data", drawn, "--runs", runs, "--workers", 1, "--plugin", RETRIEVAL,
+        "--profile", tiny_profile, "--data", drawn, "--runs", runs, "--workers", 1, "--plugin", PLUGIN,
+        "--set", "probe.retrieval=cosine",
     ]  # fmt: skip
     shown = invoke(*command)
     assert "resnet18_same" in shown
     assert "Linear" in shown
     assert "Rank-1" in shown
+    assert "Nearest class mean" in shown
     return runs, command
 
 
@@ -80,6 +82,7 @@ def read(runs: Path) -> dict[tuple[str, str], float]:
 def test_weights_of_a_file_are_measured(evaluated: tuple[Path, list[object]]) -> None:
     numbers = read(evaluated[0])
     measures = {"knn/top1", "linear/top1", "retrieval/rank1", "retrieval/rank5", "retrieval/map"}
+    measures |= {"nearest_mean/top1", "nearest_mean/top5"}
     assert set(numbers) == {(row, name) for row in ("resnet18", "resnet18_same", "third") for name in measures}
     for name in measures:  # the file holds the very weights that the random row starts from
         assert numbers["resnet18", name] == numbers["resnet18_same", name]
@@ -91,7 +94,7 @@ def test_nothing_is_trained_or_measured_twice(evaluated: tuple[Path, list[object
     outcome = json.loads(invoke(*command, "--json"))
     assert (outcome["cells"], outcome["trained"], outcome["cached"], outcome["holes"]) == (3, 0, 8, {})
     kinds = {yaml.safe_load(path.read_text("utf-8"))["spec"]["kind"] for path in runs.glob("*/job.yaml")}
-    assert kinds == {"import", "probe", "retrieval"}
+    assert kinds == {"import", "probe", "nearest_mean"}
 
 
 def test_the_report_has_the_backbones_as_rows(evaluated: tuple[Path, list[object]]) -> None:
@@ -100,7 +103,10 @@ def test_the_report_has_the_backbones_as_rows(evaluated: tuple[Path, list[object
     with (runs / "report" / "evaluate_probe.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["row"] for line in lines if line["metric"] == "knn"] == ["resnet18", "resnet18_same", "third"]
-    assert (runs / "report" / "evaluate_retrieval.tex").is_file()
+    with (runs / "report" / "evaluate_retrieval.csv").open(encoding="utf-8", newline="") as file:
+        ranks = {(line["row"], line["metric"]): float(line["mean"]) for line in csv.DictReader(file)}
+    assert ranks["third", "rank5"] == read(runs)["third", "retrieval/rank5"]
+    assert (runs / "report" / "evaluate_nearest_mean.tex").is_file()
     with (runs / "report" / "evaluate.csv").open(encoding="utf-8", newline="") as file:
         table = {line["row"]: line for line in csv.DictReader(file)}
     assert table["third"]["protocol"] == "linear"
@@ -116,7 +122,7 @@ def test_the_report_from_mlflow_and_the_export(evaluated: tuple[Path, list[objec
     uri = f"sqlite:///{runs}/mlflow.db"
     invoke("report", "--runs", runs)
     invoke("report", "--grid", "evaluate", "--from-mlflow", uri, "--out", tmp_path / "report")
-    for name in ("evaluate.csv", "evaluate_probe.csv"):
+    for name in ("evaluate.csv", "evaluate_probe.csv", "evaluate_retrieval.csv", "evaluate_retrieval.tex"):
         assert (tmp_path / "report" / name).read_bytes() == (runs / "report" / name).read_bytes()
     invoke("export", "--grid", "evaluate", "--cell", "third/cub/0", "--runs", runs, "--out", tmp_path / "out")
     exported = load_file(tmp_path / "out" / "model.safetensors")

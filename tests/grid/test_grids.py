@@ -86,3 +86,21 @@ def test_mistakes_in_a_sweep(change: dict[str, Any], message: str, tmp_path: Pat
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**content, **change}), "utf-8")
     with pytest.raises(UsageError, match=message):
         cells(load_grid(str(tmp_path / "mine.yaml")), load_profile("demo"), Selection())
+
+
+def test_settings_of_a_grid_are_those_of_every_row_below_the_rows_own(tmp_path: Path) -> None:
+    content: dict[str, Any] = {
+        "name": "mine", "title": "Mine", "datasets": ["cub"], "reference_row": "a", "set": {"finetune.epochs": 3},
+        "rows": [
+            {"name": "a", "label": "A", "method": "a", "stage2": False},
+            {"name": "b", "label": "B", "method": "b", "stage2": False, "set": {"finetune.epochs": 4}},
+        ],
+    }  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    planned = cells(load_grid(str(tmp_path / "mine.yaml")), load_profile("demo"), Selection())
+    assert [cell.recipe.finetune.epochs for cell in planned] == [3, 4]
+    assert planned[0].resolved.origins["finetune.epochs"] == "row a"
+    content["set"] = {"finetune.epoch": 3}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    with pytest.raises(UsageError, match=r"finetune\.epoch"):
+        cells(load_grid(str(tmp_path / "mine.yaml")), load_profile("demo"), Selection())

@@ -106,3 +106,30 @@ def test_costs() -> None:
     for spec in (looks, exchanges):
         assert costs.bytes_of(spec) == 0
         assert 0 < costs.estimate(spec).seconds < costs.estimate(jobs["finetune"].spec).seconds
+
+
+def test_retrieval_enters_the_key_of_a_probe_only_where_it_is_asked_for() -> None:
+    probes = {
+        name: by_kind(planned("byol", *overrides))["probe"]
+        for name, overrides in {
+            "without": (),
+            "null": ("probe.retrieval=null",),
+            "cosine": ("probe.retrieval=cosine",),
+            "dot": ("probe.retrieval=dot",),
+        }.items()
+    }
+    keys = {name: job.key for name, job in probes.items()}
+    assert keys["without"] == keys["null"]
+    assert len(set(keys.values())) == 3
+    assert "retrieval" not in probes["without"].spec.model_dump()["probe"]
+    assert parse_spec(probes["dot"].spec.model_dump(mode="json")) == probes["dot"].spec
+
+
+def test_the_grid_beyond_measures_retrieval_in_every_row() -> None:
+    grid = load_grid("beyond")
+    selected = cells(grid, DEMO, Selection(datasets=("cub",)))
+    assert {cell.recipe.probe and cell.recipe.probe.retrieval for cell in selected} == {"cosine"}
+    (other,) = cells(grid, DEMO, Selection(only="byol/cub/0", overrides={"probe.retrieval": "dot"}))
+    assert other.recipe.probe is not None
+    assert other.recipe.probe.retrieval == "dot"
+    assert other.resolved.origins["probe.knn.k"] == "profile demo"

@@ -69,7 +69,7 @@ class SplitSource:
 class Part:
     """Some images of a source, in the order given."""
 
-    def __init__(self, source: SplitSource, positions: Tensor) -> None:
+    def __init__(self, source: SplitSource | Part, positions: Tensor) -> None:
         self._source = source
         self._positions = positions.tolist()
         self.labels = source.labels[positions]
@@ -110,3 +110,23 @@ def held_out(labels: Tensor, share: float, rng: torch.Generator) -> tuple[Tensor
         count = min(max(1, round(share * len(places))), len(places) - 1)
         held[places[torch.randperm(len(places), generator=rng)[:count]]] = True
     return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
+
+
+def labelled(labels: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Positions of the images that keep their label: `share` of every class, sampled with `rng`.
+
+    For the same state of `rng`, the positions of a smaller share are among those of a larger one.
+
+    Args:
+        labels: int64 [N].
+        share: of each class, above 0 and at most 1; rounded, at least one image.
+
+    Returns:
+        int64, ascending.
+    """
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    for label in sorted(set(labels.tolist())):
+        places = (labels == label).nonzero()[:, 0]
+        count = max(1, round(share * len(places)))
+        kept[places[torch.randperm(len(places), generator=rng)[:count]]] = True
+    return kept.nonzero()[:, 0]
