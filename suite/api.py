@@ -15,7 +15,7 @@ from suite.data.catalogue import DATASETS
 from suite.data.datasets.names import composed
 from suite.errors import UsageError, unknown
 from suite.grid.cells import Selection
-from suite.grid.evaluation import evaluation_grid
+from suite.grid.evaluation import MEASURES, evaluation_grid
 from suite.grid.profile import Profile, load_profile
 from suite.grid.spec import GridSpec
 from suite.grid.spec import load_grid as _load_grid
@@ -85,8 +85,8 @@ def request(grid: str, **selectors: Unpack[Selectors]) -> Request:
     return _request(with_plugins(_load_grid(grid)), plugins, "paper", selectors)
 
 
-def evaluation_request(backbones: Iterable[str], **selectors: Unpack[Selectors]) -> Request:
-    """Resolve the backbones and the selectors of an evaluation.
+def evaluation_request(backbones: Iterable[str], measure: Names = (), **selectors: Unpack[Selectors]) -> Request:
+    """Resolve the backbones, the measures and the selectors of an evaluation.
 
     Raises:
         UsageError: an unknown name, a value that does not fit, or no dataset.
@@ -99,7 +99,8 @@ def evaluation_request(backbones: Iterable[str], **selectors: Unpack[Selectors])
     for name in datasets:
         if name not in labelled:
             raise unknown("dataset", name, labelled)
-    return _request(evaluation_grid(backbones, datasets), plugins, "evaluate", selectors)
+    measures = resolve_names(measure, {name: name for name in MEASURES})
+    return _request(evaluation_grid(backbones, datasets, measures), plugins, "evaluate", selectors)
 
 
 def _request(spec: GridSpec, plugins: tuple[Path, ...], profile: str, selectors: Selectors) -> Request:
@@ -165,6 +166,7 @@ def run(
 def evaluate(
     backbones: Iterable[str],
     *,
+    measure: Names = (),
     workers: int | None = None,
     engine: Engine | None = None,
     **selectors: Unpack[Selectors],
@@ -176,6 +178,7 @@ def evaluate(
     Args:
         backbones: each ``ARCH`` (random weights), ``ARCH=FILE`` or ``ARCH=URL#sha256=...``; ``NAME:`` before it names
             the row.
+        measure: localisation, background or both, beside the other measures.
         workers: jobs run at the same time; default by the machine and the number of backbones.
         engine: where jobs run; default this machine.
         selectors: as for `plan`; `datasets` is required, the default profile is ``evaluate``.
@@ -191,7 +194,7 @@ def evaluate(
     from suite.execute.local.machine import default_workers
     from suite.execute.run import run_plan
 
-    asked = evaluation_request(backbones, **selectors)
+    asked = evaluation_request(backbones, measure, **selectors)
     chosen = asked.plan(prepare=True)
     if engine is None:  # one backbone gets all threads
         engine = LocalEngine(workers or min(default_workers(), max(1, len(chosen.cells))))

@@ -38,8 +38,9 @@ def background_table(
     detectors = sorted({recipe["saliency"]["detector"] for recipe in recipes})
     oracles = [name for name in detectors if DETECTORS[name].oracle]
     fills = sorted({_FILLS[recipe["background"]["fill"]] for recipe in recipes})
+    who = _measured_by(records)
     notes = [
-        "Top-1 (%) of the fine-tuned network after Xiao et al. 2020 (Noise or Signal). Object only: on black. "
+        f"Top-1 (%) of {who} after Xiao et al. 2020 (Noise or Signal). Object only: on black. "
         f"BG only (background): the object's box holds {' or '.join(fills)}. Mixed: the object on such a background of "
         "another test image, of the same class (same) or another (rand). BG-gap: mixed same - mixed rand, in points.",
         f"Object and background are separated by the maps of {', '.join(detectors)}"
@@ -56,13 +57,18 @@ def background_table(
         PROTOCOL,
         _COLUMNS,
         blocks_shown,
-        metric_caption(
-            "Top-1 (%) of the fine-tuned network with object or background exchanged.", profile, records, blocks_shown
-        ),
+        metric_caption(f"Top-1 (%) of {who} with object or background exchanged.", profile, records, blocks_shown),
         tuple(notes),
         data,
         remarks.datasets_with("synthetic", records),
     )
+
+
+def _measured_by(records: Sequence[CellRecord]) -> str:
+    """What predicts the classes: the fine-tuned network, or of frozen rows kNN."""
+    frozen = {"finetune" not in record.measured for record in records if PROTOCOL in record.measured}
+    tuned, knn = "the fine-tuned network", "kNN on the frozen backbone"
+    return f"{tuned} (of frozen rows: {knn})" if frozen == {True, False} else knn if frozen == {True} else tuned
 
 
 def _left_out(results: Mapping[str, Result], records: Sequence[CellRecord]) -> str:

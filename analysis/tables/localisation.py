@@ -23,7 +23,12 @@ def localisation_table(
     """The table of the recorded cells; None without results. `lines`: the results of the cells."""
     metrics = {line.metric for line in lines if (line.grid, line.protocol) == (grid.name, PROTOCOL)}
     measures = [measure for measure in _MEASURES if f"act_{measure}" in metrics]
-    columns = tuple(Column(f"{map_}_{m}", label, _MEASURES[m]) for m in measures for map_, label in _MAPS.items())
+    columns = tuple(
+        Column(f"{map_}_{m}", label, _MEASURES[m])
+        for m in measures
+        for map_, label in _MAPS.items()
+        if f"{map_}_{m}" in metrics  # frozen rows have no fine-tuned network, hence no Grad-CAM
+    )
     labels = {"centre": "Centre", "whole": "Whole image"} | {name: _detector(name) for name in DETECTORS}
     baselines = {name: (label, [f"{name}_{m}" for m in measures]) for name, label in labels.items()}
     records = remarks.in_order(grid, recorded)
@@ -33,8 +38,9 @@ def localisation_table(
         return None
     notes = [
         "In percent, on official boxes. Feat.: squared norm of the features at each position of the last stage of the "
-        "pretrained backbone (random weights where there is no pretraining); uses no labels. CAM: Grad-CAM of the "
-        "fine-tuned network for the true class. Below the rows: maps that need no network.",
+        "pretrained backbone (random weights where there is no pretraining); uses no labels. "
+        + ("CAM: Grad-CAM of the fine-tuned network for the true class. " if "cam_pointing" in metrics else "")
+        + "Below the rows: maps that need no network.",
         *remarks.caption_sentences(grid, recorded),
         f"Test images with an official box, whole image as input: {images_tested(blocks_shown)}.",
         "Pointing: the maximum of the map is inside the box. Energy: share of the map inside the box. MaxBoxAcc: mean "

@@ -22,6 +22,12 @@ def evaluate(
         ),
     ],
     dataset: options.Datasets = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure", help="localisation, background or both, beside kNN, linear and retrieval; repeatable"
+        ),
+    ] = None,
     profile: options.ProfileName = "evaluate",
     data: options.Data = None,
     runs: options.Runs = None,
@@ -45,8 +51,8 @@ def evaluate(
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     outcome = evaluate_backbones(
-        backbones, workers=workers, datasets=dataset or (), profile=profile, data=data, runs=runs,
-        seeds=parse_seeds(seeds), overrides=parse_overrides(set_ or ()), plugins=plugin or (),
+        backbones, measure=measure or (), workers=workers, datasets=dataset or (), profile=profile, data=data,
+        runs=runs, seeds=parse_seeds(seeds), overrides=parse_overrides(set_ or ()), plugins=plugin or (),
     )  # fmt: skip
     if json_:
         print(json.dumps(outcome.as_dict(), indent=2))

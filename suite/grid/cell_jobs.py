@@ -136,6 +136,7 @@ def jobs_of(
         finetuned=tuned,
         saliency=None if saliency is None else saliency_spec(saliency, detectors),
         masks=masks,
+        probe=recipe.probe,
     )
     return CellJobs(cell, tuple(stages), trials, tuned, tuple(_protocol_jobs(recipe, measured)))
 

@@ -113,7 +113,7 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
     layers += [(f"profile {part.name}", part.defaults) for part in profile.chain]
     if row.objective is None:
         keep = {"image_size", "store_size", "backbone", "finetune", "probe", "linear_sgd", "saliency", "protocols"}
-        keep |= set() if row.frozen else measured_with_maps
+        keep |= measured_with_maps
         layers = [(origin, {field: part[field] for field in part if field in keep}) for origin, part in layers]
     else:
         objective = _sections(profile, "objective", row.objective, OBJECTIVES)
@@ -127,6 +127,9 @@ def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: st
         ]
         layers += [(origin, {"views": section}) for origin, section in views]
         layers += [(origin, {"views": section.get("views", {}).get(row.views, {})}) for origin, section in objective]
+    if row.frozen:
+        left_out = measured_with_maps.difference(row.measure)
+        layers = [(origin, {field: part[field] for field in part if field not in left_out}) for origin, part in layers]
     if stage1 is not None:
         layers += [(f"profile {part.name}, stage 1 {stage1}", part.stage1.get(stage1, {})) for part in profile.chain]
     layers.append((f"row {row.name}", _nested(row.set)))

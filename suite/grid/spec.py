@@ -38,6 +38,9 @@ class Row(BaseModel):
     )
     stage2: bool = Field(True, description="pretrain on the fine-grained training split")
     frozen: bool = Field(False, description="measure the frozen backbone only; no fine-tuning")
+    measure: tuple[Literal["localisation", "background"], ...] = Field(
+        (), description="of a frozen row: what is measured beside the probes, by the settings of the profile"
+    )
     set: dict[str, Any] = Field(default_factory=dict, description="recipe fields this row overrides")
     series: str | None = Field(None, description="the line of the sweep's figure that the row is a point of")
 
@@ -47,6 +50,10 @@ class Row(BaseModel):
             raise ValueError(f"row '{self.name}' has no objective, so it can have no stage and no alignment")
         if self.objective is not None and not self.stage2 and self.stage1 == "none":
             raise ValueError(f"row '{self.name}' has an objective but no stage that would train it")
+        if self.measure and not self.frozen:
+            raise ValueError(
+                f"row '{self.name}' is not frozen, so the profile says what it is measured by, not `measure`"
+            )
         return self
 
 

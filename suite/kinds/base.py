@@ -83,6 +83,7 @@ class MeasuredCell:
     finetuned: Job | None  # None: the row is frozen, so nothing is fine-tuned
     saliency: SaliencySpec | None  # the detector of the recipe
     masks: SaliencySpec | None  # the official masks, where the dataset has them
+    probe: Section | None = None  # settings of the frozen-feature probes (`suite.kinds.probe.ProbeArgs`)
 
     @property
     def init(self) -> str | None:

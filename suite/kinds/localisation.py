@@ -25,15 +25,18 @@ class LocalisationArgs(Section):
 
 
 class LocalisationSpec(DataJobSpec):
-    """Localisation by the fine-tuned and the frozen network on test images, against the official boxes."""
+    """Localisation by the fine-tuned and the frozen network on test images, against the official boxes.
+
+    A frozen row has no fine-tuned network, and no detector is compared with it.
+    """
 
     kind: Literal["localisation"] = "localisation"
     version: int = LOCALISATION_VERSION
-    saliency: SaliencySpec  # of the detector that the networks are compared with
+    saliency: SaliencySpec | None  # of the detector that the networks are compared with
     masks: SaliencySpec | None  # the official masks, where the dataset has them
     localisation: LocalisationArgs
     init: str | None  # key of the job whose backbone is looked into; None: the random initialisation
-    finetune: str  # key of the job whose classifier is
+    finetune: str | None  # key of the job whose classifier is; None: the row is frozen
 
 
 class Localisation(Protocol[LocalisationSpec]):
@@ -46,32 +49,34 @@ class Localisation(Protocol[LocalisationSpec]):
     needs_saliency = True
 
     def job(self, args: LocalisationArgs, cell: MeasuredCell) -> Job | None:
-        """Both networks beside the recipe's saliency detector;
+        """Both networks beside the recipe's saliency detector, or the backbone of a frozen row without a detector;
 
-        None without a fine-tuned network, or without a saliency detector in the recipe.
+        None with a fine-tuned network and without a saliency detector in the recipe.
         """
-        if cell.saliency is None or cell.finetuned is None:
+        if cell.finetuned is not None and cell.saliency is None:
             return None
         spec = LocalisationSpec(
-            saliency=cell.saliency,
+            saliency=None if cell.finetuned is None else cell.saliency,
             masks=cell.masks,
             localisation=args,
             init=cell.init,
-            finetune=cell.finetuned.key,
+            finetune=None if cell.finetuned is None else cell.finetuned.key,
             **cell.shared,
         )
         return Job(spec, f"localisation {cell.name}", cell.parents(finetuned=True))
 
     def maps(self, spec: LocalisationSpec) -> Iterator[MapsRead]:
         """Training images for the thresholds, test images for the comparison, and the official masks."""
-        yield MapsRead(spec.data, spec.saliency, "train")
-        yield MapsRead(spec.data, spec.saliency, "test")
+        if spec.saliency is not None:
+            yield MapsRead(spec.data, spec.saliency, "train")
+            yield MapsRead(spec.data, spec.saliency, "test")
         if spec.masks is not None:
             yield MapsRead(spec.data, spec.masks, "test")
 
     def images(self, spec: LocalisationSpec, size: Size) -> int:
-        """Every image through two networks."""
-        return 2 * (min(spec.localisation.threshold_images, size.train) + size.test)
+        """Every image through two networks, or one of a frozen row."""
+        networks = 1 if spec.finetune is None else 2
+        return networks * (min(spec.localisation.threshold_images, size.train) + size.test)
 
     def macs(self, spec: LocalisationSpec) -> float:
         """A forward pass."""

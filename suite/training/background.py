@@ -1,38 +1,50 @@
 """Background reliance of a fine-tuned network: its top-1 on test images whose object or background has been
-exchanged (kinds of images: `methods.measures.counterfactuals`; Xiao et al. 2020, arXiv:2006.09994)."""
+exchanged (kinds of images: `methods.measures.counterfactuals`; Xiao et al. 2020, arXiv:2006.09994).
+
+Of a frozen row, which has no classifier: top-1 of kNN on pooled features, with the training images as they are."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from pathlib import Path
+from functools import partial
+
+from torch import Tensor
 
 from methods.measures.counterfactuals import KINDS, Counterfactuals, Exchanged
 from suite.data.decoded.split import SplitSource
+from suite.errors import TrainingError
 from suite.kinds.background import BackgroundSpec
 from suite.training.evaluation import centre_crops, top1_accuracy
+from suite.training.features import features, knn_predict
 from suite.training.finetune import predict
 from suite.training.inputs import Inputs
-from suite.training.networks import tuned_classifier
+from suite.training.networks import frozen_backbone, tuned_classifier
 from suite.training.outcome import Outcome
 from suite.training.session import Session
 
 log = logging.getLogger(__name__)
 
+Predict = Callable[[Iterable[Tensor]], Tensor]  # batches uint8 [B, 3, S, S] -> classes int64 [N], on the CPU
+
 
 def run(spec: BackgroundSpec, inputs: Inputs, session: Session) -> Outcome:
     """Measure the network that the job names; the entry that `suite.kinds.background` names."""
     test = inputs.split("test", spec.saliency)
-    return background(spec, test, inputs.classes, inputs.classifier(spec.finetune), session)
+    return background(spec, test, partial(_classifier, spec, inputs, session), session)
 
 
-def background(spec: BackgroundSpec, test: SplitSource, classes: int, tuned: Path, session: Session) -> Outcome:
-    """Top-1 on each kind of image, central crops as fine-tuning tests them.
+def background(
+    spec: BackgroundSpec, test: SplitSource, classifier: Callable[[], tuple[Predict, int]], session: Session
+) -> Outcome:
+    """Top-1 on each kind of image, central crops as fine-tuning (of a frozen row: as the probes) tests them.
 
     Args:
         test: with saliency maps.
-        tuned: weights of the fine-tuned network.
+        classifier: called where there is something to measure; gives what predicts classes, and the number of images
+            that it has read.
 
     Returns:
         Top-1 in percent per kind, and bg_gap, mixed_same - mixed_rand in points; no metric where no image has an
@@ -45,12 +57,28 @@ def background(spec: BackgroundSpec, test: SplitSource, classes: int, tuned: Pat
     if not len(images):
         log.warning("no test image has both an object and a background: nothing is measured")
         return Outcome({}, images=0, seconds=0.0, counts=counts)
-    model = tuned_classifier(spec, tuned, classes, session.fabric.device)
+    predict_classes, read = classifier()
     metrics: dict[str, float] = {}
     for kind in KINDS:
         pictures = Exchanged(images, kind)
         crops = centre_crops(pictures, spec.image_size, spec.eval_resize, session.loading, session.raise_if_stopped)
         with closing(crops):
-            metrics[kind] = top1_accuracy(predict(model, crops, session.fabric.device), images.labels)
+            metrics[kind] = top1_accuracy(predict_classes(crops), images.labels)
     metrics["bg_gap"] = metrics["mixed_same"] - metrics["mixed_rand"]
-    return Outcome(metrics, images=len(KINDS) * len(images), seconds=time.monotonic() - began, counts=counts)
+    passed = read + len(KINDS) * len(images)
+    return Outcome(metrics, images=passed, seconds=time.monotonic() - began, counts=counts)
+
+
+def _classifier(spec: BackgroundSpec, inputs: Inputs, session: Session) -> tuple[Predict, int]:
+    """The fine-tuned network, or kNN on the frozen backbone; and the number of images read for it."""
+    device = session.fabric.device
+    if spec.finetune is not None:
+        model = tuned_classifier(spec, spec.finetune, inputs.classifier(spec.finetune), inputs.classes, device)
+        return lambda crops: predict(model, crops, device), 0
+    if spec.knn is None:
+        raise TrainingError("a background job without a fine-tuned network needs the settings of kNN.")
+    knn, backbone, train = spec.knn, frozen_backbone(spec, inputs.backbone(spec.init), device), inputs.split("train")
+    crops = centre_crops(train, spec.image_size, spec.eval_resize, session.loading, session.raise_if_stopped)
+    with closing(crops):
+        bank, labels = features(backbone, crops, device), train.labels.to(device)
+    return lambda crops: knn_predict(bank, labels, features(backbone, crops, device), knn).cpu(), len(train)

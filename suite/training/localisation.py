@@ -1,11 +1,11 @@
 """Where networks look, measured on the official boxes of test images (measures: `methods.measures.localisation`).
 
-cam  Grad-CAM of the fine-tuned network for the image's true class (arXiv:1610.02391)
+cam  Grad-CAM of the fine-tuned network for the image's true class (arXiv:1610.02391); none of a frozen row
 act  squared L2 norm of the features at each place of the pretrained backbone's last stage; no label is used
 and, to compare with, maps that know no network:
 centre    a Gaussian around the image's centre, sigma a quarter of the side (of which only the energy depends)
 whole     the same everywhere
-DETECTOR  the saliency map that views and counterfactuals are made with
+DETECTOR  the saliency map that views and counterfactuals are made with; none beside a frozen row
 
 Each image is seen whole, squeezed to the network's square, as by Choe et al. (arXiv:2007.04178): no box is cut. The
 threshold at which a map becomes boxes is chosen for each kind of map on official boxes of training images.
@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class _Batch:
 
     inputs: Tensor  # float32 [B, 3, S, S], normalised, on the device; from a loader uint8, on the CPU
     labels: Tensor  # int64 [B]
-    saliency: Tensor  # float32 [B, S, S]
+    saliency: Tensor | None  # float32 [B, S, S]
     boxes: Tensor  # float32 [B, 4], official, in pixels of the S x S image
     masks: Tensor | None = None  # float32 [B, S, S], official
 
@@ -62,7 +62,8 @@ def run(spec: LocalisationSpec, inputs: Inputs, session: Session) -> Outcome:
     """Measure the networks that the job names; the entry that `suite.kinds.localisation` names."""
     train, test = inputs.split("train", spec.saliency), inputs.split("test", spec.saliency)
     masks = None if spec.masks is None else inputs.split("test", spec.masks)
-    init, tuned = inputs.backbone(spec.init), inputs.classifier(spec.finetune)
+    init = inputs.backbone(spec.init)
+    tuned = None if spec.finetune is None else inputs.classifier(spec.finetune)
     return localisation(spec, train, test, masks, inputs.classes, init, tuned, session)
 
 
@@ -73,25 +74,29 @@ def localisation(
     masks: SplitSource | None,
     classes: int,
     init: Path | None,
-    tuned: Path,
+    tuned: Path | None,
     session: Session,
 ) -> Outcome:
     """Measure every kind of map on the test images that have an official box.
 
     Args:
-        train: with saliency maps; of it only images with boxes for the thresholds are read.
-        test: with saliency maps.
+        train: with saliency maps where the job names a detector; of it only images with boxes for the thresholds are
+            read.
+        test: with saliency maps where the job names a detector.
         masks: the test images with their official masks in place of saliency; None where there are none.
         init: weights of the backbone; None for the untrained one.
-        tuned: weights of the fine-tuned network.
+        tuned: weights of the fine-tuned network; None of a frozen row.
 
     Returns:
         Metrics in percent, such as cam_pointing (none where the dataset has no boxes), and the counts of the images.
     """
     began, device = time.monotonic(), session.fabric.device
-    model = tuned_classifier(spec, tuned, classes, device)
+    model = None
+    if tuned is not None and spec.finetune is not None:
+        model = tuned_classifier(spec, spec.finetune, tuned, classes, device)
     backbone = frozen_backbone(spec, init, device)
-    makers = _makers(model, backbone, spec.saliency.detector, spec.image_size)
+    detector = None if spec.saliency is None else spec.saliency.detector
+    makers = _makers(model, backbone, detector, spec.image_size)
     train_places, test_places = _with_box(train), _with_box(test)
     counts = {"n_test": len(test_places), "n_thresholds": 0}
     if not train_places or not test_places:
@@ -123,13 +128,15 @@ def localisation(
     metrics = {f"{name}_{m}": value for name, s in scores.items() for m, value in s.percentages().items()}
     return Outcome(
         {name: v for name, v in metrics.items() if not name.endswith("_flat") or name in _NETWORKS_FLAT},
-        images=2 * (len(threshold_places) + len(test_places)),
+        images=(1 if model is None else 2) * (len(threshold_places) + len(test_places)),
         seconds=time.monotonic() - began,
         counts=counts | {"n_thresholds": len(threshold_places)},
     )
 
 
-def _makers(model: Classifier, backbone: Backbone, detector: str, side: int) -> dict[str, Callable[[_Batch], Tensor]]:
+def _makers(
+    model: Classifier | None, backbone: Backbone, detector: str | None, side: int
+) -> dict[str, Callable[[_Batch], Tensor]]:
     """By name, what makes maps [B, S, S], float32 on the CPU and not negative, of a batch."""
     centred = (torch.arange(side) + 0.5) / side - 0.5
     hump = torch.exp(-(centred**2) / (2 * 0.25**2))
@@ -141,13 +148,15 @@ def _makers(model: Classifier, backbone: Backbone, detector: str, side: int) -> 
         # Enlarged on the CPU: the small maps are what is copied from the device.
         return interpolate(norms.cpu(), (side, side), mode="bilinear", align_corners=False)[:, 0]
 
-    return {
-        "cam": lambda batch: grad_cam(model, batch.inputs, batch.labels),
-        "act": activation,
-        detector: lambda batch: batch.saliency,
-        "centre": lambda batch: centre.expand(len(batch.labels), -1, -1),
-        "whole": lambda batch: torch.ones(1, side, side).expand(len(batch.labels), -1, -1),
-    }
+    makers: dict[str, Callable[[_Batch], Tensor]] = {}
+    if model is not None:
+        makers["cam"] = lambda batch: grad_cam(model, batch.inputs, batch.labels)
+    makers["act"] = activation
+    if detector is not None:
+        makers[detector] = lambda batch: cast(Tensor, batch.saliency)
+    makers["centre"] = lambda batch: centre.expand(len(batch.labels), -1, -1)
+    makers["whole"] = lambda batch: torch.ones(1, side, side).expand(len(batch.labels), -1, -1)
+    return makers
 
 
 def _with_box(source: SplitSource) -> list[int]:
@@ -173,7 +182,7 @@ def _batches(
         return _Batch(
             torch.stack(images),
             source.labels[places],
-            _squeezed_maps(source, places, side),
+            _squeezed_maps(source, places, side) if source.has_maps else None,
             torch.stack(boxes),
             None if masks is None else _squeezed_maps(masks, places, side),
         )

@@ -40,10 +40,6 @@ class ReadsClassifier(Protocol):
     def backbone(self) -> BackboneArgs:
         """The network below the classifier."""
 
-    @property
-    def finetune(self) -> str:
-        """Key of the job that left the weights."""
-
 
 def frozen_backbone(spec: ReadsBackbone, init: Path | None, device: torch.device) -> Backbone:
     """The pretrained backbone, or the untrained one that fine-tuning would start from; in evaluation mode."""
@@ -56,10 +52,10 @@ def frozen_backbone(spec: ReadsBackbone, init: Path | None, device: torch.device
     return backbone
 
 
-def tuned_classifier(spec: ReadsClassifier, weights: Path, classes: int, device: torch.device) -> Classifier:
-    """The fine-tuned network, in evaluation mode."""
+def tuned_classifier(spec: ReadsClassifier, key: str, weights: Path, classes: int, device: torch.device) -> Classifier:
+    """The fine-tuned network that job `key` left, in evaluation mode."""
     model = Classifier(build_backbone(spec.backbone), classes)
-    log.info("classifier from %s: %s", spec.finetune, load_backbone_state(model, load_weights(weights), spec.finetune))
+    log.info("classifier from %s: %s", key, load_backbone_state(model, load_weights(weights), key))
     model.to(device).to(memory_format=torch.channels_last)
     model.eval()
     return model

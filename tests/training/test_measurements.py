@@ -76,6 +76,8 @@ def test_the_maps_of_each_split_are_those_of_its_images(measured: tuple[Plan, St
     plan, _ = measured
     spec = plan.cell_jobs[0].protocols[1].spec
     assert isinstance(spec, LocalisationSpec)
+    assert spec.saliency is not None
+    assert spec.finetune is not None
     images, dataset = opened(plan, spec), plan.datasets["cub"]
     drawn_maps = SaliencyMaps.of(dataset, DETECTORS["masks"], plan.workspace.cache)
     for split in SPLITS:
@@ -108,6 +110,7 @@ def test_localisation_is_what_an_image_by_image_computation_gives(measured: tupl
     spec, result = item.protocols[1].spec, store.result(item.protocols[1].key)
     assert isinstance(spec, LocalisationSpec)
     assert result is not None
+    assert spec.finetune is not None
     assert result.counts == {"n_test": 12, "n_thresholds": 24}  # there are no more training images
     images = opened(plan, spec)
     tuned = Classifier(build_backbone(spec.backbone), 3)
@@ -177,6 +180,8 @@ def test_thresholds_never_see_a_test_image(
     plan, store = measured
     spec = plan.cell_jobs[0].protocols[1].spec
     assert isinstance(spec, LocalisationSpec)
+    assert spec.saliency is not None
+    assert spec.finetune is not None
     images = opened(plan, spec)
     few = spec.model_copy(update={"localisation": spec.localisation.model_copy(update={"threshold_images": 10})})
     caplog.set_level("INFO", logger="suite")
@@ -210,6 +215,7 @@ def test_background_is_top1_on_each_kind_of_image(measured: tuple[Plan, Store]) 
             store.result(item.finetune.key),
         )
         assert isinstance(spec, BackgroundSpec)
+        assert spec.finetune is not None
         assert result is not None
         assert tuned is not None
         assert result.metrics["original"] == tuned.metrics["top1"]  # no image is left out here
@@ -251,6 +257,8 @@ def test_nothing_to_measure_and_a_request_to_stop(measured: tuple[Plan, Store], 
     plan, store = measured
     spec = plan.cell_jobs[0].protocols[1].spec
     assert isinstance(spec, LocalisationSpec)
+    assert spec.saliency is not None
+    assert spec.finetune is not None
     images = opened(plan, spec)
     train, test = (SplitSource(images, s, open_maps(images, spec.saliency, s)) for s in SPLITS)
     weights = store.weights(spec.finetune, "model.safetensors")

@@ -47,6 +47,11 @@ class SplitSource:
         start = starts[at]
         return pixels[start : start + height * width * 3].view(height, width, 3).permute(2, 0, 1)
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether the source was opened with saliency maps."""
+        return self._maps is not None
+
     def saliency(self, index: int) -> Tensor:
         """uint8 [1, H, W], the size of `image(index)`."""
         return torch.from_numpy(self._with_maps().map(self._at(index)))[None]
