@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from suite.jobs.identity import Job
 from suite.jobs.sections import Section
-from suite.kinds.base import DataJobSpec, Heading, MeasuredCell, Protocol, Size, macs
+from suite.kinds.base import DataJobSpec, Heading, MeasuredCell, Number, Protocol, Size, macs
 
 LINEAR_SGD_VERSION = 1
 
@@ -78,3 +79,7 @@ class LinearSgd(Protocol[LinearSgdSpec]):
     def macs(self, spec: LinearSgdSpec) -> float:
         """A forward pass: nothing is computed backwards below the classifier."""
         return macs(spec.backbone, spec.image_size)
+
+    def numbers(self, metrics: Mapping[str, float]) -> Iterator[Number]:
+        """Top-1 on the test split; the last epoch's training means are none of results.csv's numbers."""
+        yield Number(self.name, "top1", metrics["top1"])

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from methods.backbone import Backbone
 from suite.kinds.probe import KnnArgs
-from suite.training.evaluation import measuring_precision, network_input
+from suite.training.evaluation import forward_parts, measuring_precision, network_input
 
 
 @torch.no_grad()
@@ -18,7 +18,8 @@ def features(backbone: Backbone, batches: Iterable[Tensor], device: torch.device
     """Pooled features float32 [N, dim], on `device`, of batches uint8 [B, 3, S, S]. Sets evaluation mode."""
     backbone.eval()
     with measuring_precision():
-        return torch.cat([backbone.pooled(network_input(crops, device)) for crops in batches])
+        parts = (crops for batch in batches for crops in forward_parts(batch, device))
+        return torch.cat([backbone.pooled(network_input(crops, device)) for crops in parts])
 
 
 def knn_predict(train: Tensor, labels: Tensor, test: Tensor, args: KnnArgs, batch: int = 1024) -> Tensor:

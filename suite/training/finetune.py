@@ -25,7 +25,13 @@ from methods.views.random_resized_crop import RandomResizedCrop
 from suite.errors import TrainingError
 from suite.kinds.finetune import FinetuneSpec
 from suite.store.store import Store
-from suite.training.evaluation import centre_crops, measuring_precision, network_input, top1_accuracy
+from suite.training.evaluation import (
+    centre_crops,
+    forward_parts,
+    measuring_precision,
+    network_input,
+    top1_accuracy,
+)
 from suite.training.feed import Feed, Loading
 from suite.training.inputs import Inputs
 from suite.training.optimizers import build_optimizer, set_lr
@@ -57,7 +63,8 @@ def predict(model: torch.nn.Module, batches: Iterable[Tensor], device: torch.dev
     model.eval()
     dtype = next(model.parameters()).dtype
     with measuring_precision():
-        classes = [model(network_input(crops, device).to(dtype)).argmax(dim=1) for crops in batches]
+        parts = (crops for batch in batches for crops in forward_parts(batch, device))
+        classes = [model(network_input(crops, device).to(dtype)).argmax(dim=1) for crops in parts]
     return torch.cat(classes).cpu()
 
 

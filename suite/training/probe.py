@@ -47,17 +47,25 @@ class LinearProbe:
         self.weight = torch.zeros(classes, like.shape[1], device=like.device, dtype=like.dtype, requires_grad=True)
         self.bias = torch.zeros(classes, device=like.device, dtype=like.dtype, requires_grad=True)
 
+    def standardised(self, inputs: Tensor) -> Tensor:
+        """[N, D], shifted and scaled."""
+        return (inputs - self.shift) / self.scale
+
     def logits(self, inputs: Tensor) -> Tensor:
         """[N, D] -> [N, classes]."""
-        return ((inputs - self.shift) / self.scale) @ self.weight.T + self.bias
+        return self.standardised(inputs) @ self.weight.T + self.bias
 
     def fit(self, inputs: Tensor, labels: Tensor, strength: float, iterations: int) -> None:
         """Minimise mean cross-entropy + strength / 2 x |weight|^2; the bias is free."""
         optimizer = torch.optim.LBFGS([self.weight, self.bias], max_iter=iterations, line_search_fn="strong_wolfe")
+        standardised = self.standardised(inputs)  # once, not in each of several hundred evaluations
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            loss = cross_entropy(self.logits(inputs), labels) + strength / 2 * self.weight.square().sum()
+            loss = (
+                cross_entropy(standardised @ self.weight.T + self.bias, labels)
+                + strength / 2 * self.weight.square().sum()
+            )
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 

@@ -24,6 +24,7 @@ from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.probe import KnnArgs, LinearArgs
 from suite.planning.plan import Plan
 from suite.store.store import Store
+from suite.training.evaluation import network_input
 from suite.training.features import features, knn_predict
 from suite.training.finetune import with_best_lr
 from suite.training.probe import LinearProbe, linear_top1
@@ -89,6 +90,20 @@ def test_features_do_not_depend_on_the_batch_and_leave_the_statistics_alone() ->
     one, all_at_once = (features(backbone, crops.split(batch), torch.device("cpu")) for batch in (1, 7))
     torch.testing.assert_close(one, all_at_once)
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+
+
+def test_a_cpu_gets_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(ResNetArgs(arch="resnet10", width=8, stem="small"))
+    sizes: list[int] = []
+    pooled = backbone.pooled
+    monkeypatch.setattr(backbone, "pooled", lambda images: sizes.append(len(images)) or pooled(images))
+    crops = torch.randint(0, 256, (50, 3, 16, 16), dtype=torch.uint8)
+    vectors = features(backbone, crops.split(40), torch.device("cpu"))
+    assert sizes == [16, 16, 8, 10]
+    monkeypatch.setattr(backbone, "pooled", pooled)
+    with torch.no_grad():
+        torch.testing.assert_close(vectors, pooled(network_input(crops, torch.device("cpu"))))
 
 
 @settings(max_examples=50, deadline=None)

@@ -77,7 +77,7 @@ class Part:
     def __init__(self, source: SplitSource | Part, positions: Tensor) -> None:
         self._source = source
         self._positions = positions.tolist()
-        self.labels = source.labels[positions]
+        self.labels: Tensor = source.labels[positions]
 
     def slice(self, start: int, end: int) -> Part:
         """The part's images from `start` to before `end`."""
