@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import errno
+import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from suite.filesystem import UNSUPPORTED, copy_file
+from suite.filesystem import copy_file
 from suite.jobs.identity import JobSpec
 from suite.kinds.registry import TrainingSpec
 from suite.tracking.address import sqlite_path
@@ -71,7 +71,7 @@ def log_all(
     from mlflow.entities import Metric, Param, RunTag
 
     metrics = [Metric(*point) for point in points]
-    pairs = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in _flat(params)]
+    pairs = [Param(name, text) for name, text in flat_params(params)]
     calls = max(1, -(-len(metrics) // _METRICS_PER_CALL), -(-len(pairs) // _PARAMS_PER_CALL))
     for call in range(calls):
         client.log_batch(
@@ -82,19 +82,47 @@ def log_all(
         )
 
 
-def log_file(client: MlflowClient, run_id: str, path: Path, folder: str | None = None) -> None:
-    """Upload a file as an artifact. MLflow copies modes and times as well; beside a local database, where the file
-    system refuses that, the content alone is copied."""
-    try:
-        client.log_artifact(run_id, str(path), folder)
-    except OSError as error:
-        place = urlsplit(client.get_run(run_id).info.artifact_uri)
-        if error.errno not in UNSUPPORTED | {errno.EPERM} or place.scheme != "file":
-            raise
+def log_file(client: MlflowClient, run_id: str, artifacts: str, path: Path, folder: str | None = None) -> None:
+    """Upload a file as an artifact.
+
+    Beside a local database its content is copied: MLflow would first ask for the whole run, and would copy modes and
+    times as well, which some file systems refuse.
+
+    Args:
+        client: of the server or database.
+        run_id: of the run.
+        artifacts: address of the run's files; empty where it is not known.
+        path: of the file.
+        folder: below the run's files; None: at their top.
+    """
+    place = urlsplit(artifacts)
+    if place.scheme == "file":
         copy_file(path, Path(unquote(place.path), folder or "", path.name))
+    else:
+        client.log_artifact(run_id, str(path), folder)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def log_json(client: MlflowClient, run_id: str, artifacts: str, name: str, value: dict[str, Any]) -> None:
+    """Upload `value` as a JSON file; arguments as of `log_file`."""
+    place = urlsplit(artifacts)
+    if place.scheme == "file":
+        write_json_file(Path(unquote(place.path), name), value)
+    else:
+        client.log_dict(run_id, value, name)
+
+
+def write_json_file(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON and create the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2), "utf-8")
+
+
+def flat_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Nested settings by dotted path, as texts of the length that MLflow takes."""
+    return [(name, str(value)[:PARAM_LENGTH]) for name, value in _flat(params)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

@@ -20,8 +20,8 @@ from suite.store.cells import CellRecord
 from suite.store.ledger import choose_profile, write_cells
 from suite.store.store import Failure, Store
 from suite.tracking.address import given_uri
-from suite.tracking.mirror import find_runs
 from suite.tracking.problems import describe_tracker_error, is_tracker_error
+from suite.tracking.runs import find_runs
 from suite.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _fetch_grid(
     old = sorted(str(run.data.tags["suite.cell"]) for run in cells if "suite.entry" not in run.data.tags)
     if old:
         raise StoreError(
-            f"MLflow at {shown} has cells that an earlier version of the suite mirrored, without all they need: "
+            f"MLflow at {shown} has cells whose sync was interrupted, or was made by an earlier version of the suite: "
             f"{', '.join(old[:5])}. `suite sync` where they were run completes them."
         )
     by_id: dict[str, Run] = {run.info.run_id: run for run in runs.values()}
