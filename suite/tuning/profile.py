@@ -1,13 +1,9 @@
-"""The best values as a profile: the text of the profile that was tuned, with its comments, and the values in it that
-the study changed. Nothing else differs."""
+"""The places in a profile that the best values of a study belong to. `suite.tuning.yaml_file` writes them there."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import yaml
 
 from methods.registry import OBJECTIVES, VIEWS
 from suite.grid.cells import STAGE1, Cell
@@ -15,8 +11,7 @@ from suite.grid.profile import Profile
 from suite.grid.recipe import Resolved, applies, first_stage
 from suite.grid.spec import Row
 from suite.tuning.space import Value, current_values
-
-Place = tuple[str, ...]  # keys from the top of a profile
+from suite.tuning.yaml_file import Place
 
 
 def edits(profile: Profile, cells: Sequence[Cell], best: Mapping[str, Value]) -> dict[Place, Any]:
@@ -27,19 +22,6 @@ def edits(profile: Profile, cells: Sequence[Cell], best: Mapping[str, Value]) ->
     """
     tuned = {place: v for field, value in best.items() for cell in cells for place, v in _edits(cell, field, value)}
     return {place: value for cell in cells for place, value in _plugins_edits(cell, profile)} | tuned
-
-
-def edited(text: str, changes: Mapping[Place, Any]) -> str:
-    """A profile's text with these values in place of its own."""
-    for place, value in changes.items():
-        text = _set(text, place, value)
-    return text
-
-
-def renamed(text: str, name: str, note: str, header: str) -> str:
-    """A profile's text under another name, with a header of comment lines."""
-    text = _set(_set(text, ("name",), name, ""), ("note",), note, "")
-    return "".join(f"# {line}\n" for line in header.splitlines()) + "#\n" + text
 
 
 def _edits(cell: Cell, field: str, value: Value) -> Iterator[tuple[Place, Value]]:
@@ -94,49 +76,3 @@ def _place(field: str, resolved: Resolved, row: Row) -> Place:
         section = ("views", row.views) if head == "views" else (head,)
         return ("objectives", str(row.objective), *section, *rest)
     return ("defaults", head, *rest)
-
-
-def _set(text: str, place: Place, value: Any, comment: str = "tuned, see the top of this file; before: ") -> str:
-    node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-    for depth, key in enumerate(place):
-        entry = next(((k, v) for k, v in node.value if k.value == key), None)
-        if entry is None:
-            return _inserted(text, node, place[depth:], value, comment)
-        if entry[1].start_mark.index < entry[0].start_mark.index:  # an alias: write out what it stands for
-            return _set(_written_out(text, *entry), place, value, comment)
-        node = entry[1]
-    start, end = node.start_mark.index, node.end_mark.index
-    before, after, said = text[start:end].strip(), text[end:], ""
-    behind = re.match(r"[ \t]*(?:#[ \t]*([^\n]*))?(?=\n|$)", after)  # None within {...}, where others follow
-    if comment and behind is not None:
-        said = f"   # {comment}{before}" + (f" ({behind[1]})" if behind[1] else "")
-        after = after[behind.end() :]
-    return text[:start] + _scalar(value) + said + after
-
-
-def _inserted(text: str, node: Any, rest: Place, value: Any, comment: str) -> str:
-    """A key that is not there yet, as the first of its mapping."""
-    inner = _scalar(value)
-    for key in reversed(rest[1:]):
-        inner = f"{{{key}: {inner}}}"
-    line = f"{rest[0]}: {inner}"
-    if not node.value:  # {}
-        at = text.index("{", node.start_mark.index) + 1
-        return text[:at] + line + text[at:]
-    mark = node.value[0][0].start_mark
-    if node.flow_style:
-        return f"{text[: mark.index]}{line}, {text[mark.index :]}"
-    return f"{text[: mark.index]}{line}   # {comment}not in this file\n{' ' * mark.column}{text[mark.index :]}"
-
-
-def _written_out(text: str, key: Any, node: Any) -> str:
-    alias = re.compile(r"\s*:\s*(\*[^\s,}\]]+)").match(text, key.end_mark.index)
-    if alias is None:
-        raise ValueError(f"no alias behind '{key.value}' in line {key.start_mark.line + 1}")
-    content = yaml.SafeLoader("").construct_document(node)
-    flow = yaml.safe_dump(content, default_flow_style=True, width=10**6, sort_keys=False).strip()
-    return text[: alias.start(1)] + flow + text[alias.end(1) :]
-
-
-def _scalar(value: Any) -> str:
-    return str(yaml.safe_dump(value, width=10**6, default_flow_style=True)).splitlines()[0]

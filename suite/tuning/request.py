@@ -18,10 +18,11 @@ from suite.grid.spec import GridSpec
 from suite.grid.validate import validated
 from suite.planning.plan import Plan, refuse_missing
 from suite.training.online import OnlineKnn
-from suite.tuning.profile import edited, edits, renamed
+from suite.tuning.profile import edits
 from suite.tuning.space import Parameter, current_values, parse_space
 from suite.tuning.study import Pruner, Sampler
 from suite.tuning.trial import METRICS, Objective, PretrainOn, TrialJobs, trial_cells, trial_jobs
+from suite.tuning.yaml_file import edited, renamed
 
 
 class Request(BaseModel):

@@ -16,7 +16,8 @@ from suite.grid.cell_jobs import jobs_of
 from suite.grid.cells import Cell, Selection, cells
 from suite.grid.profile import Profile, load_profile, profile_path
 from suite.grid.spec import load_grid
-from suite.tuning.profile import edited, edits, renamed
+from suite.tuning.profile import edits
+from suite.tuning.yaml_file import edited, renamed
 
 
 def tuned(profile: str, grid: str, method: str, best: dict[str, Any]) -> tuple[str, str]:
@@ -101,7 +102,8 @@ from suite.plugin import load_plugins, with_plugins
 from suite.grid.cells import Selection, cells
 from suite.grid.profile import Profile, load_profile, profile_path
 from suite.grid.spec import load_grid
-from suite.tuning.profile import edited, edits, renamed
+from suite.tuning.profile import edits
+from suite.tuning.yaml_file import edited, renamed
 load_plugins([Path({str(plugin)!r})])
 grid, demo = with_plugins(load_grid("paper_table1")), load_profile("demo")
 def recipe(profile, **overrides):
