@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import subprocess
 from functools import cache
@@ -41,11 +42,15 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def commit() -> str | None:
-    """The checked-out commit of the suite, marked where files differ from it; None outside a checkout."""
+    """The checked-out commit of the suite, marked where files differ from it.
+
+    Outside a checkout, such as in a container, $SUITE_COMMIT; None where that is not set either.
+    """
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        described = done.stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
+        described = ""
+    return described or os.environ.get("SUITE_COMMIT", "").strip() or None
