@@ -68,7 +68,12 @@ def main() -> None:
                 seconds, memory = measured([*_SUITE, *arguments])
                 parts.append(f"{name} {seconds:.1f} s, {memory:.0f} MB")
                 print(parts[-1], flush=True)
-        record("store", f"commands on a store of {jobs:,} finished jobs", "; ".join(parts), ("suite/store", "suite/tracking", "analysis"))
+        record(
+            "store",
+            f"commands on a store of {jobs:,} finished jobs",
+            "; ".join(parts),
+            ("suite/store", "suite/tracking", "analysis"),
+        )
     print(f"{jobs} jobs; memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
