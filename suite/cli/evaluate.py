@@ -40,7 +40,7 @@ def evaluate(
     plugin: options.Plugins = None,
     json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
 ) -> None:
-    """Measure frozen backbones by kNN, a linear classifier and retrieval.
+    """Measure frozen backbones by kNN, linear classifier, retrieval.
 
     Nothing is trained but the linear classifier. The weights may come from a file of torchvision, timm, MoCo, DINO and
     other projects, or from `suite export`. `suite report --grid evaluate` writes tables and a page.
