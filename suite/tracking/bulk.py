@@ -165,8 +165,9 @@ class BulkWriter:
             for given in run.inputs:
                 data = given.dataset
                 if (data.name, data.digest) not in self._datasets:
+                    number = uuid.uuid4().hex
                     row = {
-                        "dataset_uuid": uuid.uuid4().hex,
+                        "dataset_uuid": number,
                         "experiment_id": self._experiment,
                         "name": data.name,
                         "digest": data.digest,
@@ -176,7 +177,7 @@ class BulkWriter:
                         "dataset_profile": data.profile,
                     }
                     datasets.append(row)
-                    self._datasets[data.name, data.digest] = row["dataset_uuid"]
+                    self._datasets[data.name, data.digest] = number
                 link = {
                     "input_uuid": uuid.uuid4().hex,
                     "source_type": "DATASET",

@@ -178,7 +178,8 @@ class ExperimentMirror:
     ) -> None:
         spec, folder = self._store.spec(key), self._store.folder(key)
         run, failure = self._runs.get(key), None if status == "done" else self._store.failure(key)
-        tags = parent_tag(parent) | source_tags(folder) | state_tags(lines, run and run.synced, result) | LAYOUT_TAG
+        synced = None if run is None else run.synced
+        tags = parent_tag(parent) | source_tags(folder) | state_tags(lines, synced, result) | LAYOUT_TAG
         if failure is not None:
             tags["suite.error"] = redact(failure.error)[:PARAM_LENGTH]
         elif run is not None and run.status in {"FAILED", "KILLED"}:
