@@ -70,6 +70,13 @@ class ViewMaker(ABC):
     def crops(self, indices: Tensor, rng: Generator) -> Crops:
         """Geometric changes, on the CPU: int64 [B] -> one uint8 batch per entry of `photometry`, with masks if any."""
 
+    def state(self) -> dict[str, Tensor]:
+        """The part of the training state that belongs to the views; most have none."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - most views have none
+        """Continue from a `state`."""
+
     def draw_colours(self, crops: Crops, rng: Generator) -> ColourParameters:
         """Parameters of the colour changes of these crops, on the CPU. To be called after `crops`, with its `rng`."""
         changes = self.view_args.photometry

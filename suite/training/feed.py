@@ -134,23 +134,27 @@ class Feed:
         by_row: bool = True,
         labels: Tensor | None = None,
     ) -> None:
-        self._views, self._batches, self._random, self._device = views, batches, random, device
+        self.views, self.batches, self._random, self._device = views, batches, random, device
         self._loading, self._by_row, self._labels = loading, by_row, labels
         self._cuda = device.type == "cuda"
 
-    def steps(self, start: int = 0) -> Generator[tuple[int, Views], None, None]:
-        """(step, views) from `start` to the last step. Close the iterator, or exhaust it, to end the loaders."""
+    def steps(self, start: int = 0, end: int | None = None) -> Generator[tuple[int, Views], None, None]:
+        """(step, views) from `start` to before `end`, by default to the last step.
+
+        Close the iterator, or exhaust it, to end the loaders.
+        """
+        end = self.batches.total if end is None else end
         if self._loading.first_batch_only:
             prepared = self.prepare(start)
             first = prepared if isinstance(prepared, Views) else self._finish(prepared)
-            yield from ((step, first) for step in range(start, self._batches.total))
+            yield from ((step, first) for step in range(start, end))
             return
-        with Ahead(self.prepare, range(start, self._batches.total), self._loading) as ahead:
+        with Ahead(self.prepare, range(start, end), self._loading) as ahead:
             side = None
             if self._cuda and self._loading.loaders:
                 side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
             moving: Views | None = None
-            for step in range(start, self._batches.total):
+            for step in range(start, end):
                 if side is None:
                     prepared = ahead.take()
                     yield step, prepared if isinstance(prepared, Views) else self._finish(prepared)
@@ -165,8 +169,8 @@ class Feed:
 
     def prepare(self, step: int) -> PreparedBatch | Views:
         """The loaders' part of a step's views. Called in a loader, or within the step where there is none."""
-        indices = self._batches.indices(step)
-        batch = self._views.prepare(indices, self._random(step), self._by_row)
+        indices = self.batches.indices(step)
+        batch = self.views.prepare(indices, self._random(step), self._by_row)
         if self._labels is not None and batch.crops is not None:
             batch.crops.labels = shard(self._labels[indices])
         if not self._loading.loaders:
@@ -178,7 +182,7 @@ class Feed:
         return batch if batch.parameters is None else self._finish(batch)
 
     def _finish(self, batch: PreparedBatch) -> Views:
-        return self._views.finish(batch, self._device)
+        return self.views.finish(batch, self._device)
 
     def _move(self, batch: PreparedBatch | Views, side: torch.cuda.Stream) -> Views:
         if isinstance(batch, Views):

@@ -20,6 +20,7 @@ from methods.sync_batchnorm import convert_sync_batchnorm
 from methods.views.base import ViewMaker
 from methods.views.batch import ImageSource
 from suite.kinds.pretrain import PretrainSpec
+from suite.training.adaptive import training_steps
 from suite.training.evaluation import held_out_parts
 from suite.training.feed import Feed, Loading
 from suite.training.inputs import Inputs
@@ -112,11 +113,13 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     model, optimizer = fabric.setup(objective, optimizer)
     model.train()
     monitor, start = StepScalars(fabric), 0
+    feed = feed_of(spec, source, fabric.device, session.loading)
     if (state := session.resume()) is not None:
         objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
         session.restore(state)
         monitor.restore(state["means"])
+        feed.views.load_state(state.get("views", {}))
         start = int(state["step"])
 
     def training_state(done: int) -> dict[str, Any]:
@@ -125,11 +128,12 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
             "objective": objective.state_dict(),
             "optimizer": optimizer.state_dict(),
             "means": monitor.state(),
+            "views": feed.views.state(),
         }
 
-    feed = feed_of(spec, source, fabric.device, session.loading)
     began, line = time.monotonic(), {}
-    with closing(feed.steps(start)) as steps:
+    training = training_steps(feed, train.epochs, start, objective.backbone, fabric.device, session.loading)
+    with closing(training) as steps:
         for step, batch in steps:
             rate = lr * lr_factor(step, batches.total, warmup)
             set_lr(optimizer, rate)
