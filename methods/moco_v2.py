@@ -55,30 +55,45 @@ class MocoV2(Objective):
         An alignment module adds L_Align in the direction of the loss: view 1 is the query, view 2 the key.
         """
         view, key_view = views.images
+        self.update_keys()
+        # Feature maps are large, and shuffling sends them between processes: only the alignment needs them.
+        query_encoded, query = self.encode_query(view, maps=self.alignment is not None)
+        key_encoded, key = self.encode_key(key_view, maps=self.alignment is not None)
+        scalars = self.contrast(query, key)
+        if self.alignment is None:
+            return scalars
+        scalars["contrastive"] = scalars["loss"].detach()
+        return add_alignment(self.alignment, scalars, [query_encoded], [key_encoded], views.masks)
+
+    def update_keys(self) -> None:
+        """Move the key encoder towards the query encoder (equation 2); in training only."""
         if self.training:
             ema_update(self.key_backbone, self.backbone, self.args.momentum)
             ema_update(self.key_head, self.head, self.args.momentum)
             if self.alignment is not None:
                 self.alignment.update_target(self.args.momentum)
-        splits = self.args.bn_splits
-        # Feature maps are large, and shuffling sends them between processes: only the alignment needs them.
-        encode, encode_key = self.backbone.pooled, self.key_backbone.pooled
-        if self.alignment is not None:
-            encode, encode_key = self.backbone.forward, self.key_backbone.forward
+
+    def encode_query(self, view: Tensor, maps: bool) -> tuple[Tensor, Tensor]:
+        """[B, 3, S, S] -> features [B, dim] or feature maps [B, dim, h, w], and embeddings [B, D] of unit length."""
+        encode, splits = self.backbone.forward if maps else self.backbone.pooled, self.args.bn_splits
         with one_running_average(self.backbone, splits):
-            query_encoded = in_groups(encode, splits, view)  # [B, dim] or [B, dim, h, w]
-            query = l2_normalize(self.head(_pooled(query_encoded)))  # [B, D]
-        with torch.no_grad(), one_running_average(self.key_backbone, splits), cast_once(self.key_backbone):
-            key_encoded = shuffled(encode_key, splits, key_view)
-            key = l2_normalize(self.key_head(_pooled(key_encoded)))  # [B, D]
+            encoded = in_groups(encode, splits, view)
+            return encoded, l2_normalize(self.head(_pooled(encoded)))
+
+    @torch.no_grad()
+    def encode_key(self, view: Tensor, maps: bool) -> tuple[Tensor, Tensor]:
+        """As `encode_query`, with the key encoder and in random groups."""
+        encode, splits = self.key_backbone.forward if maps else self.key_backbone.pooled, self.args.bn_splits
+        with one_running_average(self.key_backbone, splits), cast_once(self.key_backbone):
+            encoded = shuffled(encode, splits, view)
+            return encoded, l2_normalize(self.key_head(_pooled(encoded)))
+
+    def contrast(self, query: Tensor, key: Tensor) -> dict[str, Tensor]:
+        """Scalars with the InfoNCE loss of embeddings [B, D]; in training the keys enter the queue."""
         contrastive = moco_loss(query, key, self.queue.negatives(), self.args.temperature)
         if self.training:
             self.queue.enqueue(all_gather(key))
-        scalars = {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
-        if self.alignment is None:
-            return scalars
-        scalars["contrastive"] = contrastive.detach()
-        return add_alignment(self.alignment, scalars, [query_encoded], [key_encoded], views.masks)
+        return {"loss": contrastive, "embedding_std": embedding_std(query.detach())}
 
 
 def _pooled(encoded: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from methods import args
+from methods import args, rival_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Entry:
     gives_masks: bool = False  # its views carry a mask, which the alignment needs
     # Of an objective: computes feature maps of queries and keys and takes a module `alignment`, None or L_Align's.
     exposes_maps: bool = False
+    needs_masks: bool = False  # of an objective: its views must carry masks
     needs_regions: bool = False  # of an objective: cuts regions out of a map inside the backbone
     needs_train_size: bool = False  # takes `train_images`, the number of training images: queues depend on it
     plain_views: str = "random_resized_crop"  # an objective's own views, which a first stage uses
@@ -58,6 +59,15 @@ OBJECTIVES: dict[str, Entry] = {
         plain_views="instance_composition",
         passes=4,
     ),
+    "cast": Entry(  # query 3, key and masked key 1 each
+        "methods.cast:Cast",
+        rival_args.CastArgs,
+        needs_masks=True,
+        needs_train_size=True,
+        plain_views="cast_crop",
+        passes=5,
+    ),
+    "lcr": Entry("methods.lcr:Lcr", rival_args.LcrArgs, needs_train_size=True, passes=4),
 }
 
 VIEWS: dict[str, Entry] = {
@@ -75,6 +85,13 @@ VIEWS: dict[str, Entry] = {
     "instance_composition": Entry(
         "methods.views.instance_composition:InstanceComposition", args.InstanceCompositionArgs
     ),
+    "crop_with_mask": Entry(
+        "methods.views.crop_with_mask:CropWithMask", rival_args.CropWithMaskArgs, needs_saliency=True, gives_masks=True
+    ),
+    "cast_crop": Entry(
+        "methods.views.cast_crop:CastCrop", rival_args.CastCropArgs, needs_saliency=True, gives_masks=True
+    ),
+    "contrastive_crop": Entry("methods.views.contrastive_crop:ContrastiveCrop", rival_args.ContrastiveCropArgs),
 }
 
 ALIGNMENT = Entry("methods.alignment:SaliencyAlignment", args.AlignmentArgs)

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from methods.backbones.registry import build_backbone
 from methods.registry import VIEWS
+from methods.views.adaptive import AdaptiveViews
 from methods.views.batch import Crops, denormalised
+from methods.views.contrastive_crop import ContrastiveCrop
 from suite.data.datasets.load import load_dataset
 from suite.data.decoded.images import build_store
 from suite.data.decoded.saliency import build_maps
@@ -32,18 +35,32 @@ from suite.grid.profile import Profile, load_profile
 from suite.grid.recipe import Recipe, resolve
 from suite.grid.spec import Row
 from suite.progress import preparation
+from suite.weights import load_backbone_state, load_weights
 from suite.workspace import Workspace
 
 if TYPE_CHECKING:
+    from methods.backbone import Backbone
     from methods.views.base import ViewMaker
 
 BACKGROUNDS = 8  # further images, for views that paste an object onto another image
 
 
 def preview_sheet(
-    workspace: Workspace, dataset: str, view: str, profile: str, overrides: list[str], images: int, seed: int, out: Path
+    workspace: Workspace,
+    dataset: str,
+    view: str,
+    profile: str,
+    overrides: list[str],
+    images: int,
+    seed: int,
+    out: Path,
+    weights: Path | None = None,
 ) -> Path:
-    """Write a contact sheet of `images` training images: the image, then each view before and after colour changes."""
+    """Write a contact sheet of `images` training images: the image, then each view before and after colour changes.
+
+    Views that depend on the network are those after an update by the backbone in the file `weights`, or by an untrained
+    one of the same seed.
+    """
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
     used = load_profile(profile)
@@ -55,6 +72,10 @@ def preview_sheet(
     part = replace(whole, train=tuple(whole.train[index] for index in chosen), test=())
     indices = torch.arange(min(images, len(chosen)))
     with _views(workspace, used, whole, part, view, recipe) as maker:
+        if isinstance(maker, AdaptiveViews):
+            maker.update(_backbone(recipe, weights, seed), torch.device("cpu"))
+        elif weights is not None:
+            raise UsageError(f"view '{view}' does not depend on a network. Leave --weights out.")
         return _sheet(maker, view, indices, chosen, rng, out)
 
 
@@ -67,7 +88,7 @@ def _sheet(maker: ViewMaker, view: str, indices: Tensor, numbers: list[int], rng
     pictures, masks, titles = [], [], []
     for row, index in enumerate(indices.tolist()):
         pictures.append(maker.source.image(index).permute(1, 2, 0).numpy())
-        masks.append(maker.source.saliency(index)[0].numpy() if VIEWS[view].needs_saliency else None)
+        masks.append(_reference_outline(maker, view, index))
         titles.append(f"image {numbers[index]}")
         for number, (plain, changed) in enumerate(zip(crops.images, coloured, strict=True)):
             for label, batch in (("", plain), (" coloured", changed)):
@@ -86,6 +107,29 @@ def _mosaic(pictures: Tensor) -> NDArray[np.uint8]:
         return pictures[0].permute(1, 2, 0).numpy()
     grid = make_grid(pictures, nrow=math.ceil(math.sqrt(len(pictures))), padding=2, pad_value=255)
     return cast("NDArray[np.uint8]", grid.permute(1, 2, 0).numpy())
+
+
+def _reference_outline(maker: ViewMaker, view: str, index: int) -> NDArray[np.uint8] | None:
+    """What the views know of an image, uint8 [H, W]: its saliency map, or the box that a network gave it."""
+    if VIEWS[view].needs_saliency:
+        return cast("NDArray[np.uint8]", maker.source.saliency(index)[0].numpy())
+    if not isinstance(maker, ContrastiveCrop) or maker.learnt is None:
+        return None
+    height, width = maker.source.image(index).shape[1:]
+    left, top, right, bottom = (
+        (maker.learnt[index] * torch.tensor([width, height, width, height])).round().int().tolist()
+    )
+    inside = np.zeros((height, width), np.uint8)
+    inside[top:bottom, left:right] = 255
+    return inside
+
+
+def _backbone(recipe: Recipe, weights: Path | None, seed: int) -> Backbone:
+    torch.manual_seed(seed)
+    backbone = build_backbone(recipe.backbone)
+    if weights is not None:
+        load_backbone_state(backbone, load_weights(weights), str(weights))
+    return backbone
 
 
 def _outline(crops: Crops, view: int, row: int) -> NDArray[np.uint8] | None:

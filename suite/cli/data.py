@@ -117,6 +117,15 @@ def preview(
     profile: options.ProfileName = "paper",
     images: Annotated[int, typer.Option("--images", min=1, help="number of images")] = 8,
     seed: Annotated[int, typer.Option("--seed", help="seed of the choice of images and of the views")] = 0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            parser=path_option("--weights"),
+            metavar="PATH",
+            help="backbone.safetensors, for views that depend on the network [default: an untrained one]",
+        ),
+    ] = None,
     data: options.Data = None,
     runs: options.Runs = None,
     plugin: options.Plugins = None,
@@ -131,7 +140,7 @@ def preview(
     from suite.workspace import Workspace
 
     load_plugins(plugin or ())
-    print(preview_sheet(Workspace.of(data, runs), dataset, view, profile, set_ or [], images, seed, out))
+    print(preview_sheet(Workspace.of(data, runs), dataset, view, profile, set_ or [], images, seed, out, weights))
 
 
 @app.command("counterfactuals", cls=LightCommand)

@@ -216,6 +216,12 @@ def _check_objective(row: Row, backbone: BackboneArgs) -> None:
             f"row '{row.name}': alignment needs feature maps of a query and a key, and the objective '{row.objective}' "
             f"computes none. Objectives that do: {able}. Write `alignment: false` in the grid, or leave the row out."
         )
+    if objective.needs_masks and not VIEWS[row.views].gives_masks:
+        able = ", ".join(name for name, entry in VIEWS.items() if entry.gives_masks)
+        raise UsageError(
+            f"row '{row.name}': the objective '{row.objective}' needs views with masks, and '{row.views}' has none. "
+            f"Views that have: {able} (views: {objective.plain_views} in the grid)."
+        )
     if objective.needs_regions and not family_of(backbone.arch).regions:
         raise UsageError(
             f"row '{row.name}': the objective '{row.objective}' cuts regions out of a feature map inside the backbone, "

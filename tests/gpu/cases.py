@@ -16,17 +16,22 @@ from suite.grid.spec import load_grid
 from suite.kinds.pretrain import PretrainSpec
 from suite.training.pretrain import build_objective
 
-ROWS = ("byol", "byol_cvsa", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc")
+ROWS = ("byol", "byol_cvsa", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr")
 SMALL = {"backbone.arch": "resnet18", "backbone.width": 64, "backbone.stem": "imagenet", "image_size": 64}
 DETECTORS = dict.fromkeys(("u2netp", "masks", "boxes", "spectral"), ("1", None))
 TRAIN_IMAGES = 5994  # CUB's
 
 
+def grid_of(row: str) -> str:
+    """The grid that has the row."""
+    return "paper_table1" if row in {other.method for other in load_grid("paper_table1").rows} else "beyond"
+
+
 @cache
 def spec_of(row: str, small: bool = True) -> PretrainSpec:
-    """The pretraining job of a row of table 1, in the paper's recipe; with a ResNet-18 at 64 px if `small`."""
+    """The pretraining job of a row in the paper's recipe; with a ResNet-18 at 64 px if `small`."""
     selection = Selection(methods=(row,), datasets=("cub",), seeds=(0,), overrides=SMALL if small else {})
-    (cell,) = cells(load_grid("paper_table1"), load_profile("paper"), selection)
+    (cell,) = cells(load_grid(grid_of(row)), load_profile("paper"), selection)
     prints = dict.fromkeys(("cub", "coco", "imagenet"), "f" * 64)
     (spec,) = (job.spec for job in jobs_of(cell, prints, DETECTORS).stages)
     assert isinstance(spec, PretrainSpec)
@@ -60,7 +65,7 @@ def batch_of(row: str, images: int, seed: int = 0, side: int = 64) -> Views:
             corners = [side / 4 * torch.rand(images, 2, generator=rng) for _ in range(2)]
             boxes = [torch.cat([c, c + side / 4 + side / 2 * torch.rand(images, 2, generator=rng)], 1) for c in corners]
             return Views([noise(images), noise(images)], boxes=boxes)
-        case "byol_cvsa":
+        case "byol_cvsa" | "cast":
             masks = [torch.rand(images, 1, side, side, generator=rng) for _ in range(2)]
             return Views([noise(images), noise(images)], masks=masks)
     return Views([noise(images), noise(images)])

@@ -25,7 +25,7 @@ from suite.planning.plan import Plan
 from suite.store.store import Store
 from suite.training.features import features
 
-from .cases import ROWS
+from .cases import ROWS, grid_of
 
 EXHAUST = '''
 """A plugin whose objective uses the device up, or breaks its context."""
@@ -63,9 +63,8 @@ def device_of(place: torch.device, gpu: int = 0) -> Device:
 
 
 def planned(runs: Path, data: Path, profile: Path, methods: Sequence[str], *overrides: str) -> tuple[Plan, RunPaths]:
-    plan = Chosen("paper_table1", str(profile), data, runs, ["cub"], list(methods), None, None, list(overrides)).plan(
-        False
-    )
+    grid = "beyond" if all(grid_of(method) == "beyond" for method in methods) else "paper_table1"
+    plan = Chosen(grid, str(profile), data, runs, ["cub"], list(methods), None, None, list(overrides)).plan(False)
     prepare(plan.jobs, plan.datasets, data, plan.workspace.cache, lambda *_: None)
     return plan, RunPaths(plan.workspace.runs, plan.workspace.cache)
 

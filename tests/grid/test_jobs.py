@@ -203,6 +203,14 @@ def test_alignment_needs_masks() -> None:
         jobs(cells(grid, DEMO, Selection())[0])
 
 
+def test_cast_needs_masks() -> None:
+    row = Row(name="x", label="X", method="x", objective="cast")
+    grid = GridSpec(name="g", title="t", datasets=("cub",), reference_row="x", rows=(row,))
+    message = r"'cast' needs views with masks, and 'random_resized_crop' has none.*views: cast_crop in the grid"
+    with pytest.raises(UsageError, match=message):
+        jobs(cells(grid, DEMO, Selection())[0])
+
+
 @pytest.mark.parametrize("objective", ["byol", "simclr", "simsiam", "moco_v2"])
 def test_alignment_attaches_to_objectives_with_maps(objective: str) -> None:
     row = Row(name="x", label="X", method="x", objective=objective, views="saliency_swap", alignment=True)

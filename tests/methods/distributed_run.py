@@ -29,6 +29,7 @@ from methods.backbones.registry import build_backbone
 from methods.distributed import all_gather, rank, world_size
 from methods.objective import Objective
 from methods.registry import OBJECTIVES
+from methods.rival_args import CastArgs, LcrArgs
 from methods.sync_batchnorm import convert_sync_batchnorm
 from methods.views.base import slice_views
 from methods.views.batch import Views
@@ -44,9 +45,11 @@ ARGS: dict[str, Args] = {
     "insloc": InsLocArgs(**KEYS, roi_side=3),
     "rot_pred": RotPredArgs(),
     "rel_loc": RelLocArgs(hidden_dim=12, dropout=0.5),
+    "cast": CastArgs(**KEYS),
+    "lcr": LcrArgs(**KEYS, detectors=5),
 }
 ALIGNED = tuple(f"{name} with alignment" for name in ("byol", "simclr", "moco_v2", "simsiam"))
-CASES = ("byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", *ALIGNED)
+CASES = ("byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr", *ALIGNED)
 
 
 def batch(name: str, step: int) -> Views:
@@ -66,7 +69,7 @@ def batch(name: str, step: int) -> Views:
         case "insloc":
             corners = [torch.rand(BATCH, 2, generator=rng, dtype=torch.float64) * 6 for _ in range(2)]
             return Views([noise(BATCH), noise(BATCH)], boxes=[torch.cat([c, c + 8], dim=1) for c in corners])
-        case _ if name in ALIGNED:
+        case _ if name in {"cast", *ALIGNED}:
             masks = [torch.rand(BATCH, 1, SIDE, SIDE, generator=rng, dtype=torch.float64) for _ in range(2)]
             return Views([noise(BATCH), noise(BATCH)], masks=masks)
     return Views([noise(BATCH), noise(BATCH)])

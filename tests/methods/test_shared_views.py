@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods import args
+from methods import args, rival_args
 from methods.args import PhotometryArgs
 from methods.registry import VIEWS
 from methods.views import base
+from methods.views.adaptive import AdaptiveViews
 from methods.views.base import ViewMaker
 from methods.views.batch import Views
 
@@ -31,6 +32,9 @@ ARGS: dict[str, args.ViewArgs] = {
     "instance_composition": args.InstanceCompositionArgs(
         photometry=(STRONG, STRONG), scale=0.2, augment_boxes=(True, False)
     ),
+    "crop_with_mask": rival_args.CropWithMaskArgs(photometry=(STRONG, STRONG), scale=0.2),
+    "cast_crop": rival_args.CastCropArgs(photometry=(STRONG, STRONG), scale=0.2),
+    "contrastive_crop": rival_args.ContrastiveCropArgs(photometry=(STRONG, STRONG), scale=0.2),
 }
 
 
@@ -98,6 +102,8 @@ def test_processes_make_the_rows_of_the_whole_batch(name: str, world: int, monke
 
     source = Counting()
     maker = VIEWS[name].load()(ARGS[name], source, SIZE)
+    if isinstance(maker, AdaptiveViews):
+        maker.learnt = torch.tensor([[0.1, 0.3, 0.6, 0.9]]).expand(12, 4) + torch.arange(12)[:, None] / 200
     whole = tensors(maker(torch.arange(1, 1 + BATCH), rng(), torch.device("cpu")))
     reads, source.read = source.read, 0
     parts = [tensors(views) for views in shares(maker, monkeypatch, world, by_row=True)]

@@ -126,10 +126,18 @@ CELLS = [
     for row in ("simclr", "looc", "insloc", "byol", "byol_cvsa", "byol_dilo", "rot_pred", "rel_loc")
 ]
 
+RIVALS = [("beyond", row, []) for row in ("cast", "lcr", "byol_ccrop")]
+
 
 @pytest.mark.parametrize(
     ("grid", "row", "overrides"),
-    [*CELLS, ("ss_scale", "moco_v2_ss_0.4", []), ("beyond", "simsiam_cvsa", []), ("paper_table1", "random", CHOICE)],
+    [
+        *CELLS,
+        ("ss_scale", "moco_v2_ss_0.4", []),
+        ("beyond", "simsiam_cvsa", []),
+        *RIVALS,
+        ("paper_table1", "random", CHOICE),
+    ],
 )
 def test_sigkill_and_resume_keep_the_whole_state(
     grid: str, row: str, overrides: list[str], lives: Lives, tmp_path: Path, drawn: Path, tiny_profile: Path
