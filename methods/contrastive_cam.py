@@ -31,7 +31,7 @@ def grad_cam(maps: Tensor, head: nn.Sequential, direction: Tensor, constant_weig
         places = maps.to(precise).flatten(2)  # [B, dim, hw]
         weights = score_gradient(head, places.mean(dim=2), direction.to(precise)) / places.shape[2]  # [B, dim]
         weights = weights.detach() if constant_weights else weights
-        return torch.einsum("bcn,bc->bn", places, weights).relu().unflatten(1, maps.shape[2:])
+        return torch.einsum("bcn,bc->bn", places, weights).relu().view(-1, *maps.shape[2:])
 
 
 def score_gradient(head: nn.Sequential, features: Tensor, direction: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def score_gradient(head: nn.Sequential, features: Tensor, direction: Tensor) -> 
     first, last = cast(nn.Linear, head[0]), cast(nn.Linear, head[2])
     hidden = linear(features, first.weight, first.bias)
     z = linear(hidden.relu(), last.weight, last.bias)
-    length = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(1e-12)
+    length: Tensor = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(1e-12)
     unit = z / length
     by_z = (direction - (unit * direction).sum(dim=1, keepdim=True) * unit) / length
     return ((by_z @ last.weight) * (hidden > 0)) @ first.weight
