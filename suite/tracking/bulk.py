@@ -79,7 +79,6 @@ class BulkWriter:
         self._engine, self._tables, self._experiment = engine, tables, int(experiment)
         self._artifacts = artifacts.rstrip("/")
         self._pending: list[BulkRun] = []
-        self._datasets: dict[tuple[str, str], str] | None = None  # (name, digest) -> id; None: not asked for yet
 
     @classmethod
     def of(cls, client: MlflowClient, experiment: str) -> BulkWriter | None:
@@ -156,15 +155,14 @@ class BulkWriter:
 
     def _inputs(self, connection: Any, runs: Sequence[BulkRun]) -> dict[str, list[dict[str, Any]]]:
         """Rows of the runs' datasets, of their links and of the links' tags."""
-        if self._datasets is None:
-            table = self._tables["SqlDataset"]
-            found = connection.execute(table.select().where(table.c.experiment_id == self._experiment))
-            self._datasets = {(row.name, row.digest): row.dataset_uuid for row in found}
+        table = self._tables["SqlDataset"]
+        found = connection.execute(table.select().where(table.c.experiment_id == self._experiment))
+        known = {(row.name, row.digest): row.dataset_uuid for row in found}  # the client may have added some meanwhile
         datasets, links, tags = [], [], []
         for run in runs:
             for given in run.inputs:
                 data = given.dataset
-                if (data.name, data.digest) not in self._datasets:
+                if (data.name, data.digest) not in known:
                     number = uuid.uuid4().hex
                     row = {
                         "dataset_uuid": number,
@@ -177,11 +175,11 @@ class BulkWriter:
                         "dataset_profile": data.profile,
                     }
                     datasets.append(row)
-                    self._datasets[data.name, data.digest] = number
+                    known[data.name, data.digest] = number
                 link = {
                     "input_uuid": uuid.uuid4().hex,
                     "source_type": "DATASET",
-                    "source_id": self._datasets[data.name, data.digest],
+                    "source_id": known[data.name, data.digest],
                     "destination_type": "RUN",
                     "destination_id": run.run_id,
                     "step": 0,

@@ -229,6 +229,24 @@ def test_runs_written_in_bulk_are_those_of_the_client(tmp_path: Path, database: 
     assert restored(in_bulk) == restored(one_by_one)
 
 
+def test_cells_in_bulk_and_by_the_client_share_datasets(tmp_path: Path, database: Database) -> None:
+    """Finished, failed, finished: the client brings the second dataset between two bulk writes."""
+    store = Store(tmp_path / "runs")
+    some = [("byol", "cub"), ("byol", "cars"), ("simclr", "cars"), ("simclr", "cub")]
+    for method, dataset in some:
+        chosen = Selection(methods=(method,), datasets=(dataset,), seeds=(0,))
+        fill(store.root, "paper_table1", chosen, value=lambda cell: None if cell.id == "byol/cars/0" else 50.0)
+    uri = database(store.root / "mlflow.db")
+    Mirror(store, uri).sync()
+    cells, _ = runs_of(MlflowClient(tracking_uri=uri))
+    inputs = {name: [given.dataset.name for given in run.inputs.dataset_inputs] for name, run in cells.items()}
+    assert inputs == {f"small:{method}/{dataset}/0": [dataset] for method, dataset in some}
+    statuses = {name: run.info.status for name, run in cells.items()}
+    assert statuses.pop("small:byol/cars/0") == "FAILED"
+    assert set(statuses.values()) == {"FINISHED"}
+    assert Mirror(store, uri).sync() == 0
+
+
 def test_the_client_is_used_where_the_tables_are_others(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
