@@ -91,7 +91,15 @@ def _stacked(table: Table) -> _Layout:
         lines = tuple((row, tuple(_signed(minus.get((row.name, name))) for name in table.datasets)) for row in rows)
         blocks.append(_Block(MINUS_PUBLISHED, lines))
     headings = zip(table.datasets, table.labels, strict=True)
-    return _Layout(tuple(Latex(escape(label) + _star(table, name)) for name, label in headings), tuple(blocks))
+    return _Layout(tuple(_heading(label, _star(table, name)) for name, label in headings), tuple(blocks))
+
+
+def _heading(label: str, mark: str) -> Latex:
+    """A dataset above its columns; a long label's part in parentheses goes into a second line."""
+    first, separator, second = label.partition(" (")
+    if not separator:
+        return Latex(escape(label) + mark)
+    return Latex(rf"\begin{{tabular}}[b]{{@{{}}c@{{}}}}{escape(first)}\\({escape(second)}{mark}\end{{tabular}}")
 
 
 def _beside(table: Table) -> _Layout:

@@ -29,16 +29,16 @@ class DatasetInfo:
     source: str  # where a user gets it
     subset_lists: Callable[[Any, Path], None] | None = None  # (Dataset, folder): write the lists of a subset
     added: bool = False  # by a plugin, whose `parse` may change
-    depicts: str = "images"  # what `suite data synth` draws in its layout
+    depicts: str = "images"  # what `suite data synth` renders in its layout
 
     @property
     def labelled(self) -> bool:
         """Whether the suite uses class labels of this dataset (it does not for first-stage sets)."""
         return self.classes > 0
 
-    def heading(self, drawn: bool) -> str:
-        """The label, or for drawn data one that cannot be taken for results on the photographs."""
-        return f"Drawn {self.depicts} ({self.label}'s layout)" if drawn else self.label
+    def heading(self, synthetic: bool) -> str:
+        """The label, or for synthetic data one that cannot be taken for results on the photographs."""
+        return f"Synthetic {self.depicts} ({self.label} layout)" if synthetic else self.label
 
 
 class Registry(MutableMapping[str, DatasetInfo]):

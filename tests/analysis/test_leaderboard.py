@@ -180,4 +180,4 @@ def test_the_command_and_its_mistakes(tmp_path: Path) -> None:
 def test_rankings_name_their_dataset(tmp_path: Path) -> None:
     synthetic = {**SUBSET, "synthetic": True}
     found: list[Ranking] = rankings(read(folder(tmp_path, "a", {"byol": 60.0}, facts=synthetic)))
-    assert {ranking.heading for ranking in found} == {"Drawn birds (CUB's layout)"}
+    assert {ranking.heading for ranking in found} == {"Synthetic birds (CUB layout)"}

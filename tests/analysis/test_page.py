@@ -117,7 +117,7 @@ def test_the_setup_stands_once_per_grid_and_captions_are_short(page: str) -> Non
 def test_a_cell_shows_its_recipe_with_origins_and_its_jobs(page: str) -> None:
     start = page.index('id="cell-paper_table1-byol_cvsa-cub"')
     cell = " ".join(Elements(page[start : page.index("</details>", start)]).text.split())
-    assert "BYOL+CVSA on Drawn birds (CUB's layout)" in cell
+    assert "BYOL+CVSA on Synthetic birds (CUB layout)" in cell
     assert "pretrain.epochs 2 profile tiny" in cell
     assert re.search(r"views\.scale [0-9.]+ profile tiny, view saliency_swap", cell)
     assert "finetune.optimizer.reference_batch 256 default" in cell

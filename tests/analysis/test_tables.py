@@ -206,12 +206,13 @@ def test_the_heading_of_drawn_data_cannot_be_taken_for_photographs() -> None:
     from analysis.tables.latex import to_latex
 
     table = accuracy_table(GRID, RESULTS, published=PUBLISHED, synthetic=["cub"], partial=["cub"])
-    heading, above = "Drawn birds (CUB's layout)", "Published (paper, ResNet-50, photographs)"
+    heading, above = "Synthetic birds (CUB layout)", "Published (paper, ResNet-50, photographs)"
     assert table.labels == (heading, "Cars")
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(to_text(table))
-    for text in (console.export_text(), to_latex(table)):
-        assert heading in text
+    in_latex = r"\begin{tabular}[b]{@{}c@{}}Synthetic birds\\(CUB layout)*\end{tabular}"  # two lines: a narrow column
+    for text, expected in ((console.export_text(), heading), (to_latex(table), in_latex)):
+        assert expected in text
         assert above in text
     assert page_table(table).columns == [f"{heading}*", "Cars"]
     assert accuracy_table(GRID, RESULTS).labels == ("CUB", "Cars")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+import suite
+from suite.errors import ImageError
+from suite.execute.prepare import prepare
 
 SLOW = (
     # A shell that starts the tests in the background lets their children ignore SIGINT.
@@ -64,3 +69,20 @@ def test_preparation_is_seen_stopped_and_resumed(
     again = subprocess.run([*SUITE, *arguments], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept  # finished maps were not computed again
+
+
+def test_a_damaged_image_is_found_before_maps_are_computed(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn, data)
+    folder = data / "CUB_200_2011"
+    split = dict(line.split() for line in (folder / "train_test_split.txt").read_text("utf-8").splitlines())
+    paths = dict(line.split() for line in (folder / "images.txt").read_text("utf-8").splitlines())
+    last = folder / "images" / [paths[number] for number in paths if split[number] == "0"][-1]  # a test image
+    last.write_bytes(last.read_bytes()[:300])
+    plan = suite.plan(
+        "paper_table1", profile=str(tiny_profile), data=data, runs=tmp_path / "runs", datasets="cub",
+        methods="byol_cvsa", overrides={"saliency.detector": "spectral"},
+    )  # fmt: skip
+    with pytest.raises(ImageError, match=last.name):
+        prepare(plan.jobs, plan.datasets, plan.data_root, plan.workspace.cache, lambda *_: None)
+    assert not list(tmp_path.rglob("maps/**/*.png"))
