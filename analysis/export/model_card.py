@@ -17,6 +17,7 @@ MEANING = {
     "finetune": "top-1 after fine-tuning the whole network",
     "linear": "top-1 of a linear classifier on the frozen backbone",
     "knn": "top-1 of nearest neighbours on the frozen backbone",
+    "linear_sgd": "top-1 of a linear classifier trained by SGD on the frozen backbone, last epoch",
 }
 # The numbers that a reader looks for first. Where a network lacks one, another takes its place.
 MAIN = (
