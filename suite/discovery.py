@@ -70,7 +70,8 @@ def _grids() -> Iterator[Named]:
 def _row(row: Any) -> str:
     if row.objective is None:
         return "no pretraining"
-    stages = [*([f"first stage on {row.stage1}"] if row.stage1 != "none" else []), *(["second stage"] * row.stage2)]
+    own = " by the row's own method" * (row.first_stage == "own")
+    stages = [*([f"first stage on {row.stage1}{own}"] * (row.stage1 != "none")), *(["second stage"] * row.stage2)]
     alignment = " + alignment" if row.alignment else ""
     return f"{row.objective} x {row.views}{alignment}; {', '.join(stages)}"
 

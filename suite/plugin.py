@@ -209,6 +209,7 @@ def with_plugins(grid: GridSpec) -> GridSpec:
         row.model_copy(
             update={
                 "stage1": reference.stage1,
+                "first_stage": reference.first_stage,
                 "series": row.label if grid.sweep else None,
                 "set": {**grid.set, **row.set},
             }

@@ -104,14 +104,17 @@ def networks_figure(
     return sheet.figure
 
 
+Maps = tuple[NDArray[Any] | str, NDArray[Any] | str]  # of the two methods
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StageMaps:
     """The maps [N, H, W] of the poster's panel. A str in place of maps is a hole and says what is missing."""
 
     methods: tuple[str, str]  # names of the two rows
-    first: NDArray[Any] | str  # after the first stage, which the two methods share
-    second: tuple[NDArray[Any] | str, NDArray[Any] | str]  # the second stage only
-    dual: tuple[NDArray[Any] | str, NDArray[Any] | str]
+    first: NDArray[Any] | str | Maps  # after the first stage: of the network that the two methods share, or of each
+    second: Maps  # the second stage only
+    dual: Maps
 
 
 def stages_figure(
@@ -125,13 +128,15 @@ def stages_figure(
 ) -> Figure:
     """The poster's panel: image | (a) stage 1 only | (b) stage 2 only | (c) dual stage, two methods below each other.
 
-    What the methods share, the image and the network after the first stage, is drawn once, between their rows. All
+    The image, and the network after the first stage where the methods share it, are drawn once, between their rows. All
     maps of an image have one colour scale.
     """
     import matplotlib as mpl
 
-    shared: list[list[NDArray[Any] | str]] = [[stages.first], list(stages.second), list(stages.dual)]
-    shades = [[part if isinstance(part, str) else density(part) for part in column] for column in shared]
+    first = list(stages.first) if isinstance(stages.first, tuple) else [stages.first]
+    columns: list[list[NDArray[Any] | str]] = [first, list(stages.second), list(stages.dual)]
+    shades = [[part if isinstance(part, str) else density(part) for part in column] for column in columns]
+    named = 2 if len(first) == 1 else 1  # the methods' names stand left of the first column with a map of each
     head, between, name = 0.36, 0.12, 0.75
     cell = min(1.15, ((HEIGHT - head - 0.5) / len(images) - between) / 2 - GAP)
     width = LABEL + name + 4 * (cell + GAP) + 0.45
@@ -153,7 +158,7 @@ def stages_figure(
             )
             bar = None
             for place, column in enumerate(shades):
-                left = LABEL + (cell + GAP) * (1 + place) + (name if place else 0.0)
+                left = LABEL + (cell + GAP) * (1 + place) + (name if 1 + place >= named else 0.0)
                 for row, part in enumerate(column):
                     down = half if len(column) == 1 else row * (cell + GAP)
                     axes = _bare(sheet.axes(left, top + down, cell, cell))
@@ -164,14 +169,14 @@ def stages_figure(
                         outline(axes, box)
             for row, method in enumerate(stages.methods):
                 middle = top + row * (cell + GAP) + cell / 2
-                right = LABEL + 2 * (cell + GAP) + name
+                right = LABEL + named * (cell + GAP) + name
                 sheet.text(right - 0.07, middle, _name(method), ha="right", va="center", size=7)
             if bar is not None:
                 place_of_bar = sheet.axes(width - 0.4, top + 0.2, BAR, 2 * cell + GAP - 0.25)
                 sheet.scale(bar, place_of_bar, highest, "vertical")
                 sheet.text(width - 0.4, top + 0.1, "× mean", ha="left", va="center", size=6)
         for place, title in enumerate(("Image", "(a)\nstage 1 only", "(b)\nstage 2 only", "(c)\ndual stage")):
-            middle = LABEL + place * (cell + GAP) + cell / 2 + (name if place > 1 else 0.0)
+            middle = LABEL + place * (cell + GAP) + cell / 2 + (name if place >= named else 0.0)
             sheet.text(middle, head - 0.05, title, ha="center", va="bottom", size=7)
         sheet.text(MARGIN, sheet.height - 0.04, text, ha="left", va="bottom", size=6, linespacing=1.35)
     return sheet.figure

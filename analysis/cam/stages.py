@@ -1,16 +1,20 @@
 """The poster's Grad-CAM panel: the same photographs after the first stage, the second stage, and both.
 
 Poster, "Analysis": (a) stage-1 only, (b) stage-2 only, (c) dual stage, for BYOL and BYOL+CVSA on CUB. Its cells come
-from two grids: (b) from one without a first stage, (a) and (c) from one with. The paper says no more of BYOL+CVSA's
-stage-1 only than that the first stage "trains feature extraction"; here it is the plain method for every row of an
-objective (`suite.grid.recipe.first_stage`), so the two methods have one network in (a), which is drawn once.
+from two grids: (b) from one without a first stage, (a) and (c) from one with. The poster's (a) has different maps for
+the two methods; the paper says of the first stage only that it "trains feature extraction". There are two panels, one
+for each method of the first stage (`suite.grid.recipe.first_stage`):
+
+- plain: both methods start from one network of BYOL, which (a) shows once.
+- own: BYOL+CVSA starts from a network that was trained by BYOL+CVSA, and (a) shows one network per method. Its cells
+  have `first_stage: own` and come from a grid such as `first_stages`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,38 +41,63 @@ class StageCells:
     profile: str
     seed: int
     cells: dict[tuple[str, str], CellRecord | None]  # (column a, b or c; method) -> a finished cell
+    own: bool = False  # the first stage is trained by each method itself
 
     @property
     def title(self) -> str:
         """For people."""
         stage1, dataset = DATASETS[self.stage1].label, DATASETS[self.dataset].label
-        return f"One stage and two: first stage on {stage1}, second stage on {dataset}, seed {self.seed}"
+        method = " by each method itself" * self.own
+        return f"One stage and two: first stage on {stage1}{method}, second stage on {dataset}, seed {self.seed}"
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """The methods of column (a)."""
+        return tuple(METHODS) if self.own else ("byol",)
 
 
 def stage_cells(entries: Iterable[CellRecord], finished: set[str]) -> list[StageCells]:
-    """The panels that these cells of several grids make up: one per profile, dataset and first stage.
+    """The panels that these cells of several grids make up: one per profile, dataset, first stage and its method.
 
     finished: keys of finished jobs. A panel needs a finished cell without a first stage and one with, of the same
-    seed; the seed is the one with the most finished cells.
+    seed; the seed is the one with the most finished cells. The panel of own first stages needs a cell with such a
+    stage.
     """
-    found: dict[tuple[str, str], dict[tuple[str, str, str, int], CellRecord]] = {}
+    groups: dict[tuple[str, str], list[CellRecord]] = {}
     for entry in entries:
         if entry.method in METHODS and entry.measured["finetune"] in finished:
-            column = _column(entry)
-            cells = found.setdefault((entry.profile, entry.dataset), {})
-            cells.setdefault((column, entry.method, entry.stage1, entry.seed), entry)
+            groups.setdefault((entry.profile, entry.dataset), []).append(entry)
     panels = []
-    for (profile, dataset), cells in found.items():
-        for stage1 in sorted({stage1 for _, _, stage1, _ in cells} - {"none"}):
-            own = {key: entry for key, entry in cells.items() if key[2] in {"none", stage1}}
-            seeds = Counter(seed for *_, seed in own)
-            seed = min(seeds, key=lambda seed: (-seeds[seed], seed))
-            places = {(c, m): entry for (c, m, _, s), entry in own.items() if s == seed}
-            wanted = [("a", "byol"), *((column, method) for column in "bc" for method in METHODS)]
-            columns = {column for column, _ in places}
-            if "b" in columns and columns & {"a", "c"}:
-                panels.append(StageCells(dataset, stage1, profile, seed, {key: places.get(key) for key in wanted}))
+    for records in groups.values():
+        for stage1 in sorted({entry.stage1 for entry in records} - {"none"}):
+            for own in (False, True):
+                panels += _panel([e for e in records if e.stage1 in {"none", stage1} and _fits(e, own)], stage1, own)
     return panels
+
+
+def _fits(entry: CellRecord, own: bool) -> bool:
+    """Whether a cell belongs to the panel of own first stages, or to that of plain ones. BYOL's are the same."""
+    return (entry.first_stage == "own") == own or entry.stage1 == "none" or (own and entry.method == "byol")
+
+
+def _panel(records: Sequence[CellRecord], stage1: str, own: bool) -> list[StageCells]:
+    """The panel of the cells of one profile, dataset and first stage; empty where they make up none."""
+    cells: dict[tuple[str, str, int], CellRecord] = {}
+    for entry in records:
+        cells.setdefault((_column(entry), entry.method, entry.seed), entry)
+    seeds = Counter(seed for *_, seed in cells)
+    if not seeds:
+        return []
+    seed = min(seeds, key=lambda seed: (-seeds[seed], seed))
+    places = {(column, method): entry for (column, method, s), entry in cells.items() if s == seed}
+    columns = {column for column, _ in places}
+    if not ("b" in columns and columns & {"a", "c"}):
+        return []
+    if own and not any(entry.first_stage == "own" for entry in places.values()):
+        return []
+    panel = StageCells(records[0].dataset, stage1, records[0].profile, seed, {}, own)
+    wanted = [*(("a", method) for method in panel.first), *((column, method) for column in "bc" for method in METHODS)]
+    return [replace(panel, cells={place: places.get(place) for place in wanted})]
 
 
 def _column(entry: CellRecord) -> str:
@@ -83,7 +112,8 @@ def write_panels(
 ) -> list[tuple[StageCells, list[Path]]]:
     """Write every panel that `entries`, the reported cells of all grids, make up; holes are named in it.
 
-    Returns the panels with their files: `stages_<kind>_<first stage>_<dataset>.pdf`, `.png` and `.json`.
+    Returns the panels with their files: `stages_<kind>_<first stage>_<dataset>.pdf`, `.png` and `.json`; the first
+    stage is `coco`, or `coco_own` in the panel of own first stages.
     """
     keys = {entry.measured["finetune"] for entry in entries}
     finished = {key for key in keys if workspace.store.result(key) is not None}
@@ -92,7 +122,7 @@ def write_panels(
     written = []
     for panel in panels:
         for kind in options.kinds:
-            name = f"stages_{file_name(kind)}_{panel.stage1}_{panel.dataset}"
+            name = f"stages_{file_name(kind)}_{panel.stage1}{'_own' * panel.own}_{panel.dataset}"
             stem = out / (f"{name}_{panel.profile}" if several else name)
             written.append((panel, _write(workspace, panel, stem, options, kind)))
     return written
@@ -114,18 +144,22 @@ def _write(workspace: Workspace, panel: StageCells, stem: Path, options: CamOpti
     first, second = METHODS
     stages = StageMaps(
         methods=(METHODS[first], METHODS[second]),
-        first=maps("a", first),
+        first=(maps("a", first), maps("a", second)) if panel.own else maps("a", first),
         second=(maps("b", first), maps("b", second)),
         dual=(maps("c", first), maps("c", second)),
     )
+    stage1 = DATASETS[panel.stage1].label
     text = [
         *notes(images, spec, options, kind),
-        f"First stage: {METHODS[first]} on {DATASETS[panel.stage1].label}, which both methods go on from. "
+        f"First stage on {stage1}: {METHODS[first]} and {METHODS[second]}, each from its own network."
+        if panel.own
+        else f"First stage: {METHODS[first]} on {stage1}; both methods start from this network.",
         f"Profile {panel.profile}.",
     ]
     figure = stages_figure(stages, images.shown, images.names, boxes=images.boxes, notes=text, colours=options.colours)
     networks = {f"{column}: {METHODS[method]}": key for (column, method), key in keys.items()}
-    facts = {"stage1": panel.stage1, "profile": panel.profile, "networks": networks, "holes": holes}
+    facts: dict[str, object] = {"stage1": panel.stage1, "profile": panel.profile, "networks": networks, "holes": holes}
+    facts |= {"first_stage": "own"} if panel.own else {}
     return save(figure, stem, record(images, spec, options, kind) | facts)
 
 

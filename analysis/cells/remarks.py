@@ -18,7 +18,8 @@ from suite.store.store import Result, Store
 Key = tuple[str, str]  # (row, dataset)
 
 _ORACLES = {"boxes", "masks"}
-_SETTINGS = ("row", "method", "stage1", "stage2", "set", "recipe", "stage1_recipe")  # compared by `stale_settings`
+# compared by `stale_settings`
+_SETTINGS = ("row", "method", "stage1", "stage2", "first_stage", "set", "recipe", "stage1_recipe")
 _LENGTH = 200  # longest error message quoted, characters
 
 
@@ -55,12 +56,27 @@ def caption_notes(grid: GridSpec, recorded: Sequence[CellRecord]) -> list[str]:
         labels = [row.label for row in grid.rows if row.name in others]
         here = f"; trained here: those of {', '.join(dict.fromkeys(labels))}" if labels else ""
         notes.append(f"First stages not trained here but taken from {', '.join(sorted(imported))}{here}")
+    notes += _first_stages(grid, records)
     notes += _overrides(records, len({(e.row, e.dataset, e.seed) for e in records}))
     names = {f"{record.row} on {record.dataset}" for record in recorded if record not in records}
     if names:
         listing = ", ".join(sorted(names))
         notes.append(f"Left out, since the grid has no such row or dataset without its --plugin: {listing}")
     return notes
+
+
+def _first_stages(grid: GridSpec, records: Sequence[CellRecord]) -> list[str]:
+    """The method of the first stages that were trained here. The paper does not state it."""
+    trained = [record for record in records if record.stage1_recipe is not None]
+    own = {record.row for record in trained if record.first_stage == "own"}
+    plain = "the objective with its plain views, without alignment (first_stage: plain)"
+    if not trained:
+        return []
+    if not own:
+        return [f"Method of the first stage: {plain}"]
+    labels = ", ".join(dict.fromkeys(row.label for row in grid.rows if row.name in own))
+    others = f"; of the other rows {plain}" if {record.row for record in trained} - own else ""
+    return [f"Method of the first stage of {labels}: the row's own, with its views and alignment{others}"]
 
 
 def caption_sentences(grid: GridSpec, recorded: Sequence[CellRecord]) -> list[str]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from methods.registry import VIEWS
 from suite.errors import UsageError
+from suite.grid.cells import FIRST_STAGE
 from suite.grid.profile import Profile
-from suite.grid.recipe import Recipe, applies, first_stage, resolve
+from suite.grid.recipe import Recipe, applies, first_stage, own_first_stage, resolve
 from suite.grid.spec import Row
 from suite.store.cells import CellRecord
 
@@ -25,13 +26,18 @@ def stale_settings(row: Row, profile: Profile | None, record: CellRecord) -> lis
 
     profile: None compares with the row alone. At most five differences are listed.
     """
+    if FIRST_STAGE in record.set:
+        row = row.model_copy(update={FIRST_STAGE: record.set[FIRST_STAGE]})
     now = {"stage1": row.stage1, "stage2": "yes" if row.stage2 else "no", "method": row.method}
     differences = [
         f"{name} {getattr(record, name)}, now {value}" for name, value in now.items() if getattr(record, name) != value
     ]
+    if record.stage1_recipe is not None and (record.first_stage == "own") != own_first_stage(row):
+        differences.append(f"first_stage {record.first_stage or 'plain'}, now {row.first_stage}")
     if profile is None or differences:
         return differences
-    overrides = {path: value for path, value in record.set.items() if not path.startswith(_STAGE1)}
+    both = {path: value for path, value in record.set.items() if path != FIRST_STAGE}
+    overrides = {path: value for path, value in both.items() if not path.startswith(_STAGE1)}
     differences += _differences(record.recipe, _recipe(profile, row, overrides), ", now ", _unread(row))
     before = record.stage1_recipe
     if before is not None:
@@ -52,6 +58,8 @@ def refuse_mixed_seeds(grid: str, records: Iterable[CellRecord]) -> None:
         differences = _differences(other.recipe, record.recipe, " and ")
         if other.stage1_checkpoint != record.stage1_checkpoint:
             differences.append("first stages from different checkpoints")
+        elif other.first_stage != record.first_stage:
+            differences.append("first stages by the plain objective and by the row's own method")
         elif other.stage1_recipe and record.stage1_recipe:
             texts = _differences(other.stage1_recipe, record.stage1_recipe, " and ")
             differences += [f"first stage: {text}" for text in texts]

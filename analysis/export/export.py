@@ -128,6 +128,7 @@ def describe(workspace: Workspace, entry: CellRecord, key: str, stage: Stage) ->
         ],
         "suspicious": [reason for job in jobs if (done := store.result(job["key"])) for reason in done.suspicious],
         "changed_with_set": entry.set,
+        "first_stage": entry.first_stage,
         "first_stage_checkpoint": entry.stage1_checkpoint and entry.stage1_checkpoint.model_dump(),
         "recipe": recipe,
         "stage1_recipe": entry.stage1_recipe,

@@ -102,7 +102,7 @@ def _recipes(records: Sequence[CellRecord]) -> list[tuple[str, list[Setting]]]:
     recipes: dict[tuple[str, str], tuple[list[Setting], list[int]]] = {}
     for record in records:
         for stage, recipe, origins in (
-            (f"First stage on {record.stage1}", record.stage1_recipe, record.stage1_origins),
+            (_first_stage(record), record.stage1_recipe, record.stage1_origins),
             ("Recipe", record.recipe, record.origins),
         ):
             if recipe is not None:
@@ -114,6 +114,10 @@ def _recipes(records: Sequence[CellRecord]) -> list[tuple[str, list[Setting]]]:
         (stage if stages.count(stage) == 1 else f"{stage}, seeds {', '.join(map(str, seeds))}", settings)
         for (stage, _), (settings, seeds) in recipes.items()
     ]
+
+
+def _first_stage(record: CellRecord) -> str:
+    return f"First stage on {record.stage1}" + ", the row's own method" * (record.first_stage == "own")
 
 
 def _settings(recipe: Mapping[str, Any], origins: Mapping[str, str] | None, at: str = "") -> list[Setting]:

@@ -46,10 +46,13 @@ def plan(
 
     planned = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1).plan(draw=False)
     if resolved:
+        from suite.grid.recipe import own_first_stage
+
         for row in {cell.row.name: cell for cell in planned.cells}.values():
             _print_recipe(row.row.name, row.resolved.recipe.model_dump(mode="json"), row.resolved.origins)
             if row.stage1 is not None:
-                name = f"{row.row.name}, first stage on {row.row.stage1}"
+                own = ", the row's own method" * own_first_stage(row.row)
+                name = f"{row.row.name}, first stage on {row.row.stage1}{own}"
                 _print_recipe(name, row.stage1.recipe.model_dump(mode="json"), row.stage1.origins)
         return
     from suite.cli.select import warn_without_gpu

@@ -13,7 +13,7 @@ from suite.data.download.public import of_source
 from suite.data.spec import DataSpec, SaliencyArgs, SaliencySpec
 from suite.errors import UsageError
 from suite.grid.cells import Cell
-from suite.grid.recipe import Recipe, first_stage
+from suite.grid.recipe import Recipe, first_stage, own_first_stage
 from suite.grid.spec import Row
 from suite.jobs.identity import Job, JobSpec
 from suite.kinds.base import MeasuredCell
@@ -98,9 +98,9 @@ def jobs_of(
         parent = Job(imported, f"import {what}")
         stages.append(parent)
     elif cell.stage1 is not None:
-        plain = first_stage(row)
-        spec = _pretrain_spec(plain, cell.stage1.recipe, data(row.stage1), cell.seed, None, detectors)
-        parent = Job(spec, f"pretrain {row.objective} {row.stage1} s{cell.seed}")
+        spec = _pretrain_spec(first_stage(row), cell.stage1.recipe, data(row.stage1), cell.seed, None, detectors)
+        what = row.method if own_first_stage(row) else row.objective
+        parent = Job(spec, f"pretrain {what} {row.stage1} s{cell.seed}")
         stages.append(parent)
     if row.stage2:
         spec = _pretrain_spec(row, recipe, data(cell.dataset), cell.seed, parent, detectors)

@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from suite.data.download.public import PREFIX, checkpoint_named, defaults, public_checkpoints
 from suite.errors import UsageError, unknown
 from suite.grid.profile import Profile
-from suite.grid.recipe import Recipe, Resolved, applies, check_known, field_paths, first_stage, resolve
-from suite.grid.spec import GridSpec, Row
+from suite.grid.recipe import (
+    Recipe,
+    Resolved,
+    applies,
+    check_known,
+    field_paths,
+    first_stage,
+    own_first_stage,
+    resolve,
+)
+from suite.grid.spec import FirstStage, GridSpec, Row
 
 PRETRAINING = ("objective", "views", "alignment", "pretrain")  # sections that rows without pretraining lack
 EVERY = "*"  # in the place of an objective: every row whose first stage has a public checkpoint
 STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
+FIRST_STAGE = "first_stage"  # a --set that is no field of a recipe: the method of first stages, plain or own
 
 
 @dataclass(frozen=True)
@@ -109,8 +119,10 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
         rows = [row for row in rows if row.name == selection.only.split("/")[0]] or rows
     for row in rows:
         check_known(row)
-    both = {path: value for path, value in selection.overrides.items() if not path.startswith(STAGE1)}
-    first = both | {path.removeprefix(STAGE1): v for path, v in selection.overrides.items() if path not in both}
+    rows = _with_first_stage(rows, selection.overrides)
+    overrides = {path: value for path, value in selection.overrides.items() if path != FIRST_STAGE}
+    both = {path: value for path, value in overrides.items() if not path.startswith(STAGE1)}
+    first = both | {path.removeprefix(STAGE1): v for path, v in overrides.items() if path not in both}
     resolved = {row.name: _resolve(profile, row, both) for row in rows}
     checkpoints = _checkpoints(rows, selection.checkpoints)
     stage1 = {
@@ -118,7 +130,7 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
         for row in rows
         if row.stage1 != "none" and row.name not in checkpoints
     }
-    _check_overrides(selection.overrides, [r.recipe for r in resolved.values()], [r.recipe for r in stage1.values()])
+    _check_overrides(overrides, [r.recipe for r in resolved.values()], [r.recipe for r in stage1.values()])
     selected = [
         Cell(grid.name, row, dataset, seed, resolved[row.name], stage1.get(row.name), checkpoints.get(row.name))
         for row in rows
@@ -135,6 +147,21 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
     return selected
 
 
+def _with_first_stage(rows: list[Row], overrides: Mapping[str, Any]) -> list[Row]:
+    """The rows with the method of the first stage that `--set first_stage=...` names."""
+    if FIRST_STAGE not in overrides:
+        return rows
+    method = str(overrides[FIRST_STAGE])
+    if method not in get_args(FirstStage):
+        raise unknown("method of first stages in --set first_stage:", method, get_args(FirstStage))
+    if all(row.stage1 == "none" for row in rows):
+        raise UsageError(
+            f"--set {FIRST_STAGE}={method}: none of the selected rows has a first stage. "
+            "Grids with a first stage: paper_table2 (COCO) and paper_table3 (ImageNet)."
+        )
+    return [row if row.stage1 == "none" else row.model_copy(update={FIRST_STAGE: method}) for row in rows]
+
+
 _ON_IMAGENET = (
     "--stage1 {}: public checkpoints were pretrained on ImageNet-1K, and the first stage of row '{}' is on {}. "
     "The grid with a first stage on ImageNet is paper_table3."
@@ -142,8 +169,16 @@ _ON_IMAGENET = (
 
 
 def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str]:
-    """Per row, the checkpoint in place of its first stage: that of the command line, else that of the row."""
+    """Per row, the checkpoint in place of its first stage: that of the command line, else that of the row.
+
+    A checkpoint of the command line stands for the plain objective: it replaces no first stage of a row's own method.
+    """
     with_stage1 = [row for row in rows if row.stage1 != "none"]
+    if given and with_stage1 and all(own_first_stage(row) for row in with_stage1):
+        raise UsageError(
+            "--stage1 replaces first stages of plain objectives, and all selected rows have a first stage of their own "
+            "method (first_stage: own). Name a checkpoint of such a row in the grid file: stage1_checkpoint: FILE"
+        )
     if given and not with_stage1:
         raise UsageError(
             "--stage1 replaces the first stage of a row, and none of the selected rows has one. "
@@ -161,6 +196,8 @@ def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str
 
 def _source(row: Row, given: Mapping[str, str]) -> str | None:
     """The checkpoint in place of a row's first stage; a public one as "public:" and its name."""
+    if own_first_stage(row):
+        return row.stage1_checkpoint
     objective = str(row.objective)
     source = given.get(objective)
     if source is None:
@@ -195,6 +232,7 @@ def _check_overrides(overrides: Mapping[str, Any], recipes: list[Recipe], stage1
         if not any(applies(path.removeprefix(prefix), recipe) for recipe in fitting):
             fields = {name for recipe in recipes for name in field_paths(recipe)}
             fields |= {name for recipe in stage1 for name in field_paths(recipe, STAGE1)}
+            fields |= {FIRST_STAGE} if stage1 else set()
             section = path.removeprefix(STAGE1).partition(".")[0]
             if section in PRETRAINING and all(getattr(recipe, section) is None for recipe in fitting):
                 raise UsageError(_without(section, path, bool(stage1) or not prefix))

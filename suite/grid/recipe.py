@@ -84,14 +84,33 @@ def check_known(row: Row) -> None:
         raise unknown("view", row.views, VIEWS)
 
 
-def first_stage(row: Row) -> Row:
-    """The row that is trained in the first stage of `row`: the objective with its plain views, without alignment.
+def own_first_stage(row: Row) -> bool:
+    """Whether the first stage of `row` is trained by another method than the plain objective.
 
-    The paper says only that the first stage "trains feature extraction"; that it is the plain method is our reading.
-    All rows of one objective therefore share one first stage.
+    A row with `first_stage: own` that has plain views, no alignment and no settings shares the plain first stage.
+    """
+    plain_views = row.objective is None or row.views == OBJECTIVES[row.objective].plain_views
+    return row.first_stage == "own" and not (plain_views and not row.alignment and not row.set)
+
+
+def first_stage(row: Row) -> Row:
+    """The row that is trained in the first stage of `row`.
+
+    By default it is the objective with its plain views, without alignment and without the row's `set`, so that all
+    rows of one objective share one first stage. With `first_stage: own` it is the row's own method: views, alignment
+    and `set`.
+
+    The paper says only that the first stage "trains feature extraction". Plain is our reading of it. The poster's
+    panel "(a) Stage-1 only" has different maps for BYOL and BYOL+CVSA, which own first stages would explain.
     """
     if row.objective is None:
         raise UsageError(f"row '{row.name}' has no objective, so it has no first stage.")
+    if own_first_stage(row):
+        name = f"first stage of {row.name}"
+        return Row(
+            name=name, label=name, method=row.method, objective=row.objective, views=row.views,
+            alignment=row.alignment, set=row.set,
+        )  # fmt: skip
     name = f"first stage of {row.objective}"
     views = OBJECTIVES[row.objective].plain_views
     return Row(name=name, label=name, method=row.method, objective=row.objective, views=views)

@@ -17,6 +17,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 LABEL_FRACTION = "finetune.label_fraction"
 
 Stage1 = Literal["none", "coco", "imagenet"]
+FirstStage = Literal["plain", "own"]
 
 
 class Row(BaseModel):
@@ -31,6 +32,11 @@ class Row(BaseModel):
     views: str = Field("random_resized_crop", description="file in methods/views/")
     alignment: bool = Field(False, description="add CVSA's cross-view saliency alignment, L_Align")
     stage1: Stage1 = Field("none", description="dataset of the first stage")
+    first_stage: FirstStage = Field(
+        "plain",
+        description="method of the first stage. plain: the objective with its plain views and without alignment; own: "
+        "the row's views, alignment and `set`. `--set first_stage=...` has priority",
+    )
     stage1_checkpoint: str | None = Field(
         None,
         description="file or URL#sha256=... of a first stage that others trained; `--stage1` has priority. Of a frozen "
@@ -54,6 +60,8 @@ class Row(BaseModel):
             raise ValueError(
                 f"row '{self.name}' is not frozen, so the profile says what it is measured by, not `measure`"
             )
+        if self.first_stage == "own" and self.stage1 == "none":
+            raise ValueError(f"row '{self.name}' has `first_stage: own` but no first stage: expected stage1: coco")
         return self
 
 
@@ -66,6 +74,7 @@ class GridSpec(BaseModel):
     title: str = Field(description="first sentence of the table's caption")
     datasets: tuple[str, ...]
     reference_row: str = Field(description="row the deltas in parentheses refer to")
+    first_stage: FirstStage = Field("plain", description="of the rows with a first stage that do not state it")
     published: str | None = Field(None, description="value of the `table` column in experiments/published/*.csv")
     sweep: str | None = Field(
         None,
@@ -79,7 +88,8 @@ class GridSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _expanded(cls, data: Any) -> Any:
-        """Give each row the grid's `set`, and replace each row with a sweep by one row per value, before validation."""
+        """Give each row the grid's `set` and `first_stage`, and replace each row with a sweep by one row per value, before
+        validation."""
         if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
             return data
         field, rows = data.get("sweep"), []
@@ -92,6 +102,8 @@ class GridSpec(BaseModel):
             rows += [row] if values is None else [_point(row, str(field), value) for value in values]
         if field is not None:
             rows = [{"series": row.get("label"), **row} if isinstance(row, dict) else row for row in rows]
+        if "first_stage" in data:
+            rows = [_with_first_stage(row, data["first_stage"]) for row in rows]
         return {**data, "rows": rows}
 
     @model_validator(mode="after")
@@ -134,6 +146,13 @@ def _point(row: dict[str, Any], field: str, value: float) -> dict[str, Any]:
         "series": row.get("label"),
         "set": {**row.get("set", {}), field: value},
     }
+
+
+def _with_first_stage(row: Any, first_stage: Any) -> Any:
+    """A row with the grid's method of the first stage, where it has such a stage and does not state the method."""
+    if isinstance(row, dict) and row.get("stage1", "none") != "none":
+        return {"first_stage": first_stage, **row}
+    return row
 
 
 def grid_file(name: str) -> Path:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from suite.errors import UsageError
 from suite.grid.cell_jobs import CellJobs
+from suite.grid.recipe import own_first_stage
 from suite.kinds.base import Number
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.registry import KINDS
@@ -73,6 +74,7 @@ class CellRecord(_Recorded):
     set: dict[str, Any]  # --set
     recipe: dict[str, Any]
     origins: dict[str, str] = Field(default_factory=dict)  # dotted path of the recipe -> where its value came from
+    first_stage: str | None = None  # own: by the row's own method; absent: by the plain objective, or none
     stage1_recipe: dict[str, Any] | None = None
     stage1_origins: dict[str, str] | None = None
     stage1_checkpoint: CheckpointFacts | None = None
@@ -112,6 +114,7 @@ def record_of(
     """
     cell, stages = item.cell, [job.spec for job in item.stages]
     detectors = {spec.saliency.detector for spec in stages if isinstance(spec, PretrainSpec) and spec.saliency}
+    own = cell.stage1 is not None and own_first_stage(cell.row)
     return CellRecord.model_validate(
         {
             "grid": cell.grid,
@@ -129,6 +132,7 @@ def record_of(
             "set": dict(overrides),
             "recipe": cell.recipe.model_dump(mode="json"),
             "origins": dict(cell.resolved.origins),
+            **({"first_stage": "own"} if own else {}),
             "stage1_recipe": cell.stage1 and cell.stage1.recipe.model_dump(mode="json"),
             "stage1_origins": cell.stage1 and dict(cell.stage1.origins),
             "stage1_checkpoint": item.checkpoint,

@@ -95,6 +95,25 @@ def test_a_panel_takes_the_seed_with_the_most_cells_and_mixes_no_seeds() -> None
     assert stage_cells(entries, {"none-yes-byol-0", "coco-yes-byol_cvsa-1"}) == []  # nothing of one seed to compare
 
 
+def test_own_first_stages_have_a_panel_of_their_own() -> None:
+    def own(stage2: str) -> CellRecord:
+        record = entry("coco", stage2, "byol_cvsa", 0)
+        return record.model_copy(update={"first_stage": "own", "measured": {"finetune": f"own-{stage2}"}})
+
+    scratch = [entry("none", "yes", method, 0) for method in ("byol", "byol_cvsa")]
+    plain = [entry("coco", "no", "byol", 0), entry("coco", "yes", "byol_cvsa", 0)]
+    entries = [*scratch, *plain, own("no"), own("yes")]
+    panels = stage_cells(entries, {e.measured["finetune"] for e in entries})
+    assert [(panel.own, panel.first) for panel in panels] == [(False, ("byol",)), (True, ("byol", "byol_cvsa"))]
+    keys = [{place: record.measured["finetune"] for place, record in panel.cells.items() if record} for panel in panels]
+    assert keys[0]["c", "byol_cvsa"] == "coco-yes-byol_cvsa-0"
+    assert ("a", "byol_cvsa") not in panels[0].cells
+    assert (keys[1]["a", "byol_cvsa"], keys[1]["c", "byol_cvsa"]) == ("own-no", "own-yes")
+    assert keys[1]["a", "byol"] == keys[0]["a", "byol"] == "coco-no-byol-0"
+    assert "by each method itself" in panels[1].title
+    assert len(stage_cells([*scratch, *plain], {e.measured["finetune"] for e in entries})) == 1
+
+
 def test_images_are_named_or_drawn(both: Workspace) -> None:
     spec = finetune_spec(both.store, finetuned(both, "cub")[0])
     drawn = photographs(both, spec, CamOptions(count=3))
@@ -148,5 +167,14 @@ def test_the_panel_draws_what_is_shared_once_and_says_what_is_missing() -> None:
     assert {shade.get_cmap().name for shade in shades} == {"jet"}
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["no finished cell"] * 2
     assert len({shade.get_clim() for shade in shades}) == 2  # one scale per image
+    own = StageMaps(("BYOL", "BYOL+CVSA"), (maps, maps**2), (maps**3, "no finished cell"), (maps**4, maps**5))
+    figure = stages_figure(own, IMAGES, ["a", "b"], boxes=[None, None])
+    shades = [image for axes in figure.axes for image in axes.images if image.get_alpha() is not None]
+    assert len(shades) == 2 * 5
+    column = [image.axes.get_position() for image in shades[:2]]  # (a) of the first image
+    assert column[0].x0 == column[1].x0
+    assert column[0].y0 > column[1].y0
+    names = {text.get_text(): text.get_position()[0] for text in figure.texts}
+    assert names["BYOL"] < column[0].x0  # the names stand left of (a)
     everything = StageMaps(("BYOL", "BYOL+CVSA"), "no", ("no", "no"), ("no", "no"))
     assert len(stages_figure(everything, IMAGES, ["a", "b"], boxes=[None, None]).axes) == 2 * 6
