@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from analysis.cam.options import CamOptions, file_name
 from analysis.cells.evaluated import evaluated_grid, grid_of_store
+from analysis.cells.published import Published
 from analysis.cells.remarks import in_order
 from analysis.figures.localisation import localisation_figure
 from analysis.page.build import grid_section, page_figures, report_page
@@ -97,9 +98,16 @@ def check_images(workspace: Workspace, grids: Sequence[str], profile: str | None
 
 
 def write_report(
-    workspace: Workspace, grid_name: str, profile: str | None, out: Path, cams: CamOptions | None
+    workspace: Workspace,
+    grid_name: str,
+    profile: str | None,
+    out: Path,
+    cams: CamOptions | None,
+    published: Published = "paper",
 ) -> Written:
     """Write `<grid>.tex` and `.csv` and, unless `cams` is None, one figure per dataset and kind of CAM, into `out`.
+
+    published: the paper's numbers beside the measured ones; "all" adds those of other works, "none" leaves out both.
 
     Raises:
         UsageError: the grid was not run here; or with several profiles and none is named; or the seeds of one cell
@@ -111,14 +119,14 @@ def write_report(
     records = in_order(grid, recorded)
     store = workspace.store
     lines = result_lines(store, records)
-    table = grid_table(store, grid, profile, recorded, lines)
+    table = grid_table(store, grid, profile, recorded, lines, published)
     files = [out / f"{grid.name}.tex", out / f"{grid.name}.csv"]
     write_text(files[0], to_latex(table))
     write_text(files[1], to_csv(table))
     if table.comparisons:
         files.append(out / f"{grid.name}_tests.csv")
         write_text(files[-1], tests_csv(table))
-    more = metric_tables(store, grid, profile, recorded, lines)
+    more = metric_tables(store, grid, profile, recorded, lines, published)
     files += [file for metrics in more for file in write_metric_table(metrics, out)]
     figures: list[PageFigure] = []
     if grid.sweep is not None:
@@ -143,11 +151,18 @@ def write_report(
 
 
 def metric_tables(
-    store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
+    store: Store,
+    grid: GridSpec,
+    profile: str,
+    recorded: Sequence[CellRecord],
+    lines: Sequence[ResultLine],
+    published: Published = "paper",
 ) -> list[MetricTable]:
     """The tables of every protocol beside fine-tuning that has numbers. Arguments as of `grid_table`."""
-    built_in = (sweep_table, probe_table, retrieval_table, localisation_table, background_table)
-    tables = [table(store, grid, profile, recorded, lines) for table in built_in]
+    other = (retrieval_table, localisation_table, background_table)
+    tables = [sweep_table(store, grid, profile, recorded, lines)]
+    tables += [probe_table(store, grid, profile, recorded, lines, published)]
+    tables += [table(store, grid, profile, recorded, lines) for table in other]
     tables += [
         protocol_table(protocol, store, grid, profile, recorded, lines)
         for protocol in protocols().values()

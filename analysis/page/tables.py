@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from analysis.cells.published import COMPARATORS, Comparator
 from analysis.page.model import PageBlock, PageCell, PageRow, PageTable
 from analysis.statistics.intervals import wilson_interval
 from analysis.tables import metrics_text as metric_text
@@ -26,10 +27,16 @@ def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
         blocks.append(PageBlock(table.published_heading, _published(table), is_secondary=True))
     if table.minus_published:
         blocks.append(PageBlock(MINUS_PUBLISHED, _minus_published(table), is_secondary=True))
+    if table.comparators:
+        rows = [
+            PageRow(one.label, [_published_number(one, name, 2) for name in table.datasets])
+            for one in table.comparators
+        ]
+        blocks.append(PageBlock(COMPARATORS, rows, is_secondary=True))
     return PageTable(
         id=place("table", table.name, table.protocol),
         title=table.title,
-        caption=table.caption,
+        caption=(*table.caption, *table.footnotes),
         notes=table.notes,
         columns=[
             f"{label}*" if name in table.partial else label
@@ -56,16 +63,32 @@ def metric_page_table(table: MetricTable) -> PageTable:
             )
         if baselines:
             blocks.append(PageBlock("", baselines, is_secondary=True))
+        others = []
+        for one in table.compared(block.dataset):
+            cells = [
+                _published_number(one, block.dataset, 1) if column.metric == one.protocol else MISSING
+                for column in table.columns
+            ]
+            others.append(PageRow(one.label, cells))
+        if others:
+            blocks.append(PageBlock("", others, is_secondary=True))
     return PageTable(
         id=place("table", table.name),
         title=table.title,
-        caption=table.caption,
+        caption=(*table.caption, *table.footnotes),
         notes=table.notes,
         columns=[f"{column.group}\n{column.label}" if column.group else column.label for column in table.columns],
         blocks=blocks,
         latex=metric_text.to_latex(table),
         csv=metric_text.to_csv(table),
     )
+
+
+def _published_number(row: Comparator, dataset: str, decimals: int) -> PageCell:
+    """Another work's number, without bold and without a difference."""
+    if dataset not in row.numbers:
+        return MISSING
+    return PageCell(f"{row.numbers[dataset]:.{decimals}f}", sort=row.numbers[dataset])
 
 
 def _number(number: Number | None) -> PageCell:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from analysis.cells.published import Comparator
 from analysis.cells.results import as_lines
 from analysis.statistics.comparisons import compare
 from analysis.statistics.intervals import is_supported
@@ -36,6 +37,7 @@ def accuracy_table(
     datasets: Sequence[str] | None = None,
     published: Mapping[Key, float] | None = None,
     printed_deltas: Mapping[Key, float] | None = None,
+    comparators: tuple[Comparator, ...] = (),
     caption_notes: Sequence[str] = (),
     cell_remarks: Mapping[Key, str] | None = None,
     suspicious: Collection[Key] = (),
@@ -51,9 +53,10 @@ def accuracy_table(
     """The table of one grid, from the lines of `results` that carry its name, this protocol and this metric.
 
     rows, datasets: a selection, in the grid's order; None is all. A delta still refers to the grid's reference row,
-    selected or not. published, printed_deltas: see `published_numbers`. caption_notes: sentences about the data;
-    cell_remarks: remarks on single cells, for the CSV. suspicious, oracle, stale: cells to mark.
-    data, partial, synthetic: see `Table`. profile: the one to show; needed if `results` holds several.
+    selected or not. published, printed_deltas: see `published_numbers`; comparators: see `Table`.
+    caption_notes: sentences about the data; cell_remarks: remarks on single cells, for the CSV.
+    suspicious, oracle, stale: cells to mark. data, partial, synthetic: see `Table`. profile: the one to show; needed if
+    `results` holds several.
 
     Raises UsageError for unknown names, for two profiles or two numbers of test images in one comparison, and for a
     cell and seed measured twice under different keys.
@@ -114,6 +117,7 @@ def accuracy_table(
             values, grid.reference_row, names, columns, [row.name for row in grid.rows if row.stage1 != "none"]
         ),
         remarks=cell_remarks or {},
+        comparators=comparators,
     )
     return with_notes(table, caption_notes)
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from analysis.cells.published import COMPARATORS, Comparator
 from analysis.tables.accuracy import MINUS_PUBLISHED, AccuracyCell, Key, Table
 from analysis.tables.latex_text import Latex, escape, named, unprintable
 from suite.grid.spec import Row
 
 log = logging.getLogger(__name__)
 
-_Lines = tuple[tuple[Row, tuple[Latex, ...]], ...]
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row of the table."""
+
+    label: str
+    stage2: Latex
+    cells: tuple[Latex, ...]
+
+
+_Lines = tuple[_Line, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +58,6 @@ def to_latex(table: Table) -> str:
         label=Latex(re.sub(r"[^A-Za-z0-9:-]", "_", table.name)),
         layout=_beside(table) if len(table.datasets) == 1 and table.published else _stacked(table),
         whole=3 if any(cell.mean >= 99.995 for cell in _all_cells(table)) else 2,
-        stage2=_stage2,
     )
 
 
@@ -88,8 +98,10 @@ def _stacked(table: Table) -> _Layout:
         blocks.append(_Block(table.published_heading, _lines(table, table.published_rows, table.published)))
     if minus := table.minus_published:
         rows = table.published_rows
-        lines = tuple((row, tuple(_signed(minus.get((row.name, name))) for name in table.datasets)) for row in rows)
+        lines = tuple(_line(row, (_signed(minus.get((row.name, name))) for name in table.datasets)) for row in rows)
         blocks.append(_Block(MINUS_PUBLISHED, lines))
+    if table.comparators:
+        blocks.append(_Block(COMPARATORS, tuple(_comparator(row, table.datasets) for row in table.comparators)))
     headings = zip(table.datasets, table.labels, strict=True)
     return _Layout(tuple(_heading(label, _star(table, name)) for name, label in headings), tuple(blocks))
 
@@ -109,10 +121,15 @@ def _beside(table: Table) -> _Layout:
     for row in table.rows:
         key = row.name, dataset
         both = _cell(table.cells[key]), _cell(table.published.get(key))
-        lines.append((row, (*both, _signed(minus.get(key))) if minus else both))
+        lines.append(_line(row, (*both, _signed(minus.get(key))) if minus else both))
     measured = Latex(escape(f"Measured, {table.labels[0]}") + _star(table, dataset))
     groups = (measured, Latex("Published"), Latex("Difference"))[: 3 if minus else 2]
-    return _Layout(groups, (_Block("", tuple(lines)),))
+    blocks = [_Block("", tuple(lines))]
+    if table.comparators:
+        others = [_comparator(row, [dataset]) for row in table.comparators]
+        gap = Latex(r"\multicolumn{3}{c}{}")
+        blocks.append(_Block(COMPARATORS, tuple(replace(o, cells=(gap, *o.cells, gap)[: len(groups)]) for o in others)))
+    return _Layout(groups, tuple(blocks))
 
 
 def _star(table: Table, dataset: str) -> str:
@@ -124,7 +141,16 @@ def _all_cells(table: Table) -> Iterable[AccuracyCell]:
 
 
 def _lines(table: Table, rows: Iterable[Row], cells: Mapping[Key, AccuracyCell | None]) -> _Lines:
-    return tuple((row, tuple(_cell(cells.get((row.name, name))) for name in table.datasets)) for row in rows)
+    return tuple(_line(row, (_cell(cells.get((row.name, name))) for name in table.datasets)) for row in rows)
+
+
+def _line(row: Row, cells: Iterable[Latex]) -> _Line:
+    return _Line(row.label, Latex("--" if row.objective is None else "yes" if row.stage2 else "no"), tuple(cells))
+
+
+def _comparator(row: Comparator, datasets: Iterable[str]) -> _Line:
+    means = (f"{row.numbers[name]:.2f} &  & " if name in row.numbers else None for name in datasets)
+    return _Line(row.label, Latex(""), tuple(_cell(None) if mean is None else Latex(mean) for mean in means))
 
 
 def _cell(cell: AccuracyCell | None) -> Latex:
@@ -154,7 +180,3 @@ def _signed(difference: float | None) -> Latex:
     if difference is None:
         return Latex(r"\multicolumn{3}{c}{--}")
     return Latex(rf"{{\signed{difference:+.2f}\relax}} &  & ")
-
-
-def _stage2(row: Row) -> Latex:
-    return Latex("--" if row.objective is None else "yes" if row.stage2 else "no")

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.cells.published import Comparator, footnotes
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError
 from suite.grid.spec import GridSpec
@@ -67,6 +68,16 @@ class MetricTable:
     notes: tuple[str, ...]  # sentences of the box "Setup"
     data: Mapping[str, str]  # dataset -> images used
     synthetic: Collection[str] = ()  # names of synthetic datasets
+    comparators: tuple[Comparator, ...] = ()  # other works' published rows; their protocol names the column
+
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """Protocol and source of the comparators."""
+        return footnotes(self.comparators)
+
+    def compared(self, dataset: str) -> tuple[Comparator, ...]:
+        """The comparators with a number on a dataset."""
+        return tuple(row for row in self.comparators if dataset in row.numbers)
 
     def heading(self, dataset: str) -> str:
         """Heading of the dataset."""

@@ -8,9 +8,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.cells.published import Comparator
 from analysis.tables.latex import render
 from analysis.tables.latex_text import Latex
-from analysis.tables.metrics import MetricTable, Number
+from analysis.tables.metrics import Column, MetricTable, Number
 from suite.atomic import write_text
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def to_latex(table: MetricTable) -> str:
         label=Latex(re.sub(r"[^A-Za-z0-9:-]", "_", table.name)),
         datasets={block.dataset: table.heading(block.dataset) for block in table.blocks},
         cell=_cell,
+        published=_published,
         baseline=_baseline,
     )
 
@@ -51,6 +53,11 @@ def _cell(number: Number | None) -> Latex:
     return Latex(f"{mean} & {spread}")
 
 
+def _published(row: Comparator, dataset: str, column: Column) -> Latex:
+    """Two columns: another work's number, where it is of this protocol."""
+    return Latex(f"{row.numbers[dataset]:.1f} & " if column.metric == row.protocol else r"\multicolumn{2}{c}{}")
+
+
 def _baseline(number: Number | None, columns: int) -> Latex:
     """All columns of a group."""
     text = "--" if number is None else f"{number.mean:.1f}"
@@ -58,10 +65,14 @@ def _baseline(number: Number | None, columns: int) -> Latex:
 
 
 def to_csv(table: MetricTable) -> str:
-    """One line per dataset, row or baseline, and metric, cells without a number left out, in full precision."""
+    """One line per dataset, row or baseline, and metric, cells without a number left out, in full precision.
+
+    With comparators there is a further column, `kind`.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    measured = ["measured"] if table.comparators else []
+    writer.writerow([*COLUMNS, *(["kind"] if measured else [])])
     groups = [name.lower().replace(" ", "_") for name, _ in table.groups]
     for block in table.blocks:
         named = [(line, [column.metric for column in table.columns]) for line in block.rows]
@@ -71,7 +82,11 @@ def to_csv(table: MetricTable) -> str:
                 if number is not None:
                     values = (number.mean, "" if number.std is None else number.std, number.seeds, number.n)
                     origin = (table.profile, table.protocol, table.data.get(block.dataset, ""))
-                    writer.writerow([line.name, line.label, block.dataset, metric, *values, *origin])
+                    writer.writerow([line.name, line.label, block.dataset, metric, *values, *origin, *measured])
+        for row in table.compared(block.dataset):
+            values = (row.numbers[block.dataset], "", "", "")
+            origin = ("", row.setting, row.source)
+            writer.writerow(["", row.label, block.dataset, row.protocol, *values, *origin, "comparator"])
     return text.getvalue()
 
 
@@ -80,7 +95,8 @@ def to_text(table: MetricTable) -> RichTable:
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    view = RichTable(title=escape(table.title), caption=escape(" ".join(table.caption)), caption_justify="left")
+    caption = " ".join((*table.caption, *table.footnotes))
+    view = RichTable(title=escape(table.title), caption=escape(caption), caption_justify="left")
     view.add_column("Method", no_wrap=True)
     labels = iter(table.columns)
     for heading, columns in table.groups:
@@ -95,6 +111,9 @@ def to_text(table: MetricTable) -> RichTable:
             view.add_row(escape(line.label), *joined)
         for line in block.baselines:
             view.add_row(f"[dim]{escape(line.label)}[/]", *map(_terminal, line.numbers))
+        for row in table.compared(block.dataset):
+            shown = (f"{row.numbers[block.dataset]:.1f}" if c.metric == row.protocol else "" for c in table.columns)
+            view.add_row(f"[dim]{escape(row.label)}[/]", *shown)
     return view
 
 

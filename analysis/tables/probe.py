@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.cells import remarks
+from analysis.cells.published import Published, comparators
 from analysis.tables.captions import metric_caption
 from analysis.tables.metrics import Column, MetricTable, blocks, images_tested, seeds_note, title
 from suite.grid.spec import GridSpec
@@ -18,9 +19,17 @@ _COLUMNS = (Column("knn", "kNN"), Column("linear", "Linear"))  # separate protoc
 
 
 def probe_table(
-    store: Store, grid: GridSpec, profile: str, recorded: Sequence[CellRecord], lines: Sequence[ResultLine]
+    store: Store,
+    grid: GridSpec,
+    profile: str,
+    recorded: Sequence[CellRecord],
+    lines: Sequence[ResultLine],
+    published: Published = "paper",
 ) -> MetricTable | None:
-    """The table of the recorded cells; None without results. `lines`: the results of the cells."""
+    """The table of the recorded cells; None without results. `lines`: the results of the cells.
+
+    published: with "all", other works' published numbers stand below.
+    """
     records = remarks.in_order(grid, recorded)
     measured = [
         replace(line, protocol=PROTOCOL, metric=line.protocol)
@@ -51,6 +60,7 @@ def probe_table(
         tuple(notes),
         data,
         remarks.datasets_with("synthetic", records),
+        comparators("linear", [block.dataset for block in blocks_shown]) if published == "all" else (),
     )
 
 

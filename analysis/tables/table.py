@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from analysis.cells.published import Comparator, footnotes
 from analysis.statistics.comparisons import Comparison
 from suite.data.catalogue import DATASETS
 from suite.grid.spec import Row
@@ -76,6 +77,7 @@ class Table:
     synthetic: Collection[str] = ()  # no published number is subtracted from theirs
     comparisons: tuple[Comparison, ...] = ()  # tests against the reference row
     remarks: Mapping[Key, str] = field(default_factory=dict)  # per cell: why missing, suspicious or stale
+    comparators: tuple[Comparator, ...] = ()  # other works' published rows, with `suite report --published all`
 
     @property
     def shows_stage2(self) -> bool:
@@ -97,6 +99,11 @@ class Table:
             for key, cell in self.cells.items()
             if cell is not None and key in self.published and key[1] not in self.synthetic
         }
+
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """Protocol and source of the comparators."""
+        return footnotes(self.comparators)
 
     @property
     def labels(self) -> tuple[str, ...]:

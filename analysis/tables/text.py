@@ -6,6 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from analysis.cells.published import COMPARATORS
 from analysis.tables.accuracy import AccuracyCell, Table
 from analysis.tables.notes import row_name
 
@@ -22,10 +23,14 @@ _MARKS = {"suspicious": "suspicious", "oracle": "oracle", "stale": "outdated"}  
 
 
 def to_csv(table: Table) -> str:
-    """One line per cell, cells without a result included, in full precision; an empty field means no number."""
+    """One line per cell, cells without a result included, in full precision; an empty field means no number.
+
+    With comparators there is a further column, `kind`, and one line per number of theirs.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    kind = ["measured"] if table.comparators else []
+    writer.writerow([*COLUMNS, *(["kind"] if kind else [])])
     minus = table.minus_published
     for row in table.rows:
         for dataset in table.datasets:
@@ -34,7 +39,11 @@ def to_csv(table: Table) -> str:
             published = (paper.mean, paper.delta, paper.printed_delta) if paper else ("", "", "")
             origin = (table.profile or "", table.protocol, table.data.get(dataset, ""), table.remarks.get(key, ""))
             numbers = _numbers(table.cells[key])
-            writer.writerow([row.name, row.label, dataset, *numbers, *published, minus.get(key, ""), *origin])
+            writer.writerow([row.name, row.label, dataset, *numbers, *published, minus.get(key, ""), *origin, *kind])
+    for one in table.comparators:
+        for dataset, number in one.numbers.items():
+            origin = ("", one.setting, one.pretraining, one.footnote)
+            writer.writerow(["", one.label, dataset, *_numbers(None), number, "", "", "", *origin, "comparator"])
     return text.getvalue()
 
 
@@ -65,7 +74,8 @@ def to_text(table: Table) -> RichTable:
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    view = RichTable(title=escape(table.title), caption=escape(" ".join(table.caption)), caption_justify="left")
+    caption = " ".join((*table.caption, *table.footnotes))
+    view = RichTable(title=escape(table.title), caption=escape(caption), caption_justify="left")
     view.add_column("Method")
     for name, label in zip(table.datasets, table.labels, strict=True):
         view.add_column(f"{label}*" if name in table.partial else label, justify="right")
@@ -79,6 +89,12 @@ def to_text(table: Table) -> RichTable:
         for row in table.published_rows:
             cells = [_terminal(table.published.get((row.name, dataset))) for dataset in table.datasets]
             view.add_row(escape(row_name(table, row)), *cells)
+    if table.comparators:
+        view.add_section()
+        view.add_row(f"[italic]{escape(COMPARATORS)}[/]", *blank)
+        for one in table.comparators:
+            shown = (f"{one.numbers[name]:.2f}" if name in one.numbers else "-" for name in table.datasets)
+            view.add_row(escape(one.label), *shown)
     return view
 
 

@@ -48,11 +48,19 @@ def report(
     ] = None,
     image_seed: Annotated[int, typer.Option("--image-seed", min=0, help="seed of the random choice of images")] = 0,
     colormap: Annotated[str, typer.Option("--colormap", help=" or ".join(COLOUR_MAPS))] = "viridis",
+    published: Annotated[
+        str,
+        typer.Option(
+            "--published",
+            help="published numbers in the tables. paper: those of the CVSA paper; all: other works' too; none",
+        ),
+    ] = "paper",
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="render the CAM figures")] = True,
 ) -> None:
     """Write tables, figures and an HTML page of the results."""
     from rich.console import Console
 
+    from analysis.cells.published import published_choice
     from analysis.report import check_images, grids_run, write_overview, write_report
     from suite.cli.select import load_store_plugins
     from suite.errors import UsageError
@@ -62,6 +70,7 @@ def report(
         raise UsageError("--from-mlflow and --runs both name a source of results; give one of them.")
     if from_mlflow is not None and not grid:
         raise UsageError("--from-mlflow needs the grids by name: --grid NAME, repeatable.")
+    choice = published_choice(published)
     asked = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
     workspace, place = Workspace.of(None, runs), out
     load_store_plugins(workspace.runs, plugin or ())
@@ -83,7 +92,7 @@ def report(
         reports, console = [], Console()
         for name in grids:
             with Console(stderr=True).status(f"{name}: tables and figures ..."):
-                written = write_report(workspace, name, profile, place, cams)
+                written = write_report(workspace, name, profile, place, cams, choice)
             reports.append(written)
             console.print(written.table)
             console.print(written.setup)
