@@ -6,9 +6,9 @@ milliseconds. The values come from the recipes in experiments/; a field has a de
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from methods.backbones.registry import BackboneArgs, ResNetArgs
 from methods.base_args import Args
@@ -21,7 +21,16 @@ class ByolArgs(Args):
 
     hidden_dim: int = Field(4096, ge=1, description="hidden width of projector and predictor (section 3.3)")
     projection_dim: int = Field(256, ge=1, description="output width of projector and predictor (section 3.3)")
-    tau_base: float = Field(ge=0, le=1, description="target momentum at the first step; rises to 1 as a half cosine")
+    tau_base: float = Field(ge=0, le=1, description="target momentum at the first step")
+    tau_schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="cosine: tau rises to 1 as a half cosine (section 3.2); constant: it stays at tau_base"
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_the_papers_schedule(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """With the paper's schedule the settings, and so the job's key, are those from before there was a choice."""
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name != "tau_schedule" or value != "cosine"}
 
 
 class SimclrArgs(Args):

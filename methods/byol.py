@@ -61,8 +61,9 @@ class Byol(Objective):
         return add_alignment(self.alignment, scalars, maps, target_maps[::-1], views.masks)
 
     def after_step(self, progress: float) -> None:
-        """Move the target: tau from tau_base at the first step towards 1 at the end."""
-        tau = cosine_tau(self.args.tau_base, progress)
+        """Move the target: tau from tau_base at the first step towards 1 at the end, or constant."""
+        constant = self.args.tau_schedule == "constant"
+        tau = self.args.tau_base if constant else cosine_tau(self.args.tau_base, progress)
         ema_update(self.target_backbone, self.backbone, tau)
         ema_update(self.target_projector, self.projector, tau)
         if self.alignment is not None:

@@ -31,6 +31,9 @@ def _datasets(incomplete: str) -> list[str]:
 
 
 Grid = Annotated[str, typer.Option("--grid", help="name of a shipped grid, or a YAML file", autocompletion=_grids)]
+OptionalGrid = Annotated[
+    str | None, typer.Option("--grid", help="name of a shipped grid, or a YAML file", autocompletion=_grids)
+]
 ProfileName = Annotated[
     str, typer.Option("--profile", help="paper, small, demo, or a YAML file", autocompletion=_profiles)
 ]

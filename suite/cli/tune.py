@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,13 +16,25 @@ if TYPE_CHECKING:
     from suite.cli.select import Chosen
     from suite.tuning.run import TuningOutcome
 
+T = TypeVar("T")
+
 
 def tune(
-    grid: options.Grid,
+    grid: options.OptionalGrid = None,
     param: Annotated[
-        list[str], typer.Option("--param", help="FIELD=LOW:HIGH[:log|:STEP], FIELD=A,B,C or FIELD; repeatable")
-    ],
-    trials: Annotated[int, typer.Option("--trials", min=1, help="total trials in the study, including earlier runs")],
+        list[str] | None, typer.Option("--param", help="FIELD=LOW:HIGH[:log|:STEP], FIELD=A,B,C or FIELD; repeatable")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="total trials in the study, including earlier runs")
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            help="a study of experiments/tuning, or a YAML file, that names grid, rows, parameters and trials; other "
+            "options have priority",
+        ),
+    ] = None,
     profile: options.ProfileName = "paper",
     data: options.Data = None,
     runs: options.Runs = None,
@@ -38,26 +50,29 @@ def tune(
     address: options.Address = None,
     gpus_per_job: options.GpusPerJob = None,
     objective: Annotated[
-        str, typer.Option("--objective", help="held-out accuracy to maximise: finetune, linear or knn")
-    ] = "finetune",
-    sampler: Annotated[str, typer.Option("--sampler", help="tpe, random or grid")] = "tpe",
+        str | None,
+        typer.Option("--objective", help="held-out accuracy to maximise: finetune, linear or knn [default: finetune]"),
+    ] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="tpe, random or grid [default: tpe]")] = None,
     pruner: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--pruner", help="median, halving or none: prunes trials by their kNN accuracy during pretraining"
+            "--pruner",
+            help="median, halving or none: prunes trials by their kNN accuracy during pretraining [default: median]",
         ),
-    ] = "median",
+    ] = None,
     knn_every: Annotated[
         int | None,
         typer.Option("--knn-every", min=1, help="epochs between two kNN evaluations [default: a tenth of the epochs]"),
     ] = None,
     pretrain_on: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--pretrain-on",
-            help="all: every training image (labels of held-out ones unused); rest: exclude held-out images",
+            help="all: every training image (labels of held-out ones unused); rest: exclude held-out images "
+            "[default: all]",
         ),
-    ] = "all",
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="seed of the sampler")] = 0,
     study: Annotated[
         str | None, typer.Option("--study", help="name of the study [default: derived from the tuned fields]")
@@ -80,15 +95,25 @@ def tune(
     from suite.plugin import with_plugins
     from suite.tuning.request import Request, Tuning
     from suite.tuning.run import tune as run_study
+    from suite.tuning.shipped import load_space
 
+    shipped = None if space is None else load_space(space)
+    if shipped is not None:
+        grid, trials = grid or shipped.grid, trials or shipped.trials
+        method, dataset = method or list(shipped.methods), dataset or list(shipped.datasets)
+        seeds = seeds or ",".join(map(str, shipped.seeds)) or None
+    grid, trials = _needed("--grid", grid), _needed("--trials", trials)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     engine = create_engine(executor, EngineOptions(workers, devices, site, False, address, gpus_per_job, loaders))
     chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
     typed = {
-        "params": param, "trials": trials, "objective": objective, "pretrain_on": pretrain_on, "sampler": sampler,
-        "pruner": pruner, "knn_every": knn_every, "seed": seed, "name": study,
+        "objective": objective, "sampler": sampler, "pretrain_on": pretrain_on, "pruner": pruner,
+        "knn_every": knn_every, "name": study,
     }  # fmt: skip
-    request = validated(Request, typed, "suite tune")
+    values = {} if shipped is None else shipped.request
+    values |= {name: value for name, value in typed.items() if value is not None}
+    values |= {"params": (*values.get("params", ()), *(param or ())), "trials": trials, "seed": seed}
+    request = validated(Request, values, "suite tune")
     plan = chosen.plan(draw=True)
     tuning = Tuning(plan, with_plugins(load_grid(grid)), chosen.selection, profile, request)
     outcome = run_study(tuning, engine)
@@ -99,6 +124,17 @@ def tune(
     else:
         _print(outcome, figures, following)
     raise typer.Exit(outcome.exit_code)
+
+
+def _needed(option: str, value: T | None) -> T:
+    """The option's value. UsageError if neither the command line nor a shipped study gives one."""
+    from suite.errors import UsageError
+    from suite.tuning.shipped import shipped_spaces
+
+    if value is None:
+        names = " or ".join(shipped_spaces())
+        raise UsageError(f"suite tune needs {option}, or a shipped study, which states it: --space {names}")
+    return value
 
 
 def _selectors(chosen: Chosen) -> list[str]:

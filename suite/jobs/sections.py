@@ -18,10 +18,10 @@ class Section(BaseModel):
 class OptimizerArgs(Section):
     """Optimiser of one stage."""
 
-    name: Literal["sgd", "lars"]
+    name: Literal["sgd", "lars", "adam"]
     base_lr: float = Field(gt=0, description="at `reference_batch` images; scaled linearly with the batch size")
     reference_batch: int = Field(256, ge=1, description="Goyal et al. 2017, arXiv:1706.02677")
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of Adam: beta_1; its beta_2 is .999")
     nesterov: bool = False
     weight_decay: float = Field(ge=0)
     eta: float = Field(0.001, gt=0, description="LARS's trust coefficient (arXiv:1708.03888)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from suite.errors import UsageError
 from suite.grid.cells import Selection
@@ -19,7 +19,7 @@ from suite.grid.validate import validated
 from suite.planning.plan import Plan, refuse_missing
 from suite.training.online import OnlineKnn
 from suite.tuning.profile import edits
-from suite.tuning.space import Parameter, current_values, parse_space
+from suite.tuning.space import Parameter, checked_space, current_values, parse_space, recipe_parameters
 from suite.tuning.study import Pruner, Sampler
 from suite.tuning.trial import METRICS, Objective, PretrainOn, TrialJobs, trial_cells, trial_jobs
 from suite.tuning.yaml_file import edited, renamed
@@ -31,6 +31,7 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     params: tuple[str, ...]  # --param, as typed
+    recipes: Mapping[str, Mapping[str, Mapping[str, bool | int | float | str]]] = Field(default_factory=dict)
     trials: int
     objective: Objective = "finetune"
     pretrain_on: PretrainOn = "all"
@@ -53,8 +54,9 @@ class Tuning:
         refuse_missing(plan)
         self.plan, self.grid, self.selection, self.request = plan, grid, selection, request
         self.profile_text = profile_path(profile).read_text("utf-8")
-        self.space = parse_space(request.params, plan.cells)
-        fields = [parameter.field for parameter in self.space]
+        recipes = recipe_parameters(request.recipes, plan.cells)
+        self.space = checked_space((*recipes, *parse_space(request.params, plan.cells)))
+        fields = [field for parameter in self.space for field in parameter.fields]
         self.cells = [cell for cell in plan.cells if any(current_values(field, [cell]) for field in fields)]
         self._refuse_fixed(fields)
         self.base = self.jobs({})
@@ -77,10 +79,8 @@ class Tuning:
     @property
     def first(self) -> dict[str, Any]:
         """The profile's own values, where the rows agree on them and the space holds them all."""
-        current = {parameter: current_values(parameter.field, self.cells) for parameter in self.space}
-        if all(len(set(values)) == 1 and parameter.holds(values[0]) for parameter, values in current.items()):
-            return {parameter.field: values[0] for parameter, values in current.items()}
-        return {}
+        current = {parameter.field: parameter.current(self.cells) for parameter in self.space}
+        return {} if None in current.values() else current
 
     @property
     def online(self) -> OnlineKnn | None:
@@ -116,17 +116,23 @@ class Tuning:
     def jobs(self, params: Mapping[str, Any], plan: Plan | None = None) -> TrialJobs:
         """The jobs of a trial. Raises UsageError for values that a recipe refuses."""
         plan, ids = plan or self.plan, {cell.id for cell in self.cells}
-        chosen = [cell for cell in trial_cells(self.grid, plan, self.selection, params) if cell.id in ids]
+        tuned = trial_cells(self.grid, plan, self.selection, self._overrides(params))
+        chosen = [cell for cell in tuned if cell.id in ids]
         return trial_jobs(plan, chosen, self.request.objective, self.request.pretrain_on)
 
     def profile(self, best: Mapping[str, Any], note: str, header: str) -> str | None:
         """The profile with the best values; None where no profile can say it, since rows that were tuned and stages
         that were not read one section of it."""
-        changes = edits(self.plan.profile, self.cells, best)
+        changes = edits(self.plan.profile, self.cells, self._overrides(best))
         text = renamed(edited(self.profile_text, changes), self.name, note, header)
         profile = validated(Profile, yaml.safe_load(text), f"profile of study {self.name}")
         same = self.jobs({}, replace(self.plan, profile=profile)).measured == self.jobs(best).measured
         return text if same else None
+
+    def _overrides(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Recipe fields and their values, of a trial's parameters."""
+        of = {parameter.field: parameter for parameter in self.space}
+        return {field: value for name, chosen in params.items() for field, value in of[name].overrides(chosen).items()}
 
     def _refuse_fixed(self, fields: Sequence[str]) -> None:
         for field in fields:

@@ -1,11 +1,13 @@
 """The tuned fields and their ranges: `--param FIELD=LOW:HIGH`, `LOW:HIGH:log`, `LOW:HIGH:STEP`, `A,B,C`, or FIELD
-alone, for the range in experiments/search_spaces.yaml."""
+alone, for the range in experiments/search_spaces.yaml. A study of experiments/tuning can also choose between recipes,
+each of which sets several fields."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +29,12 @@ _SYNTAX = "LOW:HIGH, LOW:HIGH:log, LOW:HIGH:STEP or several values such as A,B,C
 
 @dataclass(frozen=True)
 class Parameter:
-    """A recipe's field and the values it may take: `choices`, or from `low` to `high`."""
+    """A recipe's field and the values it may take: `choices`, or from `low` to `high`.
 
-    field: str  # dotted, after `stage1.` where the first stage alone is meant
+    With `recipes` the choices are names, and each stands for the values of several fields.
+    """
+
+    field: str  # dotted, after `stage1.` where the first stage alone is meant; with `recipes` a name of our own
     text: str  # as typed behind the =
     choices: tuple[Value, ...] = ()
     low: float = 0.0
@@ -38,6 +43,31 @@ class Parameter:
     step: float | None = None
     whole: bool = False  # whole numbers
     points: tuple[Value, ...] = ()  # for --sampler grid, where a range has no step
+    recipes: Mapping[str, Mapping[str, Value]] = dataclasses.field(default_factory=dict)  # choice -> field -> value
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The recipe fields that the parameter sets."""
+        if not self.recipes:
+            return (self.field,)
+        return tuple(dict.fromkeys(field for values in self.recipes.values() for field in values))
+
+    def overrides(self, value: Value) -> dict[str, Value]:
+        """The recipe fields and their values for one value of the parameter."""
+        return dict(self.recipes[str(value)]) if self.recipes else {self.field: value}
+
+    def current(self, cells: Sequence[Cell]) -> Value | None:
+        """The value that the recipes of all cells have now; None where they differ or the space does not hold it."""
+
+        def has(field: str, value: Value) -> bool:
+            return all(now == value for now in current_values(field, cells))
+
+        if self.recipes:
+            fitting = (n for n, values in self.recipes.items() if all(has(f, value) for f, value in values.items()))
+            return next(fitting, None)
+        values = current_values(self.field, cells)
+        value: Value = values[0]
+        return value if has(self.field, value) and self.holds(value) else None
 
     @property
     def ends(self) -> tuple[Value, ...]:
@@ -98,13 +128,50 @@ def parse_space(texts: Sequence[str], cells: Sequence[Cell]) -> tuple[Parameter,
     Raises:
         UsageError: a field that no recipe of `cells` has, with the nearest one; values that do not fit the field.
     """
-    space = tuple(_parse(text, cells) for text in texts)
-    names = [parameter.field for parameter in space]
+    return tuple(_parse(text, cells) for text in texts)
+
+
+def checked_space(space: Sequence[Parameter]) -> tuple[Parameter, ...]:
+    """The parameters of a study.
+
+    Raises:
+        UsageError: there are none, or two of them set one field.
+    """
+    names = [field for parameter in space for field in parameter.fields]
     if not names:
         raise UsageError(f"--param FIELD={_SYNTAX} is needed, such as --param views.scale=0.08:0.8")
     if len(set(names)) < len(names):
         raise UsageError(f"each field can be tuned once, found --param for {', '.join(sorted(names))}.")
-    return space
+    return tuple(space)
+
+
+def recipe_parameters(
+    recipes: Mapping[str, Mapping[str, Mapping[str, Value]]], cells: Sequence[Cell]
+) -> tuple[Parameter, ...]:
+    """Parameters that choose between recipes: name -> choice -> field -> value.
+
+    Raises:
+        UsageError: fewer than two choices, or a field that no recipe of `cells` has, with the nearest one.
+    """
+    parameters = []
+    for name, choices in recipes.items():
+        if len(choices) < 2:
+            raise UsageError(f"recipes of '{name}': expected two choices at least, found {len(choices)}.")
+        for field in dict.fromkeys(field for values in choices.values() for field in values):
+            if not current_values(field, cells):
+                raise unknown(f"field in the recipes of '{name}':", field, _fields(cells))
+        text = "; ".join(f"{choice} ({_values_text(values)})" for choice, values in choices.items())
+        parameters.append(Parameter(name, text, tuple(choices), recipes=choices))
+    return tuple(parameters)
+
+
+def _values_text(values: Mapping[str, Value]) -> str:
+    return ", ".join(f"{field}={yaml_text(value)}" for field, value in values.items())
+
+
+def _fields(cells: Sequence[Cell]) -> set[str]:
+    paths = {name for cell in cells for name in field_paths(cell.recipe)}
+    return paths | {name for cell in cells if cell.stage1 for name in field_paths(cell.stage1.recipe, STAGE1)}
 
 
 def current_values(field: str, cells: Sequence[Cell]) -> list[Any]:
@@ -129,9 +196,7 @@ def _parse(text: str, cells: Sequence[Cell]) -> Parameter:
     field, equals, values = (part.strip() for part in text.partition("="))
     values_now = current_values(field, cells)
     if not values_now:
-        paths = {name for cell in cells for name in field_paths(cell.recipe)}
-        paths |= {name for cell in cells if cell.stage1 for name in field_paths(cell.stage1.recipe, STAGE1)}
-        raise unknown("field in --param:", field, paths)
+        raise unknown("field in --param:", field, _fields(cells))
     if field.rpartition(".")[2] == "held_out":
         raise UsageError(f"--param {field}: what is measured on cannot be tuned; trials would not compare.")
     points: tuple[Value, ...] = ()

@@ -195,3 +195,19 @@ def test_embedding_std_shows_collapse() -> None:
     rng = torch.Generator().manual_seed(0)
     assert embedding_std(torch.randn(4096, 64, generator=rng)).item() == pytest.approx(1.0, abs=0.02)
     assert embedding_std(torch.ones(32, 64)).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_constant_tau_moves_the_target_by_the_same_share_at_any_progress() -> None:
+    constant = ByolArgs(**{**ARGS.model_dump(), "tau_schedule": "constant"})
+    for progress in (0.0, 0.7, 1.0):
+        model = Byol(constant, build_backbone(BACKBONE))
+        old = [p.detach().clone() for p in model.target_projector.parameters()]
+        for p in model.projector.parameters():
+            p.data += 1
+        model.after_step(progress)
+        for before, online, after in zip(
+            old, model.projector.parameters(), model.target_projector.parameters(), strict=True
+        ):
+            torch.testing.assert_close(after.detach(), 0.9 * before + 0.1 * online.detach())
+    assert "tau_schedule" not in ARGS.model_dump()  # so that keys from before the choice stay valid
+    assert constant.model_dump()["tau_schedule"] == "constant"

@@ -64,3 +64,19 @@ def test_lars_leaves_biases_and_normalisation_out_of_weight_decay() -> None:
     assert [tuple(p.shape) for p in decayed["params"]] == [(4, 3, 1, 1)]
     assert all(p.ndim == 1 for p in plain["params"])
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+
+
+def test_adam_follows_its_algorithm_for_three_steps() -> None:
+    """arXiv:1412.6980, algorithm 1, with the decay added to the gradient; beta_2 .999, epsilon 1e-8."""
+    module = torch.nn.Linear(3, 2, bias=False).double()
+    weight = module.weight.detach().clone()
+    optimizer = build_optimizer(args(name="adam", momentum=0.8), module, 0.05)
+    first, second = torch.zeros_like(weight), torch.zeros_like(weight)
+    for step in range(1, 4):
+        given = torch.full_like(weight, float(step)) * torch.arange(6.0).reshape(2, 3)
+        module.weight.grad = given.clone()
+        optimizer.step()
+        gradient = given + 0.1 * weight
+        first, second = 0.8 * first + 0.2 * gradient, 0.999 * second + 0.001 * gradient**2
+        weight = weight - 0.05 * (first / (1 - 0.8**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+    torch.testing.assert_close(module.weight.detach(), weight, rtol=0, atol=1e-12)
