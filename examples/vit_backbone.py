@@ -3,7 +3,9 @@
     suite run --grid paper_table1 --set backbone.arch=vit_small --plugin examples/vit_backbone.py
 
 Key names are timm's. So published checkpoints of a ViT-S/16, such as timm's own or DINO's, can take a first stage's
-place (--stage1), and timm loads the weights of `suite export`.
+place (--stage1), and timm loads the weights of `suite export`. DINOv2's ViT-S/14 has the same key names: it is the row
+dinov2_vits14 of the grid `beyond`, with patch 14, grid 37 and layer_scale 1e-5. Its pooled feature here is the average
+of the patch tokens; DINOv2's own linear probe takes the class token as well.
 """
 
 from typing import Literal
@@ -26,6 +28,9 @@ class VitArgs(BackboneArgs):
     depth: int = Field(12, ge=1, description="transformer blocks")
     heads: int = Field(6, ge=1, description="attention heads; they divide the width")
     grid: int = Field(14, ge=1, description="learned positions per side; interpolated for images of other sizes")
+    layer_scale: float = Field(
+        0, ge=0, description="initial scale of each block's two branches (CaiT, arXiv:2103.17239); 0: none"
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "VitArgs":
@@ -44,6 +49,7 @@ class Vit(VisionTransformer, Backbone):  # type: ignore[misc]
         super().__init__(
             img_size=args.grid * args.patch, patch_size=args.patch, embed_dim=args.width, depth=args.depth,
             num_heads=args.heads, num_classes=0, global_pool="token", dynamic_img_size=True, dynamic_img_pad=True,
+            init_values=args.layer_scale or None,
         )  # fmt: skip
         self.args, self.dim = args, args.width
 
@@ -70,7 +76,8 @@ class VitFamily(BackboneFamily):
         pixels = 3 * args.patch**2
         # Query, key, value and projection: 4 width^2. Perceptron: 8 width^2. Two products over all pairs of tokens.
         block = tokens * 12 * width**2 + 2 * tokens**2 * width
-        learned = 12 * width**2 + 13 * width  # of a block: weights, biases and two normalisations
+        scales = 2 * width * (args.layer_scale > 0)
+        learned = 12 * width**2 + 13 * width + scales  # of a block: weights, biases, two normalisations and scales
         parameters = pixels * width + width + (args.grid**2 + 2) * width + args.depth * learned + 2 * width
         return Cost(patches * pixels * width + args.depth * block, parameters)
 
@@ -80,7 +87,8 @@ class VitFamily(BackboneFamily):
         else:
             constructor = (
                 f"timm.models.VisionTransformer(img_size={args.grid * args.patch}, patch_size={args.patch}, "
-                f"embed_dim={args.width}, depth={args.depth}, num_heads={args.heads}"
+                f"embed_dim={args.width}, depth={args.depth}, num_heads={args.heads}, "
+                f"init_values={args.layer_scale or None}"
             )
         average = 'global_pool="avg", fc_norm=False, dynamic_img_size=True, dynamic_img_pad=True)'
         return PublicModel(

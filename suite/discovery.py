@@ -68,6 +68,8 @@ def _grids() -> Iterator[Named]:
 
 
 def _row(row: Any) -> str:
+    if row.reference is not None:
+        return f"reference row, {row.reference}: the frozen checkpoint {row.stage1_checkpoint}"
     if row.objective is None:
         return "no pretraining"
     own = " by the row's own method" * (row.first_stage == "own")
@@ -102,7 +104,7 @@ def _methods() -> Iterator[Named]:
             rows.setdefault(row.method, row)
     for name, row in rows.items():
         if row.objective is None:
-            yield Named("methods", name, f"{row.label}: no pretraining", "experiments/grids")
+            yield Named("methods", name, f"{row.label}: {_row(row)}", "experiments/grids")
             continue
         objective = _block("methods", name, OBJECTIVES[row.objective])
         own_views = row.alignment or row.views != OBJECTIVES[row.objective].plain_views

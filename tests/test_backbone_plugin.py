@@ -21,6 +21,7 @@ from methods.backbone import Classifier, parameter_count
 from methods.backbones.registry import build_backbone, cost_of
 from methods.measures.grad_cam import grad_cam
 from suite.plugin import load_plugins
+from suite.training.layouts import backbone_tensors
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'fgssl-suite[timm]'")
 
@@ -59,13 +60,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, drawn: Path, profile: Pat
     return where
 
 
-def args(**settings: int) -> BackboneArgs:
+def args(**settings: float) -> BackboneArgs:
     load_plugins([EXAMPLE])
     return BackboneArgs.model_validate({"arch": "vit_small", **settings})
 
 
-@pytest.mark.parametrize(("settings", "side"), [({}, 224), (TINY, 32), (TINY, 43)])
-def test_the_cost_is_torchs(settings: dict[str, int], side: int) -> None:
+@pytest.mark.parametrize(("settings", "side"), [({}, 224), (TINY, 32), (TINY, 43), ({**TINY, "layer_scale": 1e-5}, 32)])
+def test_the_cost_is_torchs(settings: dict[str, float], side: int) -> None:
     network = build_backbone(args(**settings))
     for block in network.get_submodule("blocks").children():
         block.get_submodule("attn").fused_attn = False  # torch's counter does not see the fused kernel of a CPU
@@ -168,3 +169,33 @@ def test_the_plugins_code_is_in_the_keys_and_it_is_one_file(drawn: Path, profile
     assert text.count("register_backbone(") == 1
     others = [path for room in ("methods", "suite", "analysis") for path in (ROOT / room).rglob("*.py")]
     assert not [path for path in others if "vit_small" in path.read_text("utf-8") or "import timm" in path.read_text()]
+
+
+def test_a_file_of_dinov2s_structure_is_read_whole_and_its_scales_and_positions_count() -> None:
+    """facebookresearch/dinov2's key names: learned scales in every block, 37 x 37 positions, an unused mask token."""
+    width, depth, patch, grid = 32, 2, 14, 37
+    network = build_backbone(args(**{**TINY, "patch": patch, "grid": grid}, layer_scale=1e-5))
+    rng = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return 0.1 * torch.randn(*shape, generator=rng)
+
+    file = {"cls_token": draw(1, 1, width), "mask_token": draw(1, width), "pos_embed": draw(1, grid**2 + 1, width)}
+    file |= {"patch_embed.proj.weight": draw(width, 3, patch, patch), "patch_embed.proj.bias": draw(width)}
+    for block in range(depth):
+        sizes = {"attn.qkv": (3 * width, width), "attn.proj": (width, width), "mlp.fc1": (4 * width, width),
+                 "mlp.fc2": (width, 4 * width), "norm1": (width,), "norm2": (width,)}  # fmt: skip
+        file |= {f"blocks.{block}.{name}.weight": draw(*size) for name, size in sizes.items()}
+        file |= {f"blocks.{block}.{name}.bias": draw(size[0]) for name, size in sizes.items()}
+        file |= {f"blocks.{block}.ls{number}.gamma": draw(width) for number in (1, 2)}
+    file |= {"norm.weight": draw(width), "norm.bias": draw(width)}
+    found = backbone_tensors(file, network.state_dict())
+    assert found.tensors.keys() == network.state_dict().keys() == file.keys() - {"mask_token"}
+    network.load_state_dict(found.tensors)
+    images = torch.randn(2, 3, 42, 42, generator=rng)
+    with torch.no_grad():
+        before = network.eval().pooled(images)
+        network.get_submodule("blocks.1.ls2").gamma.mul_(2)
+        after = network.pooled(images)
+    assert before.shape == (2, width)
+    assert not torch.allclose(before, after)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from suite.errors import unknown
 from suite.grid.spec import EXPERIMENTS
 
 Published = Literal["paper", "all", "none"]  # the paper's numbers beside the measured ones; other works' too; neither
-COMPARATORS = "Published by others, by other protocols (see the footnotes)"
+_Place = tuple[str, str, str, str, str, str]  # the first six fields of a Comparator
+COMPARATORS = "Published by others, by other protocols"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +41,19 @@ class Comparator:
 
 def published_choice(text: str) -> Published:
     """What `--published` names. Raises UsageError with the nearest match."""
-    for choice in get_args(Published):
-        if text == choice:
-            return choice
-    raise unknown("value of --published", text, get_args(Published))
+    if text not in get_args(Published):
+        raise unknown("value of --published", text, get_args(Published))
+    return cast(Published, text)
 
 
 def comparators(protocol: str, datasets: Collection[str]) -> tuple[Comparator, ...]:
     """The published rows of one protocol with a number on any of these datasets, each with its footnote's letter."""
-    rows: dict[tuple[str, ...], dict[str, float]] = {}
+    rows: dict[_Place, dict[str, float]] = {}
     for line in _lines("comparators.csv"):
         if line["protocol"] == protocol and line["dataset"] in datasets:
-            place = tuple(line[name] for name in ("method", "pretraining", "protocol", "setting", "source", "note"))
+            place = (line["method"], line["pretraining"], protocol, line["setting"], line["source"], line["note"])
             rows.setdefault(place, {})[line["dataset"]] = float(line["top1"])
-    unmarked = [Comparator(*place, numbers=numbers) for place, numbers in rows.items()]
+    unmarked = [Comparator(*place, numbers) for place, numbers in rows.items()]
     marks = dict(zip(dict.fromkeys(row.footnote for row in unmarked), "abcdefghijklmnopqrstuvwxyz", strict=False))
     return tuple(replace(row, mark=marks[row.footnote]) for row in unmarked)
 

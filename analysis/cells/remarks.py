@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from analysis.cells.references import reference_note
 from analysis.cells.stale import stale_settings
 from suite.data.catalogue import DATASETS
 from suite.grid.profile import Profile, load_profile
 from suite.grid.spec import EXPERIMENTS, GridSpec
-from suite.store.cells import CellRecord, DatasetFacts
+from suite.store.cells import CellRecord, CheckpointFacts, DatasetFacts
 from suite.store.store import Result, Store
 
 Key = tuple[str, str]  # (row, dataset)
@@ -46,10 +47,15 @@ def caption_notes(grid: GridSpec, recorded: Sequence[CellRecord]) -> list[str]:
             notes.append(f"{facts.describe} (a subset of the official data)")
     for name in sorted({name for record in records for name in detectors(record)}):
         notes.append(f"Saliency: {name}" + (", an oracle from annotations" if name in _ORACLES else ""))
+    shown = {record.row: record for record in records}
+    references = [row for row in grid.rows if row.reference is not None and row.name in shown]
+    notes += reference_note(references)
+    notes += [f"{row.label}: {_described(checkpoint)}" for row in references
+              if (checkpoint := shown[row.name].stage1_checkpoint) is not None]  # fmt: skip
     imported = {
-        f"{checkpoint.name} ({checkpoint.origin}{'; ' * bool(checkpoint.origin)}SHA-256 {checkpoint.sha256[:12]})"
+        _described(checkpoint)
         for record in records
-        if (checkpoint := record.stage1_checkpoint) is not None
+        if (checkpoint := record.stage1_checkpoint) is not None and record.row not in {row.name for row in references}
     }
     if imported:
         others = {r.row: r for r in records if r.stage1 != "none" and r.stage1_checkpoint is None}
@@ -77,6 +83,11 @@ def _first_stages(grid: GridSpec, records: Sequence[CellRecord]) -> list[str]:
     labels = ", ".join(dict.fromkeys(row.label for row in grid.rows if row.name in own))
     others = f"; of the other rows {plain}" if {record.row for record in trained} - own else ""
     return [f"Method of the first stage of {labels}: the row's own, with its views and alignment{others}"]
+
+
+def _described(checkpoint: CheckpointFacts) -> str:
+    """Name, origin where it is known, and the beginning of the SHA-256."""
+    return f"{checkpoint.name} ({checkpoint.origin}{'; ' * bool(checkpoint.origin)}SHA-256 {checkpoint.sha256[:12]})"
 
 
 def caption_sentences(grid: GridSpec, recorded: Sequence[CellRecord]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from methods.registry import VIEWS
 from suite.errors import UsageError
-from suite.grid.cells import FIRST_STAGE
+from suite.grid.cells import FIRST_STAGE, fitting
 from suite.grid.profile import Profile
 from suite.grid.recipe import Recipe, applies, first_stage, own_first_stage, resolve
 from suite.grid.spec import Row
@@ -38,7 +38,8 @@ def stale_settings(row: Row, profile: Profile | None, record: CellRecord) -> lis
         return differences
     both = {path: value for path, value in record.set.items() if path != FIRST_STAGE}
     overrides = {path: value for path, value in both.items() if not path.startswith(_STAGE1)}
-    differences += _differences(record.recipe, _recipe(profile, row, overrides), ", now ", _unread(row))
+    now_recipe = _recipe(profile, row, fitting(row, overrides))
+    differences += _differences(record.recipe, now_recipe, ", now ", _unread(row))
     before = record.stage1_recipe
     if before is not None:
         first = overrides | {p.removeprefix(_STAGE1): v for p, v in record.set.items() if p.startswith(_STAGE1)}

@@ -32,20 +32,21 @@ def cell_details(
         if line.metric == "top1":
             numbers[line.row, line.dataset, line.seed][line.protocol] = f"{line.value:.2f}"
     details = []
-    for row in table.rows:
+    recorded = {row for row, _ in cells}
+    for row in (row for row in grid.rows if row.name in recorded or row in table.rows):
         for dataset in table.datasets:
             of_cell = sorted(cells.get((row.name, dataset), []), key=lambda record: record.seed)
             if not of_cell:
                 continue
             seeds = [_seed(store, record, numbers.get((row.name, dataset, record.seed), {})) for record in of_cell]
             measured = {protocol for seed in seeds for protocol in seed.numbers}
-            cell = table.cells[row.name, dataset]
+            cell = table.cells.get((row.name, dataset))
             details.append(
                 CellDetail(
                     id=place("cell", grid.name, row.name, dataset),
                     row=row_label(row),
                     dataset=DATASETS[dataset].heading(dataset in table.synthetic),
-                    headline=_state(seeds) if cell is None else f"{cell.mean:.2f}",
+                    headline=_state(seeds, row.frozen) if cell is None else f"{cell.mean:.2f}",
                     protocols=sorted(measured, key=lambda name: (name not in _PROTOCOLS, name)),
                     seeds=seeds,
                     recipes=_recipes(of_cell),
@@ -90,11 +91,11 @@ def _seed(store: Store, record: CellRecord, numbers: dict[str, str]) -> SeedLine
     return SeedLine(record.seed, numbers, training_seconds(store, record.jobs), jobs)
 
 
-def _state(seeds: Sequence[SeedLine]) -> str:
-    """Why a cell has no number: the worst state of its jobs."""
+def _state(seeds: Sequence[SeedLine], frozen: bool) -> str:
+    """Why a cell has no number: the worst state of its jobs, or that it is frozen."""
     states = {state for seed in seeds for _, _, state in seed.jobs}
     order = {"failed": "failed", "running": "running", "interrupted": "interrupted", "new": "not run"}
-    return next((text for state, text in order.items() if state in states), "no number")
+    return next((text for state, text in order.items() if state in states), "frozen" if frozen else "no number")
 
 
 def _recipes(records: Sequence[CellRecord]) -> list[tuple[str, list[Setting]]]:

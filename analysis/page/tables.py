@@ -71,7 +71,7 @@ def metric_page_table(table: MetricTable) -> PageTable:
             ]
             others.append(PageRow(one.label, cells))
         if others:
-            blocks.append(PageBlock("", others, is_secondary=True))
+            blocks.append(PageBlock(COMPARATORS, others, is_secondary=True))
     return PageTable(
         id=place("table", table.name),
         title=table.title,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from analysis.cells.published import Comparator
+from analysis.cells.references import compared
 from analysis.cells.results import as_lines
 from analysis.statistics.comparisons import compare
 from analysis.statistics.intervals import is_supported
@@ -82,13 +83,14 @@ def accuracy_table(
     counts = _test_images(lines)
     names = [row.name for row in shown]
     by_seed = {key: [seeds[seed] for seed in sorted(seeds)] for key, seeds in values.items()}
-    measured = _block(by_seed, grid.reference_row, names)
+    measured = _block(by_seed, grid.reference_row, names, compared(shown))
     cells: dict[Key, AccuracyCell | None] = dict.fromkeys((row, dataset) for row in names for dataset in columns)
     for key, cell in measured.items():
         cells[key] = replace(
             cell,
             n=counts[key[1]],
-            is_supported=is_supported(values[key], values.get((grid.reference_row, key[1]), {}), counts[key[1]]),
+            is_supported=cell.delta is not None
+            and is_supported(values[key], values.get((grid.reference_row, key[1]), {}), counts[key[1]]),
             suspicious=key in suspicious,
             oracle=key in oracle,
             stale=key in stale,
@@ -106,7 +108,7 @@ def accuracy_table(
         cells=cells,
         published={
             key: replace(cell, seeds=None, printed_delta=(printed_deltas or {}).get(key))
-            for key, cell in _block(paper, grid.reference_row, names).items()
+            for key, cell in _block(paper, grid.reference_row, names, names).items()
         },
         caption=(),
         notes=(),
@@ -114,7 +116,11 @@ def accuracy_table(
         partial=tuple(name for name in columns if name in partial),
         synthetic=tuple(name for name in columns if name in synthetic),
         comparisons=compare(
-            values, grid.reference_row, names, columns, [row.name for row in grid.rows if row.stage1 != "none"]
+            values,
+            grid.reference_row,
+            compared(shown),
+            columns,
+            [row.name for row in grid.rows if row.stage1 != "none"],
         ),
         remarks=cell_remarks or {},
         comparators=comparators,
@@ -166,8 +172,11 @@ def _test_images(lines: Iterable[ResultLine]) -> dict[str, int]:
     return counts
 
 
-def _block(values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence[str]) -> dict[Key, AccuracyCell]:
-    """The cells of `rows`: means over seeds, deltas to `reference`, the best of each column. All unrounded."""
+def _block(
+    values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence[str], ranked: Collection[str]
+) -> dict[Key, AccuracyCell]:
+    """The cells of `rows`: means over seeds; of `ranked` ones deltas to `reference` and the best of each column. All
+    unrounded."""
     means = {
         key: statistics.fmean(seeds) for key, seeds in values.items()
     }  # exact, so the order of the seeds has no influence
@@ -176,16 +185,16 @@ def _block(values: Mapping[Key, Sequence[float]], reference: str, rows: Sequence
         if row not in rows:
             continue
         mean = means[row, dataset]
-        column = sorted((means[key] for key in means if key[1] == dataset and key[0] in rows), reverse=True)
-        base = means.get((reference, dataset), math.nan)
+        column = sorted((means[key] for key in means if key[1] == dataset and key[0] in ranked), reverse=True)
+        base = means.get((reference, dataset), math.nan) if row in ranked else math.nan
         cells[row, dataset] = AccuracyCell(
             mean=mean,
             std=statistics.stdev(seeds) if len(seeds) > 1 else None,
             seeds=len(seeds),
             n=None,
             delta=None if math.isnan(base) else mean - base,
-            is_best=len(column) > 1 and mean == column[0],
-            is_second=len(column) > 2 and column[0] > column[1] == mean,
+            is_best=row in ranked and len(column) > 1 and mean == column[0],
+            is_second=row in ranked and len(column) > 2 and column[0] > column[1] == mean,
             interval=t_interval(seeds),
             is_reference=row == reference,
         )

@@ -38,7 +38,7 @@ def grid_table(
     return accuracy_table(
         grid,
         lines,
-        rows=[row.name for row in grid.rows if row.name in rows],
+        rows=[row.name for row in grid.rows if row.name in rows and not (row.frozen and protocol == "finetune")],
         datasets=[name for name in grid.datasets if name in datasets],
         published={} if paper is None else published_numbers(paper),
         printed_deltas={} if paper is None else printed_deltas(paper),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.cells.published import COMPARATORS, Comparator
+from analysis.cells.references import marked
 from analysis.tables.accuracy import MINUS_PUBLISHED, AccuracyCell, Key, Table
 from analysis.tables.latex_text import Latex, escape, named, unprintable
 from suite.grid.spec import Row
@@ -145,7 +146,7 @@ def _lines(table: Table, rows: Iterable[Row], cells: Mapping[Key, AccuracyCell |
 
 
 def _line(row: Row, cells: Iterable[Latex]) -> _Line:
-    return _Line(row.label, Latex("--" if row.objective is None else "yes" if row.stage2 else "no"), tuple(cells))
+    return _Line(marked(row), Latex("--" if row.objective is None else "yes" if row.stage2 else "no"), tuple(cells))
 
 
 def _comparator(row: Comparator, datasets: Iterable[str]) -> _Line:

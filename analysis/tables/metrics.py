@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.cells.published import Comparator, footnotes
+from analysis.cells.references import MEASURED, kind, marked
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError
 from suite.grid.spec import GridSpec
@@ -43,6 +44,7 @@ class MetricRow:
     name: str
     label: str
     numbers: tuple[Number | None, ...]  # one per column; of a baseline one per group
+    kind: str = MEASURED  # or that of a reference row
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def blocks(
             numbers = [_number(values.get((dataset, row.name, column.metric))) for column in columns]
             if any(numbers):
                 mark = "\N{DAGGER}" if (row.name, dataset) in suspicious else ""
-                rows.append(MetricRow(row.name, row.label + mark, tuple(numbers)))
+                rows.append(MetricRow(row.name, marked(row) + mark, tuple(numbers), kind(row)))
         if rows:
             common = [
                 MetricRow(name, label, tuple(_number(_of_any_row(values, dataset, metric)) for metric in metrics))
@@ -183,13 +185,13 @@ def _of_any_row(
 
 def _with_best(rows: Sequence[MetricRow]) -> tuple[MetricRow, ...]:
     best = []
-    for column in zip(*(row.numbers for row in rows), strict=True):
+    for column in zip(*(row.numbers for row in rows if row.kind == MEASURED), strict=True):
         means = [number.mean for number in column if number is not None]
         best.append(max(means) if len(means) > 1 else None)
     return tuple(
-        MetricRow(
-            row.name, row.label, tuple(_marked(number, top) for number, top in zip(row.numbers, best, strict=True))
-        )
+        replace(row, numbers=tuple(_marked(number, top) for number, top in zip(row.numbers, best, strict=True)))
+        if row.kind == MEASURED
+        else row
         for row in rows
     )
 

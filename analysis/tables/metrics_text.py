@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.cells.published import Comparator
+from analysis.cells.published import COMPARATORS, Comparator
+from analysis.cells.references import BASELINE, COMPARATOR, MEASURED
 from analysis.tables.latex import render
 from analysis.tables.latex_text import Latex
 from analysis.tables.metrics import Column, MetricTable, Number
@@ -38,6 +40,7 @@ def to_latex(table: MetricTable) -> str:
         datasets={block.dataset: table.heading(block.dataset) for block in table.blocks},
         cell=_cell,
         published=_published,
+        comparators=COMPARATORS,
         baseline=_baseline,
     )
 
@@ -67,26 +70,29 @@ def _baseline(number: Number | None, columns: int) -> Latex:
 def to_csv(table: MetricTable) -> str:
     """One line per dataset, row or baseline, and metric, cells without a number left out, in full precision.
 
-    With comparators there is a further column, `kind`.
+    With comparators or reference rows there is a further column, `kind`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    measured = ["measured"] if table.comparators else []
-    writer.writerow([*COLUMNS, *(["kind"] if measured else [])])
+    has_kinds = bool(table.comparators) or any(row.kind != MEASURED for block in table.blocks for row in block.rows)
+    writer.writerow([*COLUMNS, *["kind"] * has_kinds])
     groups = [name.lower().replace(" ", "_") for name, _ in table.groups]
     for block in table.blocks:
         named = [(line, [column.metric for column in table.columns]) for line in block.rows]
-        named += [(line, groups) for line in block.baselines]
+        named += [(replace(line, kind=BASELINE), groups) for line in block.baselines]
         for line, metrics in named:
             for metric, number in zip(metrics, line.numbers, strict=True):
                 if number is not None:
                     values = (number.mean, "" if number.std is None else number.std, number.seeds, number.n)
                     origin = (table.profile, table.protocol, table.data.get(block.dataset, ""))
-                    writer.writerow([line.name, line.label, block.dataset, metric, *values, *origin, *measured])
+                    writer.writerow(
+                        [line.name, line.label, block.dataset, metric, *values, *origin, *[line.kind] * has_kinds]
+                    )
         for row in table.compared(block.dataset):
-            values = (row.numbers[block.dataset], "", "", "")
-            origin = ("", row.setting, row.source)
-            writer.writerow(["", row.label, block.dataset, row.protocol, *values, *origin, "comparator"])
+            number = (row.numbers[block.dataset], "", "", "")
+            writer.writerow(
+                ["", row.label, block.dataset, row.protocol, *number, "", row.setting, row.source, COMPARATOR]
+            )
     return text.getvalue()
 
 
@@ -111,6 +117,8 @@ def to_text(table: MetricTable) -> RichTable:
             view.add_row(escape(line.label), *joined)
         for line in block.baselines:
             view.add_row(f"[dim]{escape(line.label)}[/]", *map(_terminal, line.numbers))
+        if table.compared(block.dataset):
+            view.add_row(f"[italic]{COMPARATORS}[/]")
         for row in table.compared(block.dataset):
             shown = (f"{row.numbers[block.dataset]:.1f}" if c.metric == row.protocol else "" for c in table.columns)
             view.add_row(f"[dim]{escape(row.label)}[/]", *shown)

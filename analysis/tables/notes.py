@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from analysis.cells.references import marked
 from analysis.statistics.comparisons import LEVEL, Comparison, out_of_reach
 from analysis.statistics.intervals import wilson_interval
 from analysis.tables.captions import accuracy_caption
@@ -35,13 +36,13 @@ def with_notes(table: Table, caption_notes: Sequence[str]) -> Table:
 
 def row_name(table: Table, row: Row) -> str:
     """The row's label, with "(no stage 2)" where rows of the table skip the second stage."""
-    return row_label(row) if table.shows_stage2 else row.label
+    return row_label(row) if table.shows_stage2 else marked(row)
 
 
 def row_label(row: Row) -> str:
-    """The row's label, with "(no stage 2)" if it skips the second stage."""
+    """The row's label, with "(no stage 2)" if it skips the second stage, and the mark of a reference row."""
     skips = row.objective is not None and not row.stage2
-    return f"{row.label} (no stage 2)" if skips else row.label
+    return f"{row.label} (no stage 2)" if skips else marked(row)
 
 
 def _protocol(table: Table) -> Iterable[str]:

@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from analysis.cells.published import COMPARATORS
+from analysis.cells.references import COMPARATOR, kind
 from analysis.tables.accuracy import AccuracyCell, Table
 from analysis.tables.notes import row_name
 
@@ -25,12 +26,12 @@ _MARKS = {"suspicious": "suspicious", "oracle": "oracle", "stale": "outdated"}  
 def to_csv(table: Table) -> str:
     """One line per cell, cells without a result included, in full precision; an empty field means no number.
 
-    With comparators there is a further column, `kind`, and one line per number of theirs.
+    With comparators or reference rows there is a further column, `kind`, and one line per number of a comparator.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    kind = ["measured"] if table.comparators else []
-    writer.writerow([*COLUMNS, *(["kind"] if kind else [])])
+    has_kinds = bool(table.comparators) or any(row.reference is not None for row in table.rows)
+    writer.writerow([*COLUMNS, *["kind"] * has_kinds])
     minus = table.minus_published
     for row in table.rows:
         for dataset in table.datasets:
@@ -39,11 +40,22 @@ def to_csv(table: Table) -> str:
             published = (paper.mean, paper.delta, paper.printed_delta) if paper else ("", "", "")
             origin = (table.profile or "", table.protocol, table.data.get(dataset, ""), table.remarks.get(key, ""))
             numbers = _numbers(table.cells[key])
-            writer.writerow([row.name, row.label, dataset, *numbers, *published, minus.get(key, ""), *origin, *kind])
+            writer.writerow(
+                [
+                    row.name,
+                    row.label,
+                    dataset,
+                    *numbers,
+                    *published,
+                    minus.get(key, ""),
+                    *origin,
+                    *[kind(row)] * has_kinds,
+                ]
+            )
     for one in table.comparators:
         for dataset, number in one.numbers.items():
             origin = ("", one.setting, one.pretraining, one.footnote)
-            writer.writerow(["", one.label, dataset, *_numbers(None), number, "", "", "", *origin, "comparator"])
+            writer.writerow(["", one.label, dataset, *_numbers(None), number, "", "", "", *origin, COMPARATOR])
     return text.getvalue()
 
 

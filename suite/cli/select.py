@@ -53,6 +53,8 @@ class Chosen:
     def plan(self, draw: bool) -> Plan:
         """The plan; with `draw`, synthetic datasets are written where they are missing."""
         plan = self.request.plan(draw)
+        for row, why in plan.left_out.items():
+            print(f"note: reference row {row} left out: {why}", file=sys.stderr)
         if EVERY in self.selection.checkpoints:
             rows = {cell.row.name for cell in plan.cells if cell.row.stage1 != "none" and cell.checkpoint is None}
             if rows:

@@ -28,6 +28,8 @@ def fetch_stage1(names: Sequence[str], data_root: Path, cache: Path, handed: Seq
             with preparation() as progress:
                 path, digest = fetch_public(checkpoint, data_root, cache, progress, handed)
             print(f"{checkpoint.name}: {path}, SHA-256 {digest}")
+            if checkpoint.digest is None:
+                print(f"note: {checkpoint.publisher} states no digest; the file is not verified.", file=sys.stderr)
         except DataError as error:
             failures.append(str(error))
     if failures:
@@ -38,15 +40,16 @@ def fetch_stage1(names: Sequence[str], data_root: Path, cache: Path, handed: Seq
 
 def stage1_lines(data_root: Path) -> list[str]:
     """A headline and a line per checkpoint: its name, training, and file or the command that fetches it."""
-    from suite.data.download.public import public_checkpoints
+    from suite.data.download.public import public_checkpoints, reference_checkpoints
 
-    checkpoints = public_checkpoints().values()
+    checkpoints, references = public_checkpoints().values(), reference_checkpoints().values()
     here = sum(one.place(data_root).is_file() for one in checkpoints)
     lines = [f"{'stage1':10}{here} of {len(checkpoints)} public ResNet-50 checkpoints, ImageNet-1K"]
-    for one in checkpoints:
+    for one in (*checkpoints, *references):
         place = one.place(data_root)
         where = str(place) if place.is_file() else f"suite data fetch stage1 {one.name}"
-        lines.append(f"{one.name} ({one.epochs} epochs, batch {one.batch}, {one.publisher}): {where}")
+        of = "reference row; " * (one.objective is None)
+        lines.append(f"{one.name} ({of}{one.trained}, {one.publisher}): {where}")
     return lines
 
 

@@ -99,8 +99,8 @@ def jobs_of(
         stages.append(parent)
     elif cell.stage1 is not None:
         spec = _pretrain_spec(first_stage(row), cell.stage1.recipe, data(row.stage1), cell.seed, None, detectors)
-        what = row.method if own_first_stage(row) else row.objective
-        parent = Job(spec, f"pretrain {what} {row.stage1} s{cell.seed}")
+        method = row.method if own_first_stage(row) else row.objective
+        parent = Job(spec, f"pretrain {method} {row.stage1} s{cell.seed}")
         stages.append(parent)
     if row.stage2:
         spec = _pretrain_spec(row, recipe, data(cell.dataset), cell.seed, parent, detectors)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import yaml
 
+from methods.backbones.base import architectures
 from suite.data.download.public import PREFIX, checkpoint_named, defaults, public_checkpoints
 from suite.errors import UsageError, unknown
 from suite.grid.profile import Profile
@@ -40,6 +41,10 @@ class Selection:
     seeds: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: Mapping[str, str] = field(default_factory=dict)  # objective -> file, URL or public name
+
+    def names(self, row: Row) -> bool:
+        """Whether a row was asked for by name, not as one of all."""
+        return row.method in self.methods or (self.only is not None and self.only.split("/")[0] == row.name)
 
 
 @dataclass(frozen=True)
@@ -119,11 +124,12 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
         rows = [row for row in rows if row.name == selection.only.split("/")[0]] or rows
     for row in rows:
         check_known(row)
+    rows = [row for row in rows if selection.names(row) or needed_plugin(row) is None]
     rows = _with_first_stage(rows, selection.overrides)
     overrides = {path: value for path, value in selection.overrides.items() if path != FIRST_STAGE}
     both = {path: value for path, value in overrides.items() if not path.startswith(STAGE1)}
     first = both | {path.removeprefix(STAGE1): v for path, v in overrides.items() if path not in both}
-    resolved = {row.name: _resolve(profile, row, both) for row in rows}
+    resolved = {row.name: _resolve(profile, row, fitting(row, both)) for row in rows}
     checkpoints = _checkpoints(rows, selection.checkpoints)
     stage1 = {
         row.name: _resolve(profile, first_stage(row), first, row.stage1)
@@ -145,6 +151,21 @@ def cells(grid: GridSpec, profile: Profile, selection: Selection) -> list[Cell]:
         if not selected:
             raise unknown("cell", selection.only, ids)
     return selected
+
+
+def needed_plugin(row: Row) -> str | None:
+    """What a reference row lacks where its backbone comes from a plugin that is not loaded."""
+    arch = row.set.get("backbone.arch")
+    if row.reference is None or arch is None or arch in architectures():
+        return None
+    return f"the backbone {arch} comes from a plugin, such as --plugin examples/vit_backbone.py"
+
+
+def fitting(row: Row, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides of --set for a row: the backbone of a reference row is that of its checkpoint."""
+    return {
+        path: value for path, value in overrides.items() if row.reference is None or not path.startswith("backbone.")
+    }
 
 
 def _with_first_stage(rows: list[Row], overrides: Mapping[str, Any]) -> list[Row]:

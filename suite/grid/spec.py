@@ -18,6 +18,7 @@ LABEL_FRACTION = "finetune.label_fraction"
 
 Stage1 = Literal["none", "coco", "imagenet"]
 FirstStage = Literal["plain", "own"]
+Reference = Literal["self-supervised", "supervised"]
 
 
 class Row(BaseModel):
@@ -47,6 +48,11 @@ class Row(BaseModel):
     measure: tuple[Literal["localisation", "background"], ...] = Field(
         (), description="of a frozen row: what is measured beside the probes, by the settings of the profile"
     )
+    reference: Reference | None = Field(
+        None,
+        description="a frozen public checkpoint for orientation, pretrained without labels or with them (supervised): "
+        "marked in tables, never best, never tested; left out of a run where its file is missing",
+    )
     set: dict[str, Any] = Field(default_factory=dict, description="recipe fields this row overrides")
     series: str | None = Field(None, description="the line of the sweep's figure that the row is a point of")
 
@@ -59,6 +65,10 @@ class Row(BaseModel):
         if self.measure and not self.frozen:
             raise ValueError(
                 f"row '{self.name}' is not frozen, so the profile says what it is measured by, not `measure`"
+            )
+        if self.reference is not None and not (self.frozen and self.objective is None and self.stage1_checkpoint):
+            raise ValueError(
+                f"row '{self.name}' is a reference row: expected frozen: true, no objective and a stage1_checkpoint"
             )
         if self.first_stage == "own" and self.stage1 == "none":
             raise ValueError(f"row '{self.name}' has `first_stage: own` but no first stage: expected stage1: coco")
@@ -73,7 +83,9 @@ class GridSpec(BaseModel):
     name: str
     title: str = Field(description="first sentence of the table's caption")
     datasets: tuple[str, ...]
-    reference_row: str = Field(description="row the deltas in parentheses refer to")
+    reference_row: str = Field(
+        description="row the deltas in parentheses refer to; not to be confused with a row's `reference`"
+    )
     first_stage: FirstStage = Field("plain", description="of the rows with a first stage that do not state it")
     published: str | None = Field(None, description="value of the `table` column in experiments/published/*.csv")
     sweep: str | None = Field(
@@ -114,6 +126,8 @@ class GridSpec(BaseModel):
             raise ValueError(f"row names must be unique, but {sorted(twice)} occur more than once")
         if self.reference_row not in names:
             raise ValueError(f"reference_row '{self.reference_row}' is not one of the rows {names}")
+        if self.row(self.reference_row).reference is not None:
+            raise ValueError(f"reference_row '{self.reference_row}' is a row with `reference`, which is not compared")
         for dataset in self.datasets:
             if dataset not in DATASETS or not DATASETS[dataset].labelled:
                 labelled = [name for name, info in DATASETS.items() if info.labelled]

@@ -17,7 +17,7 @@ from suite.data.record import Dataset
 from suite.data.saliency.detectors import DETECTOR_IDENTITIES, masked
 from suite.errors import DataError, StoreError
 from suite.grid.cell_jobs import CellJobs, jobs_of
-from suite.grid.cells import Cell, Selection, cells
+from suite.grid.cells import Cell, Selection, cells, needed_plugin, select_rows
 from suite.grid.profile import Profile
 from suite.grid.spec import GridSpec
 from suite.jobs.changes import changes
@@ -55,6 +55,7 @@ class Plan:
     data_root: Path
     datasets: dict[str, Dataset] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)  # dataset or checkpoint -> why it cannot be used
+    left_out: dict[str, str] = field(default_factory=dict)  # reference row -> what it lacks
     checkpoints: dict[str, tuple[Path, str]] = field(default_factory=dict)  # source -> file and its SHA-256
     plugins: tuple[Path, ...] = ()  # loaded here, and to be loaded where jobs run
 
@@ -172,7 +173,23 @@ def make_plan(
                 plan.checkpoints[source] = find_public(public, workspace.data, workspace.cache)
         except DataError as error:
             plan.missing[source] = str(error)
+    _leave_out_references(plan, grid, selection)
     return plan
+
+
+def _leave_out_references(plan: Plan, grid: GridSpec, selection: Selection) -> None:
+    """Leave out reference rows whose backbone or checkpoint is not there, unless they were asked for by name."""
+    rows = [] if selection.only is not None else select_rows(grid, selection)
+    optional = [row for row in rows if row.reference is not None and not selection.names(row)]
+    for row in optional:
+        of_row = [cell for cell in plan.cells if cell.row.name == row.name]
+        why = plan.missing.get(row.stage1_checkpoint or "") or needed_plugin(row)
+        if why is not None and (len(of_row) < len(plan.cells) or not of_row):
+            plan.left_out[row.name] = why
+            plan.cells = [cell for cell in plan.cells if cell.row.name != row.name]
+    needed = {cell.checkpoint for cell in plan.cells}
+    lacking = {row.stage1_checkpoint for row in optional if row.name in plan.left_out} - needed
+    plan.missing = {name: why for name, why in plan.missing.items() if name not in lacking}
 
 
 def refuse_missing(plan: Plan) -> None:

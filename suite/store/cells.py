@@ -40,12 +40,15 @@ class CheckpointFacts(_Recorded):
     url: str | None = None
     epochs: int | None = None
     batch: int | None = None
+    training: str | None = None  # in place of epochs and batch
 
     @property
     def origin(self) -> str:
         """Publisher and training of a public checkpoint; empty for a file of the user."""
         if self.publisher is None:
             return ""
+        if self.training is not None:
+            return f"{self.publisher}, {self.training}"
         return f"{self.publisher}, {self.epochs} epochs on ImageNet-1K, batch {self.batch}"
 
     @model_serializer(mode="wrap")

@@ -57,7 +57,8 @@ class Tuning:
         recipes = recipe_parameters(request.recipes, plan.cells)
         self.space = checked_space((*recipes, *parse_space(request.params, plan.cells)))
         fields = [field for parameter in self.space for field in parameter.fields]
-        self.cells = [cell for cell in plan.cells if any(current_values(field, [cell]) for field in fields)]
+        compared = [cell for cell in plan.cells if cell.row.reference is None]
+        self.cells = [cell for cell in compared if any(current_values(field, [cell]) for field in fields)]
         self._refuse_fixed(fields)
         self.base = self.jobs({})
         for parameter in self.space:

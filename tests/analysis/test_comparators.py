@@ -98,7 +98,9 @@ def test_the_probes_table_has_them_in_the_column_of_their_protocol() -> None:
     assert [(line["kind"], line["mean"]) for line in lines if line["label"].startswith("LCR")] == [
         ("comparator", "71.31")
     ]
+    assert COMPARATORS in metrics_text.to_latex(table)
     page = metric_page_table(table)
+    assert page.blocks[-1].heading == COMPARATORS
     cells = next(row.cells for row in page.blocks[-1].rows if row.label.startswith("LCR"))
     assert [cell.text for cell in cells] == ["\N{EN DASH}", "71.3"]
     assert "best test epoch" in " ".join(page.caption)
@@ -119,7 +121,7 @@ def test_the_choice_reaches_the_report_and_leaves_out_what_it_says(
     assert ("Published" in texts["none"][name], "91.60" in texts["none"][name]) == (False, False)
     assert "LCR" in texts["all"]["paper_table1_probe.tex"]
     assert "LCR" not in texts["paper"]["paper_table1_probe.tex"]
-    with pytest.raises(UsageError, match="'pape', did you mean 'paper'"):
+    with pytest.raises(UsageError, match="'pape': did you mean 'paper'"):
         published_choice("pape")
 
 

@@ -139,7 +139,7 @@ def test_set_first_stage_changes_the_rows_whose_method_differs_from_the_plain_on
 
 
 def test_mistakes_with_first_stages() -> None:
-    with pytest.raises(UsageError, match="'owm', did you mean 'own'"):
+    with pytest.raises(UsageError, match="'owm': did you mean 'own'"):
         chosen(overrides={"first_stage": "owm"})
     with pytest.raises(UsageError, match="did you mean 'first_stage'"):
         chosen(overrides={"frist_stage": "own"})

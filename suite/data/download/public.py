@@ -1,8 +1,9 @@
-"""Public checkpoints in place of a first stage (stage1.yaml): find, download and check them.
+"""Public checkpoints in place of a first stage (stage1.yaml) and of reference rows (reference.yaml): find, download and
+check them.
 
-The files are in `<data root>/stage1/`. Their publishers state 8 hex digits of a digest, which finds torn downloads and
-wrong files, but is no protection against a forged one; reading a checkpoint executes nothing (suite.training.layouts).
-The full SHA-256 of the file enters the job's key.
+The files are in `<data root>/stage1/`. Most publishers state 8 hex digits of a digest, which finds torn downloads and
+wrong files, but is no protection against a forged one; a file without a stated digest is taken as it is. Reading a
+checkpoint executes nothing (suite.training.layouts). The full SHA-256 of the file enters the job's key.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from suite.atomic import atomic_file
 from suite.data.download.checkpoint import file_digest
@@ -25,30 +26,43 @@ from suite.locks import FileLock
 from suite.progress import Progress, megabytes
 
 FILE = Path(__file__).with_name("stage1.yaml")
+REFERENCES = Path(__file__).with_name("reference.yaml")
 FOLDER = "stage1"  # below the data root
 PREFIX = "public:"  # of a source that names one of these checkpoints
 _DIGEST = re.compile(r"(sha256|md5):[0-9a-f]{8,64}")
 
 
 class PublicCheckpoint(BaseModel):
-    """One checkpoint of a ResNet-50 that others pretrained on ImageNet-1K."""
+    """One checkpoint that others trained: of a first stage, a ResNet-50 on ImageNet-1K; or of a reference row."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str  # for --stage1 OBJECTIVE=NAME
-    objective: str
-    epochs: int
-    batch: int
+    name: str  # for --stage1 OBJECTIVE=NAME, or public:NAME in a grid
+    objective: str | None = None  # None: of a reference row
+    epochs: int | None = None
+    batch: int | None = None
+    training: str | None = None  # of a reference row, in place of epochs and batch
     publisher: str
-    digest: str  # sha256: or md5:, and the first digits
+    digest: str | None = None  # sha256: or md5:, and the first digits; None: the publisher states none
     url: str
 
     @field_validator("digest")
     @classmethod
-    def _known_kind(cls, text: str) -> str:
-        if not _DIGEST.fullmatch(text):
+    def _known_kind(cls, text: str | None) -> str | None:
+        if text is not None and not _DIGEST.fullmatch(text):
             raise ValueError(f"expected sha256: or md5: and at least 8 hex digits, got '{text}'")
         return text
+
+    @model_validator(mode="after")
+    def _training_stated(self) -> PublicCheckpoint:
+        if (self.training is None) == (self.objective is None or self.epochs is None or self.batch is None):
+            raise ValueError(f"{self.name}: expected objective, epochs and batch, or training")
+        return self
+
+    @property
+    def trained(self) -> str:
+        """How it was trained, in words."""
+        return self.training or f"{self.epochs} epochs, batch {self.batch}"
 
     @property
     def file(self) -> str:
@@ -58,7 +72,9 @@ class PublicCheckpoint(BaseModel):
     @property
     def facts(self) -> dict[str, str | int]:
         """The origin, for captions and model cards."""
-        return {"publisher": self.publisher, "url": self.url, "epochs": self.epochs, "batch": self.batch}
+        known = {"epochs": self.epochs, "batch": self.batch, "training": self.training}
+        stated = {name: value for name, value in known.items() if value is not None}
+        return {"publisher": self.publisher, "url": self.url, **stated}
 
     def place(self, data_root: Path) -> Path:
         """The file below a data root."""
@@ -72,16 +88,24 @@ def public_checkpoints() -> dict[str, PublicCheckpoint]:
     return {entry.name: entry for entry in entries}
 
 
+@cache
+def reference_checkpoints() -> dict[str, PublicCheckpoint]:
+    """Name -> checkpoint of a reference row, in the order of reference.yaml."""
+    entries = [PublicCheckpoint.model_validate(entry) for entry in yaml.safe_load(REFERENCES.read_text("utf-8"))]
+    return {entry.name: entry for entry in entries}
+
+
 def defaults() -> dict[str, PublicCheckpoint]:
     """Objective -> its first checkpoint in stage1.yaml."""
-    return {entry.objective: entry for entry in reversed(public_checkpoints().values())}
+    return {str(entry.objective): entry for entry in reversed(public_checkpoints().values())}
 
 
 def checkpoint_named(name: str) -> PublicCheckpoint:
-    """The checkpoint of that name. UsageError for an unknown one."""
-    if name not in public_checkpoints():
-        raise unknown("public checkpoint", name, public_checkpoints())
-    return public_checkpoints()[name]
+    """The checkpoint of that name, of a first stage or of a reference row. UsageError for an unknown one."""
+    entries = {**public_checkpoints(), **reference_checkpoints()}
+    if name not in entries:
+        raise unknown("public checkpoint", name, entries)
+    return entries[name]
 
 
 def of_source(source: str | None) -> PublicCheckpoint | None:
@@ -136,7 +160,7 @@ def fetch_public(
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if not path.is_file():
-            own = next((file for file in handed if _stated(checkpoint, _hex(checkpoint, file))), None)
+            own = next((file for file in handed if _is_it(checkpoint, file)), None)
             if own is not None:
                 with own.open("rb") as source, atomic_file(path) as copy:
                     shutil.copyfileobj(source, copy)
@@ -155,6 +179,8 @@ def fetch_public(
 
 
 def _check(checkpoint: PublicCheckpoint, path: Path, cache: Path) -> None:
+    if checkpoint.digest is None:
+        return
     kind = checkpoint.digest.partition(":")[0]
     if not _stated(checkpoint, found := file_digest(path, cache, kind)):
         raise DataError(
@@ -164,15 +190,21 @@ def _check(checkpoint: PublicCheckpoint, path: Path, cache: Path) -> None:
         )
 
 
+def _is_it(checkpoint: PublicCheckpoint, file: Path) -> bool:
+    """Whether a file on this machine is the checkpoint: by its digest, or without a stated one by its name."""
+    digest = _hex(checkpoint, file)
+    return file.name == checkpoint.file if checkpoint.digest is None else _stated(checkpoint, digest)
+
+
 def _stated(checkpoint: PublicCheckpoint, found: str) -> bool:
-    return found.startswith(checkpoint.digest.partition(":")[2])
+    return checkpoint.digest is None or found.startswith(checkpoint.digest.partition(":")[2])
 
 
 def _hex(checkpoint: PublicCheckpoint, file: Path) -> str:
     if not file.is_file():
         raise DataError(f"--from {file}: there is no such file.")
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, checkpoint.digest.partition(":")[0]).hexdigest()
+        return hashlib.file_digest(stream, (checkpoint.digest or "sha256:").partition(":")[0]).hexdigest()
 
 
 def _by_hand(checkpoint: PublicCheckpoint, problem: str, data_root: Path) -> str:
