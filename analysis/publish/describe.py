@@ -45,6 +45,7 @@ def published_grid(
             PublishedCell(
                 row=record.row,
                 label=row_label(grid.row(record.row)),
+                reference=grid.row(record.row).reference,
                 method=record.method,
                 dataset=record.dataset,
                 seed=record.seed,

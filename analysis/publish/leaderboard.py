@@ -24,7 +24,7 @@ PROTOCOLS = {
 class Standing:
     """One row of a ranking."""
 
-    rank: int
+    rank: int  # 0: a reference row, which is shown and not ranked
     label: str
     stage1: str
     stage2: str
@@ -35,6 +35,7 @@ class Standing:
     sources: tuple[str, ...]  # letters
     suspicious: tuple[str, ...] = ()
     note: str = ""
+    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def ranked(entries: Sequence[tuple[str, Entry]], n: int) -> tuple[Standing, ...]
     """The rows of one block, best mean first.
 
     The rank is 1 + the number of rows whose interval lies wholly above: rows that the data do not tell apart share it.
+    A reference row has no rank and is counted in none.
 
     Args:
         entries: letter of the source and number.
@@ -110,8 +112,10 @@ def ranked(entries: Sequence[tuple[str, Entry]], n: int) -> tuple[Standing, ...]
         rows[cell.label, cell.stage1, cell.stage2, entry.training].append((source, entry))
     standings = [_standing(of_row, n) for of_row in rows.values()]
     standings.sort(key=lambda standing: (-standing.mean, standing.label))
+    compared = [one for one in standings if not one.reference]
     return tuple(
-        replace(one, rank=1 + sum(other.interval[0] > one.interval[1] for other in standings)) for one in standings
+        one if one.reference else replace(one, rank=1 + sum(other.interval[0] > one.interval[1] for other in compared))
+        for one in standings
     )
 
 
@@ -172,4 +176,5 @@ def _standing(of_row: Sequence[tuple[str, Entry]], n: int) -> Standing:
         sources=tuple(dict.fromkeys(source for source, _ in of_row)),
         suspicious=tuple(dict.fromkeys(reason for _, entry in of_row for reason in entry.cell.suspicious)),
         note="; ".join(notes),
+        reference=cell.reference is not None,
     )

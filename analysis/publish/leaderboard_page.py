@@ -65,7 +65,15 @@ def leaderboard_csv(found: Sequence[Ranking], sources: Mapping[str, Published]) 
             for row in block.standings:
                 writer.writerow(
                     [
-                        *(ranking.dataset, ranking.protocol, number, block.profile, row.rank, row.label, row.stage1),
+                        *(
+                            ranking.dataset,
+                            ranking.protocol,
+                            number,
+                            block.profile,
+                            row.rank or "",
+                            row.label,
+                            row.stage1,
+                        ),
                         *(row.stage2, row.mean, *row.interval, "seeds" if row.over_seeds else "test images"),
                         " ".join(map(str, row.seeds)),
                         block.n,

@@ -43,6 +43,7 @@ class PublishedCell(_Part):
 
     row: str
     label: str
+    reference: str | None = Field(None, description="of a reference row: self-supervised or supervised; not ranked")
     method: str
     dataset: str
     seed: int

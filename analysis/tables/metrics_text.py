@@ -89,9 +89,9 @@ def to_csv(table: MetricTable) -> str:
                         [line.name, line.label, block.dataset, metric, *values, *origin, *[line.kind] * has_kinds]
                     )
         for row in table.compared(block.dataset):
-            number = (row.numbers[block.dataset], "", "", "")
+            published = (row.numbers[block.dataset], "", "", "")
             writer.writerow(
-                ["", row.label, block.dataset, row.protocol, *number, "", row.setting, row.source, COMPARATOR]
+                ["", row.label, block.dataset, row.protocol, *published, "", row.setting, row.source, COMPARATOR]
             )
     return text.getvalue()
 

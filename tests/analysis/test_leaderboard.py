@@ -181,3 +181,14 @@ def test_rankings_name_their_dataset(tmp_path: Path) -> None:
     synthetic = {**SUBSET, "synthetic": True}
     found: list[Ranking] = rankings(read(folder(tmp_path, "a", {"byol": 60.0}, facts=synthetic)))
     assert {ranking.heading for ranking in found} == {"Synthetic birds (CUB layout)"}
+
+
+def test_a_reference_row_is_shown_without_a_rank_and_changes_no_others_rank(tmp_path: Path) -> None:
+    place = folder(tmp_path, "a", {"byol": 70.0, "random": 20.0, "simclr": 90.0})
+    record = read_published(place)
+    (grid,) = record.grids
+    cells = [cell.model_copy(update={"reference": "supervised"} if cell.row == "simclr" else {}) for cell in grid.cells]
+    marked = record.model_copy(update={"grids": [grid.model_copy(update={"cells": cells})]})
+    ranks = {row.label: row.rank for row in fine_tuned({"A": marked})[0].standings}
+    assert ranks == {"SimCLR": 0, "BYOL": 1, "Random init": 2}
+    assert {row.label: row.rank for row in fine_tuned({"A": record})[0].standings}["BYOL"] == 2
