@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from suite.errors import UsageError, unknown
 from suite.grid.spec import EXPERIMENTS
-from suite.grid.validate import validated
+from suite.grid.validate import read_yaml, validated
 from suite.paths import user_path
 from suite.tuning.space import Value
 from suite.tuning.study import Pruner, Sampler
@@ -64,4 +63,4 @@ def load_space(name_or_file: str) -> Space:
         path = EXPERIMENTS / "tuning" / f"{name_or_file}.yaml"
         if not path.is_file():
             raise unknown("study in --space:", name_or_file, shipped_spaces(), "A path must end in .yaml.")
-    return validated(Space, yaml.safe_load(path.read_text("utf-8")), str(path))
+    return validated(Space, read_yaml(path), str(path))

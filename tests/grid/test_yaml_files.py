@@ -13,9 +13,10 @@ from suite.execute.slurm.site import load_site
 from suite.grid.cells import parse_overrides
 from suite.grid.profile import load_profile
 from suite.grid.spec import load_grid
+from suite.tuning.shipped import load_space
 
 
-@pytest.mark.parametrize("load", [load_grid, load_profile, load_site])
+@pytest.mark.parametrize("load", [load_grid, load_profile, load_site, load_space])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
