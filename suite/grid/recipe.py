@@ -90,7 +90,9 @@ def own_first_stage(row: Row) -> bool:
     A row with `first_stage: own` that has plain views, no alignment and no settings shares the plain first stage.
     """
     plain_views = row.objective is None or row.views == OBJECTIVES[row.objective].plain_views
-    return row.first_stage == "own" and not (plain_views and not row.alignment and not row.set)
+    measuring = {"finetune", *protocols()}  # sections that no pretraining reads
+    settings = any(path.partition(".")[0] not in measuring for path in row.set)
+    return row.first_stage == "own" and not (plain_views and not row.alignment and not settings)
 
 
 def first_stage(row: Row) -> Row:

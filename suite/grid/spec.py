@@ -100,8 +100,8 @@ class GridSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _expanded(cls, data: Any) -> Any:
-        """Give each row the grid's `set` and `first_stage`, and replace each row with a sweep by one row per value, before
-        validation."""
+        """Give each row the grid's `set` and `first_stage`, and replace each row with a sweep by one row per value,
+        before validation."""
         if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
             return data
         field, rows = data.get("sweep"), []

@@ -13,6 +13,7 @@ from suite.errors import UsageError
 from suite.grid.cell_jobs import CellJobs, jobs_of
 from suite.grid.cells import Cell, Selection, cells
 from suite.grid.profile import load_profile
+from suite.grid.recipe import own_first_stage
 from suite.grid.spec import GridSpec, Row, load_grid
 from suite.jobs.identity import Job
 from suite.kinds.pretrain import PretrainSpec
@@ -162,6 +163,9 @@ def test_a_checkpoint_of_the_command_line_replaces_plain_first_stages_alone() ->
         "byol_stage1": "byol.pth", "byol_cvsa_stage1": None, "byol": "byol.pth", "byol_cvsa": "byol.pth",
         "byol_cvsa_own": None,
     }  # fmt: skip
+    row = GRID.row("byol").model_copy(update={"first_stage": "own", "set": {"finetune.epochs": 3}})
+    assert not own_first_stage(row)  # no pretraining reads that setting
+    assert own_first_stage(row.model_copy(update={"set": {"objective.tau_base": 0.9}}))
     with pytest.raises(UsageError, match="replaces first stages of plain objectives"):
         cells(OWN, DEMO, Selection(only="byol_cvsa_own/cub", checkpoints={"byol": "byol.pth"}))
 
