@@ -49,8 +49,9 @@ def sweep_table(
     field, records = grid.sweep, remarks.in_order(grid, recorded)
     rows = {row.name: row for row in grid.rows}
     values = sorted({float(row.set[field]) for row in grid.rows if field in row.set})
-    columns = tuple(Column(_metric(value), tick(field, value), axis(field)) for value in values)
     baselines = {row.name: (row.label, [row.name]) for row in grid.rows if field not in row.set}
+    group = field.rpartition(".")[2] if baselines else ""  # under which a baseline has its one number
+    columns = tuple(Column(_metric(value), tick(field, value), group) for value in values)
     measured = [
         replace(line, row=_series(row), metric=_metric(row.set[field]) if field in row.set else line.row)
         for line in lines
@@ -67,6 +68,7 @@ def sweep_table(
         *([_AXES[field][2]] if field in _AXES and _AXES[field][2] else []),
         *remarks.caption_sentences(grid, recorded),
         f"Test images: {images_tested(shown)}.",
+        *(["\N{DAGGER}: a point of the row is suspicious, at chance level or collapsed."] if marked else []),
         seeds_note(shown) + " Best of the rows in bold.",
     ]
     return MetricTable(

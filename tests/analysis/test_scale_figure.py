@@ -128,13 +128,15 @@ def test_label_fractions_are_a_table_of_methods_by_shares(tmp_path: Path) -> Non
         assert [number is not None and number.is_best for number in column].count(True) == 1
     text = " ".join(shown.notes)
     assert "a smaller share is part of a larger one" in text
+    assert "a point of the row is suspicious" in text
+    assert not any(column.group for column in shown.columns)
     assert "15 \\%" in to_latex(shown)
     assert "byol_0.15" not in to_csv(shown)
 
 
 def test_rows_without_the_swept_field_stand_below_with_one_number(tmp_path: Path) -> None:
     shown = swept(tmp_path, "ss_scale", Selection(methods=("byol", "byol_ss"), seeds=(0,)))
-    assert shown.groups == (("scale s of Saliency Swap", 8),)
+    assert shown.groups == (("scale", 8),)
     (block,) = shown.blocks
     assert [row.label for row in block.rows] == ["BYOL+SS"]
     assert [(row.label, len(row.numbers)) for row in block.baselines] == [("BYOL+RRC", 1)]
