@@ -135,6 +135,15 @@ def test_an_update_sees_whole_images_and_changes_nothing_in_the_network() -> Non
     assert len({tuple(box) for box in views.learnt.tolist()}) > 2
 
 
+def test_a_network_in_double_precision_gives_the_same_boxes() -> None:
+    single, double = maker(9), maker(9)
+    single.update(backbone(), torch.device("cpu"))  # type: ignore[arg-type]
+    double.update(backbone().double(), torch.device("cpu"))  # type: ignore[arg-type]
+    assert single.learnt is not None
+    assert double.learnt is not None
+    assert torch.equal(single.learnt, double.learnt)
+
+
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_ranks_share_the_work_and_get_the_same_bits(world: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """150 images are three chunks: with five ranks two of them have none."""

@@ -84,7 +84,7 @@ class Cell(Runs):
 
     def __init__(self, root: Path, drawn: Path, profile: Path, cell: str, *overrides: str) -> None:
         super().__init__(root, drawn, profile, cell, *overrides)
-        self.plan = Chosen("paper_table1", str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
+        self.plan = Chosen(self.grid, str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
             draw=False
         )
 
@@ -112,6 +112,27 @@ def test_two_devices_are_one(case: str, tmp_path: Path, drawn: Path, tiny_profil
         assert_close(one, two, job, *TOLERANCE.get(case, DOUBLE))
         devices = 1 if isinstance(job.spec, ProbeSpec) else 2
         assert f"1 threads, {devices} device(s)" in (two.store.folder(job.key) / "log.txt").read_text()
+
+
+class Beyond(Cell):
+    """A cell of that grid."""
+
+    grid = "beyond"
+
+
+def test_views_that_see_the_network_are_those_of_one_device(
+    tmp_path: Path, drawn: Path, tiny_profile: Path, second: SpawnedRanks
+) -> None:
+    """ContrastiveCrop's boxes change between the two epochs; a job resumed after that on two devices has them too."""
+    one, two, again = (Beyond(tmp_path / name, drawn, tiny_profile, "byol_ccrop/cub") for name in ("1", "2", "again"))
+    job = in_precision(one, "64-true")[0]
+    assert train(one, job, None) == train(two, job, second) == ("done", "")
+    assert_close(one, two, job, *DOUBLE)
+    assert train(again, job, second, stop_after=3)[0] == "interrupted"
+    assert train(again, job, second) == ("done", "")
+    assert_same(two.store, again.store, job)
+    logs = [(runs.store.folder(job.key) / "log.txt").read_text() for runs in (one, two, again)]
+    assert ["views updated before epoch 2" in log for log in logs] == [True] * 3
 
 
 @pytest.mark.parametrize("row", ["byol", "moco_v2"])

@@ -39,10 +39,10 @@ CPU = Device(accelerator="cpu", threads=1)
 class Runs:
     """A runs folder with the data prepared and the jobs of one cell."""
 
+    grid = "paper_table1"
+
     def __init__(self, root: Path, drawn: Path, profile: Path, cell: str, *overrides: str) -> None:
-        plan = Chosen("paper_table1", str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
-            draw=False
-        )
+        plan = Chosen(self.grid, str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(draw=False)
         prepare(plan.jobs, plan.datasets, drawn, root / "cache", lambda *_: None)
         self.jobs: list[Job] = [job for job in plan.jobs if job.spec.kind != "probe"]
         self.places = RunPaths(root, Workspace.of(drawn, root).cache)
