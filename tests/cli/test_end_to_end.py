@@ -176,7 +176,7 @@ def test_plan_says_why_and_how_long(finished: tuple[Path, dict[str, Any]], drawn
 
 def test_plan_without_data_still_says_how_long(tmp_path: Path) -> None:
     done = suite("plan", *GRID, "--profile", "paper", "--data", tmp_path, "--runs", tmp_path / "runs", expect=2)
-    assert "120 cells, 588 jobs, 0 done (of 120 cells data are missing" in done.stdout
+    assert "120 cells, 588 jobs, 0 done (the data of 120 cells are missing" in done.stdout
     assert "from start to end" in done.stdout
     assert "guesses from multiply-adds" in done.stdout
     assert "GPU-hours: " in done.stdout

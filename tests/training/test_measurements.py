@@ -279,7 +279,7 @@ def test_maps_that_cannot_be_made_stop_the_run_and_say_what_to_leave_out(
     spec = item.protocols[-1].spec
     assert isinstance(spec, BackgroundSpec)
     nowhere = {"cub": replace(plan.datasets["cub"], root=tmp_path)}
-    for record in nowhere["cub"].test:  # photographs without masks
+    for record in (*nowhere["cub"].train, *nowhere["cub"].test):  # photographs without masks
         place = tmp_path / record.path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(plan.datasets["cub"].root / record.path)
