@@ -26,6 +26,12 @@ def table(measured: Sequence[Measurement]) -> Iterator[str]:
         yield "  ".join([first, *middle, last]).rstrip()
 
 
+def progress(one: Measurement) -> str:
+    """The rates of one objective, while others are still measured."""
+    rates = f"{_rate(one.loop)} whole loop, {_rate(one.device)} device alone, {_rate(one.loaders_alone)} loaders alone"
+    return rates + (f", batch {one.batch}" if one.batch != one.recipe_batch else "")
+
+
 def _row(one: Measurement) -> tuple[str, ...]:
     return (
         one.name, f"{one.batch}", _rate(one.loop), _rate(one.device),

@@ -11,6 +11,9 @@ import typer
 from suite.cli import options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from suite.bench.cases import Case
     from suite.bench.result import Failure, Measurement
     from suite.planning.costs import Machine
     from suite.planning.forecast import Forecast
@@ -53,11 +56,10 @@ def bench(
     cases = cases_of(Forecast(plan, here))
     if not cases:
         raise UsageError("the selected cells train nothing. Select a row that is pretrained, such as --method byol.")
-    measured, failures = _measure_all(cases, here, loaders, seconds)
     from suite.bench.measure import device_name
 
     name = device_name(here.device)
-    written = _record(measured, here, name, plan.workspace.runs)
+    measured, failures, written = _measure_all(cases, here, loaders, seconds, name, plan.workspace.runs)
     advice = advise(measured, here.device, here.workers, cores())
     after = Forecast(plan, here)
     described: dict[str, Any] = {
@@ -84,12 +86,16 @@ def bench(
 
 
 def _measure_all(
-    cases: list[Any], here: Machine, loaders: int | None, seconds: float
-) -> tuple[list[Measurement], list[Failure]]:
-    """Every case in turn; progress on standard error."""
+    cases: list[Case], here: Machine, loaders: int | None, seconds: float, card: str, runs: Path
+) -> tuple[list[Measurement], list[Failure], int]:
+    """Every case in turn, and how many rates were written; progress on standard error.
+
+    A rate is written as soon as it is known, so that those of an interrupted command are not lost.
+    """
     from suite.bench.cases import batch_within
     from suite.bench.measure import Setup, measure
-    from suite.bench.result import Measurement
+    from suite.bench.result import Failure
+    from suite.bench.text import progress
     from suite.execute.loaders import default_loaders, steps_ahead
     from suite.training.feed import Loading
 
@@ -97,27 +103,29 @@ def _measure_all(
     setup = Setup(here.device, Loading(threads, steps_ahead()), seconds, here.threads)
     measured: list[Measurement] = []
     failures: list[Failure] = []
+    written = 0
     for number, case in enumerate(cases, 1):
-        print(f"{number}/{len(cases)} {case.name}", file=sys.stderr, flush=True)
+        print(f"{number}/{len(cases)} {case.name}: ", end="", file=sys.stderr, flush=True)
         found = measure(case, batch_within(case, here, seconds), setup)
-        if isinstance(found, Measurement):
-            measured.append(found)
-        else:
+        if isinstance(found, Failure):
             failures.append(found)
-    return measured, failures
+            print("failed", file=sys.stderr, flush=True)
+            continue
+        measured.append(found)
+        written += _record(found, here, card, runs)
+        print(progress(found), file=sys.stderr, flush=True)
+    return measured, failures, written
 
 
-def _record(measured: list[Measurement], here: Machine, name: str, runs: Any) -> int:
-    """Write the rates where `suite plan` reads them; returns how many. Not those of another recipe."""
+def _record(one: Measurement, here: Machine, card: str, runs: Path) -> bool:
+    """Write a rate where `suite plan` reads it, unless it is that of another recipe."""
     from suite.planning.costs import Speed
     from suite.planning.throughput import record_speed
 
-    valid = [one for one in measured if one.holds_for_recipe]
-    if valid:
+    if one.holds_for_recipe:
         runs.mkdir(parents=True, exist_ok=True)
-    for one in valid:
-        record_speed(runs, Speed(one.key, here.device, one.loop, one.macs, bench=True, card=name))
-    return len(valid)
+        record_speed(runs, Speed(one.key, here.device, one.loop, one.macs, bench=True, card=card))
+    return one.holds_for_recipe
 
 
 def _outlook(forecast: Forecast, written: int) -> Iterator[str]:

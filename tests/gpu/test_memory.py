@@ -11,9 +11,9 @@ from suite.training.schedule import effective_lr
 
 from .cases import batch_of, moved, objective_of, spec_of
 
-# GB, estimated from saved activations of 43.75 MB per image with gradient; 128 images for Rot-Pred's four rotations.
+# GB, estimated from saved activations of 43.75 MB per image with gradient; 512 rotated images for Rot-Pred.
 TABLE = {
-    "byol": 26.5, "byol_cvsa": 28.5, "simclr": 26.0, "rot_pred": 28.0, "moco_v2": 13.5, "insloc": 13.5, "looc": 15.0,
+    "byol": 26.5, "byol_cvsa": 28.5, "simclr": 26.0, "rot_pred": 23.0, "moco_v2": 13.5, "insloc": 13.5, "looc": 15.0,
     "rel_loc": 10.5,
 }  # fmt: skip
 
@@ -37,4 +37,5 @@ def test_peak_memory(row: str, cuda: torch.device) -> None:
         fabric.backward(scalars["loss"])
         optimizer.step()
     peak = torch.cuda.max_memory_allocated() / 1e9
+    print(f"{row}: {peak:.1f} GB")
     assert peak == pytest.approx(TABLE[row], rel=0.15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,45 +40,64 @@ def optimizer_of(row: str, objective: Objective) -> torch.optim.Optimizer:
     return build_optimizer(train.optimizer, objective, effective_lr(train.optimizer, train.batch_size))
 
 
-def loss_and_gradients(row: str, device: torch.device) -> tuple[dict[str, float], dict[str, Tensor]]:
-    objective = objective_of(row, device)
+def loss_and_gradients(
+    row: str, device: torch.device, dtype: torch.dtype = torch.float64
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    objective = objective_of(row, device).to(dtype)
     for module in objective.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # its masks are another generator's on another device
+    batch = moved(batch_of(row, 16), device)
+    masks = None if batch.masks is None else [mask.to(dtype) for mask in batch.masks]
+    batch = replace(batch, images=[images.to(dtype) for images in batch.images], masks=masks)
     torch.manual_seed(1)  # the order of the keys is drawn on the CPU
-    scalars = objective(moved(batch_of(row, 16), device))
+    scalars = objective(batch)
     scalars["loss"].backward()
-    found = {name: p.grad.cpu() for name, p in objective.named_parameters() if p.grad is not None}
+    found = {name: p.grad.cpu().double() for name, p in objective.named_parameters() if p.grad is not None}
     return {name: float(value.detach()) for name, value in scalars.items()}, found
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_objectives_match_cpu(row: str, device: torch.device) -> None:
+    """In double precision: single precision is off by up to 5 % in a gradient, on the CPU as well."""
     (here, gradients), (there, expected) = loss_and_gradients(row, device), loss_and_gradients(row, CPU)
-    assert here == pytest.approx(there, rel=1e-4, abs=1e-5)
+    assert here == pytest.approx(there, rel=1e-5, abs=1e-7)
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
         scale = float(expected[name].norm()) + 1e-6
-        assert float((gradient - expected[name]).norm()) < 2e-3 * scale, name
+        assert float((gradient - expected[name]).norm()) < 1e-5 * scale, name
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_objectives_in_single_precision(row: str, device: torch.device) -> None:
+    """The error of all gradients together is at most thrice the CPU's own."""
+    exact = loss_and_gradients(row, CPU)[1]
+    norm = sum(float(gradient.square().sum()) for gradient in exact.values()) ** 0.5
+    errors = []
+    for place in (device, CPU):
+        gradients = loss_and_gradients(row, place, torch.float32)[1]
+        errors.append(sum(float((gradients[name] - exact[name]).square().sum()) for name in exact) ** 0.5 / norm)
+    assert errors[0] < 3 * errors[1] + 1e-4
 
 
 def curve(row: str, device: torch.device, precision: Any, steps: int = 20) -> tuple[list[float], list[float]]:
-    """Loss and loss scale of every step."""
+    """Loss of every step that was taken, and all loss scales: the scaler skips steps that overflow."""
     fabric = fabric_on(device, precision)
     objective = objective_of(row, device)
     model, optimizer = fabric.setup(objective, optimizer_of(row, objective))
     for group in optimizer.param_groups:
         group["lr"] *= 0.01  # 20 steps of a smooth curve
-    losses, scales = [], []
-    for step in range(steps):
-        scalars = model(moved(batch_of(row, 16, seed=step % 2), device))
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    losses, scales = list[float](), [scaler.get_scale() if scaler is not None else 1.0]
+    while len(losses) < steps and len(scales) < 2 * steps:
+        scalars = model(moved(batch_of(row, 16, seed=len(losses) % 2), device))
         optimizer.zero_grad()
         fabric.backward(scalars["loss"])
         optimizer.step()
-        objective.after_step(step / steps)
-        losses.append(float(scalars["loss"].detach()))
-        scaler = getattr(fabric.strategy.precision, "scaler", None)
         scales.append(scaler.get_scale() if scaler is not None else 1.0)
+        if scales[-1] >= scales[-2]:
+            objective.after_step(len(losses) / steps)
+            losses.append(float(scalars["loss"].detach()))
     assert all(bool(torch.isfinite(p).all()) for p in objective.parameters())
     return losses, scales
 

@@ -6,6 +6,7 @@ started by `spawned.py` on one machine, or from outside, as by Slurm's srun (`la
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -121,6 +122,8 @@ def fabric_of(rank: Rank, kind: Kind, gpu: int, precision: Precision) -> Fabric:
     import torch
     from lightning_fabric import Fabric
 
+    # Its lines on the precision and on Tensor Cores, per process and job, say nothing that a recipe does not say.
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     single = rank.world_size == 1
     index = gpu if single else gpu + rank.local_rank if torch.cuda.device_count() > 1 else 0
     if kind == "cuda":
