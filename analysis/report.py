@@ -13,7 +13,7 @@ from analysis.cells.evaluated import evaluated_grid, grid_of_store
 from analysis.cells.published import Published
 from analysis.cells.remarks import in_order
 from analysis.figures.localisation import localisation_figure
-from analysis.page.build import grid_section, page_figures, report_page
+from analysis.page.build import Made, grid_section, page_figures, report_page
 from analysis.page.model import PageFigure, Section, write_page
 from analysis.page.tables import metric_page_table
 from analysis.tables.background import background_table
@@ -184,8 +184,13 @@ def evaluation_tables(workspace: Workspace, profile: str) -> list[MetricTable]:
     return metric_tables(workspace.store, grid, profile, recorded, lines)
 
 
-def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None) -> list[Path]:
-    """Write what the grids of a report share: the page, and the poster's panel if its cells are finished."""
+def write_overview(
+    workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None, made: Made | None = None
+) -> list[Path]:
+    """Write what the grids of a report share: the page, and the poster's panel if its cells are finished.
+
+    made: date and command, for the page.
+    """
     sections, files, figures = [report.section for report in reports], list[Path](), list[PageFigure]()
     if cams is not None:
         from analysis.cam.stages import write_panels
@@ -200,7 +205,7 @@ def write_overview(workspace: Workspace, reports: Sequence[Written], out: Path, 
         sections.append(
             Section("stages", "One stage and two", profile, "From the cells of all grids.", figures=figures)
         )
-    return [*files, write_page(report_page(workspace.store, sections, grids), out)]
+    return [*files, write_page(report_page(workspace.store, sections, grids, made), out)]
 
 
 def _fine_tuned(records: Sequence[CellRecord]) -> list[CellRecord]:

@@ -83,7 +83,8 @@ def _figure(
                     y = right[dataset].get(row, (None,))[0]
                     if x is not None and y is not None:
                         _point(axes, x, y, styles[label], label)
-                axes.set_title(f"{DATASETS[dataset].heading(dataset in synthetic)}: {name}", size=7)
+                heading = DATASETS[dataset].heading(dataset in synthetic).replace(" (", "\n(")
+                axes.set_title(f"{heading}\n{name}", size=7)
                 axes.grid(visible=True, linewidth=0.3, alpha=0.6)
                 axes.spines[["top", "right"]].set_visible(False)
                 axes.margins(0.12)

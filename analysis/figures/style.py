@@ -28,6 +28,7 @@ STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.5,
     "text.parse_math": False,
 }
+PANELS = "Panels"  # text chunk of the PNG: JSON of `panels`
 COLOUR_MAP, ALPHA, DARKEST = "viridis", 0.6, -130  # map over photograph; grey value that would be drawn black
 WIDTH, LABEL, BAR, GAP, CELL = 6.9, 1.0, 0.5, 0.05, 1.25  # inches: a page's text, label and scale columns, gap, panel
 
@@ -167,24 +168,34 @@ def contact_sheet(
 def save(figure: Figure, stem: Path, record: Mapping[str, object] | None = None) -> list[Path]:
     """Write stem.pdf and stem.png (200 dpi), and `record`, such as the files of the images shown, as stem.json.
 
-    Returns the paths written. Holds neither dates nor versions: the same figure gives the same bytes.
+    Returns the paths written. Holds neither dates nor versions: the same figure gives the same bytes. The PNG of a
+    figure with photographs or maps says where they are (`PANELS`).
     """
     import matplotlib as mpl
 
-    nothing: dict[str, dict[str, Any]] = {
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-        "png": {"Software": None},
-    }
     # Not with_suffix: the stem may hold a dot.
-    written = []
+    written = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
     with mpl.rc_context(STYLE):
-        for kind, metadata in nothing.items():
-            written.append(stem.with_name(f"{stem.name}.{kind}"))
-            figure.savefig(written[-1], dpi=200, metadata=metadata)
+        figure.savefig(written[0], dpi=200, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        places = panels(figure)  # after the first file, which has fixed the layout
+        about = {PANELS: json.dumps(places)} if places else {}
+        figure.savefig(written[1], dpi=200, metadata={"Software": None, **about})
     if record is not None:
         written.append(stem.with_name(f"{stem.name}.json"))
         written[-1].write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return written
+
+
+def panels(figure: Figure) -> list[list[float]]:
+    """[left, top, width, height] of every photograph, map and colour scale, in shares of the figure's size.
+
+    On a dark page everything else is shown with light and dark exchanged (`analysis/page`).
+    """
+    from matplotlib.collections import QuadMesh
+
+    shown = [axes for axes in figure.axes if axes.images or any(isinstance(c, QuadMesh) for c in axes.collections)]
+    boxes = [axes.get_position() for axes in shown]
+    return [[round(part, 4) for part in (box.x0, 1 - box.y1, box.width, box.height)] for box in boxes]
 
 
 def wrapped(label: str, width: int = 15) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +21,14 @@ from suite.store.cells import CellRecord, ResultLine
 from suite.store.ledger import read_cells
 from suite.store.store import Store
 from suite.text import duration
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """When a page was made, and by which command."""
+
+    date: str
+    command: str
 
 
 def grid_section(
@@ -76,15 +84,19 @@ def page_figures(files: Sequence[Path], title: str) -> list[PageFigure]:
     """The PNGs among the files of one figure. The JSON beside them names the images for the caption."""
     facts: dict[str, Any] = next((json.loads(path.read_text("utf-8")) for path in files if path.suffix == ".json"), {})
     notes = [f"Images: {', '.join(PurePosixPath(name).name for name in facts['images'])}."] if "images" in facts else []
+    pdfs = {path.stem: path.read_bytes() for path in files if path.suffix == ".pdf"}
     return [
-        PageFigure(place("figure", path.name.removesuffix(".png")), title, notes, path.read_bytes())
+        PageFigure(place("figure", path.stem), title, notes, path.read_bytes(), path.stem, pdfs.get(path.stem, b""))
         for path in files
         if path.suffix == ".png"
     ]
 
 
-def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str]) -> Page:
-    """The page of all sections of a report on `grids`. It holds no date and no path: the same store, the same bytes."""
+def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str], made: Made | None = None) -> Page:
+    """The page of all sections of a report on `grids`.
+
+    made: the date and the command. Without them the page holds no date and no path: the same store, the same bytes.
+    """
     seeds = [seed for section in sections for cell in section.cells for seed in cell.seeds]
     keys = list(dict.fromkeys(key for seed in seeds for _, key, _ in seed.jobs))
     jobs, environments = job_details(store, keys)
@@ -99,7 +111,8 @@ def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str])
     commits = sorted({job.commit for job in jobs if job.commit})
     provenance = [
         ("Grids", names),
-        ("Made by", "suite report " + " ".join(f"--grid {name}" for name in grids)),
+        ("Made on", "not said" if made is None else made.date),
+        ("Command", made.command if made is not None else "suite report " + " ".join(f"--grid {g}" for g in grids)),
         ("Commits of the code", ", ".join(commits) or "not recorded"),
         ("Seeds", ", ".join(map(str, sorted({seed.seed for seed in seeds}))) or "none"),
     ]
@@ -110,6 +123,7 @@ def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str])
         jobs=jobs,
         environments=environments,
         provenance=provenance,
+        made="" if made is None else f"{made.date} by {made.command}",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from suite.atomic import write_text
 from suite.text import duration
 
 TEMPLATES = Path(__file__).parent / "templates"
+MOST_EMBEDDED = 256 * 1024  # bytes of a file that is part of the page
 State = Literal["done", "failed", "running", "interrupted", "new"]
 
 
@@ -83,6 +85,31 @@ class PageFigure:
     title: str
     notes: Sequence[str]
     png: bytes
+    name: str = "figure"  # of its files, without the ending
+    pdf: bytes = b""
+
+    @property
+    def downloads(self) -> list[tuple[str, str, str]]:
+        """(kind, file name, address) per file. A file above `MOST_EMBEDDED` is a link to the one beside the page."""
+        files = (("PDF", "application/pdf", self.pdf), ("PNG", "image/png", self.png))
+        return [
+            (kind, name := f"{self.name}.{kind.lower()}", _data(media, data) if len(data) <= MOST_EMBEDDED else name)
+            for kind, media, data in files
+            if data
+        ]
+
+    @property
+    def panels(self) -> list[tuple[float, float, float, float]]:
+        """(left, top, width, height) in CSS pixels of photographs and maps, whose colours a dark page leaves alone."""
+        from PIL import Image
+
+        from analysis.figures.style import PANELS
+
+        with Image.open(io.BytesIO(self.png)) as image:
+            places = json.loads(image.info.get(PANELS, "[]"))
+        width, height = self.size
+        scale = (width, height, width, height)
+        return [tuple(round(part * side, 1) for part, side in zip(place, scale, strict=True)) for place in places]
 
     @property
     def uri(self) -> str:
@@ -92,7 +119,7 @@ class PageFigure:
         small = io.BytesIO()
         with Image.open(io.BytesIO(self.png)) as image:
             image.convert("RGB").save(small, "WEBP", quality=90, method=4)
-        return f"data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()}"
+        return _data("image/webp", small.getvalue())
 
     @property
     def size(self) -> tuple[int, int]:
@@ -133,6 +160,11 @@ class CellDetail:
     protocols: Sequence[str]
     seeds: Sequence[SeedLine]
     recipes: Sequence[tuple[str, Sequence[Setting]]]
+
+    @property
+    def seconds(self) -> float:
+        """Training time of all seeds, shared stages included."""
+        return sum(seed.seconds for seed in self.seeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +230,7 @@ class Page:
     jobs: Sequence[JobDetail] = ()
     environments: Sequence[dict[str, str]] = ()
     provenance: Sequence[tuple[str, str]] = field(default=())
+    made: str = ""  # date and command; empty: not said
 
     @property
     def problems(self) -> list[tuple[Section, Problem]]:
@@ -223,6 +256,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["duration"] = duration
+    environment.filters["number"] = _number
     style, script = ((TEMPLATES / name).read_text("utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html.j2").render(
         page=page,
@@ -238,6 +272,18 @@ def write_page(page: Page, out: Path) -> Path:
     path = out / "index.html"
     write_text(path, render(page))
     return path
+
+
+def _number(text: str) -> float | None:
+    """The sort key of a printed number; None for a word."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _data(media: str, content: bytes) -> str:
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
 def _hash(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,12 +59,16 @@ def report(
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="render the CAM figures")] = True,
 ) -> None:
     """Write tables, figures and an HTML page of the results."""
+    from datetime import UTC, datetime
+
     from rich.console import Console
 
     from analysis.cells.published import published_choice
+    from analysis.page.build import Made
     from analysis.report import check_images, grids_run, write_overview, write_report
     from suite.cli.select import load_store_plugins
     from suite.errors import UsageError
+    from suite.redact import redact
     from suite.workspace import Workspace
 
     if from_mlflow is not None and runs is not None:
@@ -98,6 +103,8 @@ def report(
             console.print(written.setup)
             for more in written.more:
                 console.print(f"{more.title}:", str(place / f"{more.name}.csv"), markup=False, soft_wrap=True)
-        overview = write_overview(workspace, reports, place, cams)
+        command = redact(shlex.join(["suite", *sys.argv[1:]]))
+        made = Made(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), command)
+        overview = write_overview(workspace, reports, place, cams, made)
         for path in [*(path for report in reports for path in report.files), *overview]:
             print(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 from html.parser import HTMLParser
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from markupsafe import Markup
+from typer.testing import CliRunner
 
-from analysis.page.build import report_page
+from analysis.page.build import page_figures, report_page
 from analysis.page.curves import MOST_POINTS, Curve, chart, curve
-from analysis.page.model import TEMPLATES, Page, PageBlock, PageCell, PageRow, PageTable, Section, render
+from analysis.page.model import MOST_EMBEDDED, TEMPLATES, Page, PageBlock, PageCell, PageRow, PageTable, Section, render
 from analysis.report import Written, write_overview, write_report
+from suite.cli import app
 from suite.jobs.identity import Job
 from suite.workspace import Workspace
 
@@ -147,6 +150,37 @@ def test_without_any_result_there_is_still_a_page(tmp_path: Path, drawn: Path, t
     assert "0 of 6 cells complete" in text
     assert ("6 cells not finished" in text) == (fate == "new")
     assert ("pretrain byol cub s0 broke" in text) == (fate == "failed")
+
+
+def test_the_command_states_the_date_and_itself(
+    tmp_path: Path, drawn: Path, tiny_profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = made_up_store(tmp_path / "runs", drawn, tiny_profile, datasets=("cub",))
+    words = ["report", "--grid", "paper_table1", "--no-figures", "--runs", str(workspace.runs)]
+    monkeypatch.setattr("sys.argv", ["/usr/bin/suite", *words, "--profile", "my tiny"])
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    text = Elements((workspace.runs / "report" / "index.html").read_text("utf-8")).text
+    assert re.search(r"Made on 20\d\d-\d\d-\d\d \d\d:\d\d UTC by suite report --grid paper_table1 --no-fig", text)
+    assert text.count("--profile 'my tiny'") == 2  # head and provenance
+
+
+def test_figures_can_be_downloaded_from_the_page_or_from_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "a.b.png").write_bytes(png := b"\x89PNG")
+    (tmp_path / "a.b.pdf").write_bytes(b"%PDF" + bytes(MOST_EMBEDDED))
+    (figure,) = page_figures([tmp_path / "a.b.pdf", tmp_path / "a.b.png"], "Title")
+    pdf, small = figure.downloads
+    assert pdf == ("PDF", "a.b.pdf", "a.b.pdf")  # too large for the page
+    assert small == ("PNG", "a.b.png", f"data:image/png;base64,{base64.b64encode(png).decode()}")
+
+
+def test_every_section_has_an_anchor_and_the_contents_list_them(page: str) -> None:
+    elements = Elements(page)
+    anchors = [values["href"] for tag, values in elements.found if values.get("class") == "anchor"]
+    headings = [tag for tag, _ in elements.found if tag in {"h2", "h3"}]
+    assert len(anchors) == len(set(anchors)) == len(headings)
+    contents = Elements(page[page.index("<nav") : page.index("</nav>")]).values("href")
+    assert contents == anchors
 
 
 def test_another_profile_in_the_store_is_named(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
+from analysis.figures.style import save
+from analysis.page.build import page_figures
 from analysis.page.model import (
     CellDetail,
     JobDetail,
     Page,
     PageBlock,
     PageCell,
+    PageFigure,
     PageRow,
     PageTable,
     Section,
@@ -33,10 +41,11 @@ FLAGS = (
     *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"),
     *("disable-component-update", "disable-sync"),
 )
+PHOTO = (200, 120, 40)
 LATEX, CSV = "\\begin{tabular} 1 & 2 \\\\\n<b>&amp;\n", "row,mean\na,1.5\n"
 
 
-def a_page() -> Page:
+def a_page(figures: Sequence[PageFigure] = ()) -> Page:
     def row(label: str, *values: float | None) -> PageRow:
         cells = [PageCell("–" if v is None else f"{v:.2f}", v, link="cell-a", delta="+1.00") for v in values]
         return PageRow(label, cells)
@@ -51,8 +60,19 @@ def a_page() -> Page:
         "cell-a", HOSTILE, "CUB", "9.50", ["finetune"], seeds, [(HOSTILE, [Setting("a.b", HOSTILE, "x")])]
     )
     job = JobDetail("k1", HOSTILE, "done", 60, 10, "abc", 1, {"w": "0" * 64}, [HOSTILE], HOSTILE, HOSTILE * 5)
-    section = Section("grid-x", HOSTILE, "demo", HOSTILE, tables=[table], cells=[cell])
-    return Page(HOSTILE, [HOSTILE], [section], [job], [{"python": HOSTILE}], [("Seeds", "0")])
+    broken = JobDetail("k2", "b", "failed", None, None, "", None, {}, [], HOSTILE, "")
+    section = Section("grid-x", HOSTILE, "demo", HOSTILE, tables=[table], cells=[cell], figures=figures)
+    return Page(HOSTILE, [HOSTILE], [section], [job, broken], [{"python": HOSTILE}], [("Seeds", "0")])
+
+
+def two_figures(folder: Path) -> list[PageFigure]:
+    """One photograph of one colour in the middle of a white figure, and an empty figure."""
+    photo, lines = Figure(figsize=(2, 2)), Figure(figsize=(2, 2))
+    axes = photo.add_axes((0.25, 0.25, 0.5, 0.5))
+    axes.imshow(np.full((4, 4, 3), PHOTO, dtype=np.uint8))
+    axes.set_axis_off()
+    files = [*save(photo, folder / "photo"), *save(lines, folder / "lines")]
+    return [figure for place in (0, 2) for figure in page_figures(files[place : place + 2], HOSTILE)]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +84,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    (folder / "index.html").write_text(render(a_page()), "utf-8")
+    (folder / "index.html").write_text(render(a_page(two_figures(folder))), "utf-8")
     driver.get((folder / "index.html").as_uri())
     yield driver
     driver.quit()
@@ -162,6 +182,66 @@ def test_every_width_and_both_schemes(browser: Any, width: int, scheme: str) -> 
     ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
     assert browser.execute_script("return document.querySelector('.scroll').tabIndex") == 0
+
+
+def typed(browser: Any, table: str, words: str) -> list[str]:
+    """The first column of the rows that are left after `words` were typed."""
+    field = browser.find_element("css selector", f"[data-filter='{table}']")
+    field.clear()
+    field.send_keys(words)
+    rows = browser.find_elements("css selector", f"#{table} tbody tr:not(.heading)")
+    return [row.find_element("css selector", "th").text[:5] for row in rows if row.is_displayed()]
+
+
+def test_filtering_by_words(browser: Any) -> None:
+    assert typed(browser, "t-rows", "b 10") == ["b 10"]
+    assert "1 of 6 rows" in browser.find_element("css selector", "[data-count='t-rows']").text
+    assert typed(browser, "t-rows", "TWO") == ["two"]  # in any case
+    assert browser.execute_script("return document.querySelector('table.sortable').tBodies[0].hidden")  # empty block
+    assert typed(browser, "t-rows", "nothing") == []
+    browser.find_element("css selector", "[data-filter='t-rows']").clear()
+    assert len(typed(browser, "t-rows", " ")) == 6
+    assert browser.find_element("css selector", "[data-count='t-rows']").text == ""
+
+
+def test_details_follow_the_filter_of_their_list_and_a_link_lifts_it(browser: Any) -> None:
+    assert typed(browser, "jobs-rows", "nothing") == []
+    assert not browser.find_element("id", "job-k1").is_displayed()
+    browser.execute_script("location.hash = ''; location.hash = 'job-k1'")
+    wait(browser, "return !document.getElementById('job-k1').hidden")
+    assert browser.find_element("css selector", "[data-filter='jobs-rows']").get_attribute("value") == ""
+
+
+def test_lists_are_sorted_by_words_and_numbers(browser: Any) -> None:
+    head = browser.find_elements("css selector", "#jobs-rows thead button")
+    rows = "return [...document.querySelectorAll('#jobs-rows tbody tr')].map(r => r.cells[1].textContent)"
+    head[1].click()
+    assert browser.execute_script(rows) == ["done", "failed"]
+    head[1].click()
+    assert browser.execute_script(rows) == ["failed", "done"]
+    head[2].click()
+    assert browser.execute_script(rows) == ["done", "failed"]  # without a time it comes last
+    head[2].click()
+    assert browser.execute_script(rows) == ["done", "failed"]
+
+
+def colours_at(browser: Any, selector: str, *places: tuple[float, float]) -> list[tuple[int, ...]]:
+    """What the screen shows at shares of the size of an element."""
+    element = browser.find_element("css selector", selector)
+    browser.execute_script("arguments[0].scrollIntoView()", element)
+    image = Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")
+    found = [image.getpixel((int(x * image.width), int(y * image.height))) for x, y in places]
+    return [colour for colour in found if isinstance(colour, tuple)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_figures_follow_the_scheme_and_photographs_do_not(browser: Any, scheme: str) -> None:
+    feature = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
+    ground, photo = colours_at(browser, "#figure-photo .picture", (0.05, 0.5), (0.5, 0.5))
+    (line_ground,) = colours_at(browser, "#figure-lines img", (0.1, 0.5))
+    assert all((part > 240) == (scheme == "light") for part in ground + line_ground)
+    assert all(abs(part - wanted) < 12 for part, wanted in zip(photo, PHOTO, strict=True))
 
 
 def test_no_error_was_said_till_the_end(browser: Any) -> None:

@@ -13,8 +13,9 @@ function sortBy(table, column, order) {
     rows.sort((one, other) => {
       const before = one.dataset.place - other.dataset.place;
       if (order === "none") return before;
-      if (column === 0) {
-        return -sign * one.cells[0].textContent.localeCompare(other.cells[0].textContent, undefined, { numeric: true });
+      if (column === 0 || table.tHead.rows[0].cells[column].classList.contains("word")) {
+        const [a, b] = [one, other].map((row) => row.cells[column].textContent);
+        return -sign * a.localeCompare(b, undefined, { numeric: true }) || before;
       }
       const [a, b] = [one, other].map((row) => row.cells[column].dataset.sort);
       if (a === undefined || b === undefined) return (a === undefined) - (b === undefined) || before;
@@ -38,6 +39,24 @@ function makeSortable(table) {
       sortBy(table, column, order);
     });
   });
+}
+
+// Filtering: a row is shown if it has all words. The details that it leads to follow it.
+function filterRows(input) {
+  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const table = document.getElementById(input.dataset.filter);
+  const rows = [...table.tBodies].flatMap((body) => [...body.rows]).filter((row) => !row.classList.contains("heading"));
+  for (const row of rows) {
+    const text = row.textContent.toLowerCase();
+    row.hidden = !words.every((word) => text.includes(word));
+    const detail = table.classList.contains("listing") && row.querySelector("th a")?.hash.slice(1);
+    if (detail) document.getElementById(decodeURIComponent(detail)).hidden = row.hidden;
+  }
+  for (const body of table.tBodies) body.hidden = [...body.rows].every((row) => row.hidden || row.classList.contains("heading"));
+  const shown = rows.filter((row) => !row.hidden).length;
+  const count = words.length ? `${shown} of ${rows.length} rows` : "";
+  document.querySelector(`[data-count="${CSS.escape(input.dataset.filter)}"]`).textContent = count;
+  document.getElementById("status").textContent = count || `all ${rows.length} rows`;
 }
 
 async function copy(button) {
@@ -64,6 +83,9 @@ async function copy(button) {
 function openTarget() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
+  if (target.hidden) for (const input of document.querySelectorAll("[data-filter]")) { // a filter must not break links
+    if (input.value) { input.value = ""; filterRows(input); }
+  }
   for (let place = target; place; place = place.parentElement) if (place.tagName === "DETAILS") place.open = true;
   target.scrollIntoView();
   target.querySelector("summary")?.focus({ preventScroll: true });
@@ -74,6 +96,10 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("button[data-copy]").forEach((button) => {
     button.style.minWidth = `${button.offsetWidth}px`;
     button.addEventListener("click", () => copy(button));
+  });
+  document.querySelectorAll("input[data-filter]").forEach((input) => {
+    input.addEventListener("input", () => filterRows(input));
+    if (input.value) filterRows(input); // kept by the browser over a reload
   });
   addEventListener("hashchange", openTarget);
   openTarget();
