@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from analysis.page.cells import cell_details, problems
+from analysis.page.compare import comparisons
 from analysis.page.curves import curve_rows
 from analysis.page.jobs import job_details, training_seconds
 from analysis.page.model import Page, PageFigure, PageTable, Section
@@ -37,7 +38,7 @@ def grid_section(
     profile: str,
     table: Table,
     records: Sequence[CellRecord],
-    lines: Iterable[ResultLine],
+    lines: Sequence[ResultLine],
     *,
     tables: Sequence[PageTable] = (),
     figures: Sequence[PageFigure] = (),
@@ -76,6 +77,8 @@ def grid_section(
         curves=curves,
         legend=legend if curves else (),
         cells=cells,
+        reference=grid.reference_row,
+        compared=comparisons(store, grid, profile, records, lines),
         problems=problems(store, grid, records),
     )
 

@@ -62,7 +62,7 @@ def chart(title: str, curves: Sequence[Curve], *, low: float | None = None, high
         margin = abs(top) * 0.05 or 0.5
         bottom, top = bottom - margin, top + margin
     last = max(x for x, _ in finite)
-    ticks = _ticks(bottom, top)
+    ticks = tick_values(bottom, top)
     bottom, top = min([bottom, *ticks]), max([top, *ticks])
 
     def x_of(x: float) -> float:
@@ -136,7 +136,7 @@ def _locator() -> MaxNLocator:
     return MaxNLocator(nbins=3, steps=[1, 2, 5, 10], min_n_ticks=2)
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def tick_values(low: float, high: float) -> list[float]:
     """Two to four round tick values that span low..high."""
     return [round(float(tick), 12) for tick in _locator().tick_values(low, high)]
 

@@ -204,6 +204,21 @@ class CurveRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Two rows beside each other, as `suite compare` shows them."""
+
+    id: str
+    rows: tuple[str, str]  # names, as the command takes them
+    labels: tuple[str, str]
+    protocol: str
+    sentences: Sequence[str]
+    numbers: Sequence[Sequence[str]]  # per dataset: heading, seeds, first, second, difference, interval
+    forest: Markup
+    curves: Sequence[tuple[str, Markup]]  # (title, SVG) per measure and dataset
+    command: str  # that prints the same
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """One grid."""
 
@@ -217,7 +232,21 @@ class Section:
     curves: Sequence[CurveRow] = ()
     legend: Sequence[str] = ()  # of the curves: name of each colour
     cells: Sequence[CellDetail] = ()
+    compared: Sequence[Compared] = ()
+    reference: str = ""  # name of the row that is compared at first
     problems: Sequence[Problem] = ()
+
+    @property
+    def chosen(self) -> tuple[str, str]:
+        """The two rows that are compared at first: the reference and the last other one."""
+        names = list(self.choices)
+        first = self.reference if self.reference in names else names[0]
+        return first, next(name for name in reversed(names) if name != first)
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """Name and label of the rows that can be compared, in the order of the grid."""
+        return dict(item for pair in self.compared for item in zip(pair.rows, pair.labels, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +272,7 @@ class Page:
 def render(page: Page) -> str:
     """The page as one HTML document that loads nothing: style, script and pictures are inside.
 
-    All text in `page` is escaped, except `Markup`, made by `analysis.page.curves`. The content security policy allows
+    All text in `page` is escaped, except `Markup`, made by `analysis.page`. The content security policy allows
     only the one script, by hash, so that text which escaped the escaping could not run.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

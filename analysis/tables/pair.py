@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.cells.remarks import datasets_with
@@ -14,7 +14,7 @@ from analysis.statistics.intervals import Interval, paired_interval
 from analysis.statistics.power import MOST, seeds_needed
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError, unknown
-from suite.store.cells import CellRecord, result_lines
+from suite.store.cells import CellRecord, ResultLine, result_lines
 from suite.store.ledger import profile_of, read_cells
 from suite.store.store import Store
 
@@ -153,7 +153,7 @@ def compare_rows(
     for dataset in datasets:
         if dataset not in known:
             raise unknown("dataset", dataset, known)
-    values, counts = _top1(store, pair)
+    values, counts = top1_values(result_lines(store, pair))
     available = [name for name in ACCURACIES if _common(values.get(name, {}), first, second)]
     if protocol is not None and protocol not in ACCURACIES:
         raise unknown("protocol", protocol, ACCURACIES)
@@ -163,19 +163,48 @@ def compare_rows(
         )
         what = f" with the protocol '{protocol}'" if protocol else ""
         raise UsageError(f"'{first}' and '{second}' have no finished cell of the same dataset and seed{what}. {has}")
-    protocol = protocol or available[0]
-    numbers, synthetic = values[protocol], datasets_with("synthetic", pair)
+    found = pair_of(name, profile, (first, second), pair, values, counts, protocol, datasets)
+    if found is None:
+        raise UsageError(f"'{first}' and '{second}' have no common seed on {', '.join(datasets)}.")
+    return found
+
+
+def pair_of(
+    grid: str,
+    profile: str,
+    rows: tuple[str, str],
+    records: Sequence[CellRecord],
+    values: Mapping[str, Values],
+    counts: Mapping[str, int],
+    protocol: str | None = None,
+    datasets: Sequence[str] = (),
+) -> Pair | None:
+    """Compare two rows whose numbers are at hand; None without a common seed.
+
+    Args:
+        grid, profile: names.
+        rows: names of the two.
+        records: of the cells of both.
+        values, counts: see `top1_values`.
+        protocol: None: the first of `ACCURACIES` that both rows have.
+        datasets: a selection; all common ones by default.
+    """
+    first, second = rows
+    protocol = protocol or next((name for name in ACCURACIES if _common(values.get(name, {}), first, second)), None)
+    if protocol is None:
+        return None
+    numbers, synthetic = values[protocol], datasets_with("synthetic", records)
     parts = [
-        _dataset_pair(dataset, DATASETS[dataset].heading(dataset in synthetic), seeds, numbers, counts, (first, second))
+        _dataset_pair(dataset, DATASETS[dataset].heading(dataset in synthetic), seeds, numbers, counts, rows)
         for dataset, seeds in _common(numbers, first, second).items()
         if not datasets or dataset in datasets
     ]
     if not parts:
-        raise UsageError(f"'{first}' and '{second}' have no common seed on {', '.join(datasets)}.")
-    shared = {record.row for record in pair if record.stage1 != "none"}
+        return None
+    shared = {record.row for record in records if record.stage1 != "none"}
     tests = test_rows(numbers, first, [second], [part.dataset for part in parts], shared)
     pooled = next((test for test in tests if test.pooled), None)
-    return Pair(name, profile, protocol, first, second, tuple(parts), pooled)
+    return Pair(grid, profile, protocol, first, second, tuple(parts), pooled)
 
 
 def _grid_with(rows_of: Mapping[str, Mapping[str, str]], grid: str | None, first: str, second: str) -> str:
@@ -194,14 +223,18 @@ def _grid_with(rows_of: Mapping[str, Mapping[str, str]], grid: str | None, first
     raise UsageError(f"no grid has both '{first}' and '{second}'; rows of different grids are not compared.")
 
 
-_Values = dict[tuple[str, str], dict[int, float]]  # (row, dataset) -> seed -> percent
+Values = dict[tuple[str, str], dict[int, float]]  # (row, dataset) -> seed -> percent
 
 
-def _top1(store: Store, records: Sequence[CellRecord]) -> tuple[dict[str, _Values], dict[str, int]]:
-    """Accuracies by protocol, and the number of test images by dataset."""
-    values: dict[str, _Values] = {}
+def top1_values(lines: Iterable[ResultLine]) -> tuple[dict[str, Values], dict[str, int]]:
+    """Accuracies by protocol, and the number of test images by dataset.
+
+    Raises:
+        UsageError: two numbers of test images on one dataset.
+    """
+    values: dict[str, Values] = {}
     counts: dict[str, int] = {}
-    for line in result_lines(store, records):
+    for line in lines:
         if line.metric != "top1" or line.protocol not in ACCURACIES:
             continue
         if counts.setdefault(line.dataset, line.n) != line.n:
@@ -213,7 +246,7 @@ def _top1(store: Store, records: Sequence[CellRecord]) -> tuple[dict[str, _Value
     return values, counts
 
 
-def _common(numbers: _Values, first: str, second: str) -> dict[str, list[int]]:
+def _common(numbers: Values, first: str, second: str) -> dict[str, list[int]]:
     """{dataset: seeds that both rows have}; datasets without one are left out."""
     datasets = [dataset for row, dataset in numbers if row == first and (second, dataset) in numbers]
     seeds = {name: sorted(numbers[first, name].keys() & numbers[second, name].keys()) for name in datasets}
@@ -221,7 +254,7 @@ def _common(numbers: _Values, first: str, second: str) -> dict[str, list[int]]:
 
 
 def _dataset_pair(
-    dataset: str, heading: str, seeds: Sequence[int], numbers: _Values, counts: Mapping[str, int], rows: tuple[str, str]
+    dataset: str, heading: str, seeds: Sequence[int], numbers: Values, counts: Mapping[str, int], rows: tuple[str, str]
 ) -> DatasetPair:
     first, second = ({seed: numbers[row, dataset][seed] for seed in seeds} for row in rows)
     differences = [second[seed] - first[seed] for seed in seeds]

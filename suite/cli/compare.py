@@ -30,10 +30,12 @@ def compare(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", parser=path_option("--out"), metavar="PATH", help="folder for the figure [default: RUNS/report]"
+            "--out", parser=path_option("--out"), metavar="PATH", help="folder for the figures [default: RUNS/report]"
         ),
     ] = None,
-    figure: Annotated[bool, typer.Option("--figure/--no-figure", help="write the forest plot")] = True,
+    figure: Annotated[
+        bool, typer.Option("--figure/--no-figure", help="write the forest plot and the learning curves")
+    ] = True,
     runs: options.Runs = None,
     json_: Annotated[bool, typer.Option("--json", help="print the numbers as JSON; writes no figure")] = False,
 ) -> None:
@@ -70,9 +72,15 @@ def compare(
     for sentence in sentences:
         print(sentence)
     if figure:
+        from analysis.cells.learning import LearningCurves
         from analysis.figures.forest import forest_figure
+        from analysis.figures.learning import learning_figure
+        from suite.store.ledger import read_cells
 
         folder = out or store.root / "report"
         folder.mkdir(parents=True, exist_ok=True)
-        for path in forest_figure(pair, folder / f"{pair.grid}_{pair.first}_{pair.second}_{pair.protocol}"):
+        stem = f"{pair.grid}_{pair.first}_{pair.second}"
+        panels = LearningCurves(store, read_cells(store.root, pair.grid, pair.profile)).panels(pair)
+        files = forest_figure(pair, folder / f"{stem}_{pair.protocol}")
+        for path in (*files, *learning_figure(pair, panels, folder / f"{stem}_learning")):
             print(path)

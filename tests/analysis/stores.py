@@ -62,7 +62,7 @@ def _end(workspace: Workspace, job: Job, fate: str, number: int, weights: bool) 
     store.begin(job, ENVIRONMENT)
     folder = store.folder(job.key)
     last = {"pretrain": {"embedding_std": 0.5}, "finetune": {"train_top1": 90.0}}.get(job.spec.kind, {})
-    lines = [{"epoch": epoch, "loss": 3.0 / epoch, **last} for epoch in range(1, 4)]
+    lines = [{"epoch": epoch, "step": epoch, "loss": 3.0 / epoch, **last} for epoch in range(1, 4)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     (folder / "log.txt").write_text("".join(f"line {n} of {job.name}\n" for n in range(30)), "utf-8")
     if fate == "failed":

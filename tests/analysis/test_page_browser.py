@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -17,6 +18,7 @@ from analysis.figures.style import save
 from analysis.page.build import page_figures
 from analysis.page.model import (
     CellDetail,
+    Compared,
     JobDetail,
     Page,
     PageBlock,
@@ -45,6 +47,16 @@ PHOTO = (200, 120, 40)
 LATEX, CSV = "\\begin{tabular} 1 & 2 \\\\\n<b>&amp;\n", "row,mean\na,1.5\n"
 
 
+def pair(first: str, second: str) -> Compared:
+    svg = Markup('<svg class="chart forest" aria-label="x" role="img" width="9" height="9"></svg>')
+    numbers = [("CUB", "1", "2.00", "3.00", "+1.00", "-1.00 to +3.00")]
+    words = [f"{first} and {second} {HOSTILE}"]
+    identity = f"compare-{first}-{second}".replace(" ", "_")
+    return Compared(
+        identity, (first, second), (HOSTILE, second), "finetune", words, numbers, svg, [(HOSTILE, svg)], "x"
+    )
+
+
 def a_page(figures: Sequence[PageFigure] = ()) -> Page:
     def row(label: str, *values: float | None) -> PageRow:
         cells = [PageCell("–" if v is None else f"{v:.2f}", v, link="cell-a", delta="+1.00") for v in values]
@@ -61,7 +73,17 @@ def a_page(figures: Sequence[PageFigure] = ()) -> Page:
     )
     job = JobDetail("k1", HOSTILE, "done", 60, 10, "abc", 1, {"w": "0" * 64}, [HOSTILE], HOSTILE, HOSTILE * 5)
     broken = JobDetail("k2", "b", "failed", None, None, "", None, {}, [], HOSTILE, "")
-    section = Section("grid-x", HOSTILE, "demo", HOSTILE, tables=[table], cells=[cell], figures=figures)
+    section = Section(
+        "grid-x",
+        HOSTILE,
+        "demo",
+        HOSTILE,
+        tables=[table],
+        cells=[cell],
+        figures=figures,
+        reference="b",
+        compared=[pair("a", "b"), pair("a", "c d"), pair("b", "c d")],
+    )
     return Page(HOSTILE, [HOSTILE], [section], [job, broken], [{"python": HOSTILE}], [("Seeds", "0")])
 
 
@@ -242,6 +264,37 @@ def test_figures_follow_the_scheme_and_photographs_do_not(browser: Any, scheme: 
     (line_ground,) = colours_at(browser, "#figure-lines img", (0.1, 0.5))
     assert all((part > 240) == (scheme == "light") for part in ground + line_ground)
     assert all(abs(part - wanted) < 12 for part, wanted in zip(photo, PHOTO, strict=True))
+
+
+def pairs_shown(browser: Any) -> list[str]:
+    found = browser.find_elements("css selector", ".pair")
+    return [pair.get_attribute("id") for pair in found if pair.is_displayed() and pair.get_attribute("open")]
+
+
+def choose(browser: Any, first: str, second: str) -> list[str]:
+    from selenium.webdriver.support.ui import Select
+
+    for field, name in zip(browser.find_elements("css selector", ".compare select"), (first, second), strict=True):
+        Select(field).select_by_value(name)
+    return pairs_shown(browser)
+
+
+def test_two_rows_are_chosen_in_any_order(browser: Any) -> None:
+    assert choose(browser, "b", "c d") == ["compare-b-c_d"]
+    assert choose(browser, "c d", "a") == ["compare-a-c_d"]
+    assert choose(browser, "a", "a") == []
+    assert browser.find_element("css selector", ".compare [role=status]").text == "Choose two rows."
+    browser.execute_script("location.hash = 'compare-a-b'")
+    wait(browser, "return document.getElementById('compare-a-b').open")
+    assert pairs_shown(browser) == ["compare-a-b"]
+    assert browser.find_element("css selector", ".compare [role=status]").text == ""
+    first, second = browser.find_elements("css selector", ".compare select")
+    assert (first.get_attribute("value"), second.get_attribute("value")) == ("a", "b")
+
+
+def test_the_reference_and_the_last_other_row_are_compared_at_first() -> None:
+    (section,) = a_page().sections
+    assert section.chosen == ("b", "c d")
 
 
 def test_no_error_was_said_till_the_end(browser: Any) -> None:

@@ -133,6 +133,7 @@ def test_command(runs: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert DATASETS["cars"].label in done.output
     assert (tmp_path / "paper_table1_byol_byol_cvsa_finetune.pdf").is_file()
+    assert not list(tmp_path.glob("*learning*"))  # no job of this store logged an epoch
     done = CliRunner().invoke(app, ["compare", "byol", "byol_cvsa", "--runs", str(runs), "--json", "--dataset", "CARS"])
     assert [part["dataset"] for part in json.loads(done.stdout)["datasets"]] == ["cars"]
 

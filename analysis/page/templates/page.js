@@ -59,6 +59,28 @@ function filterRows(input) {
   document.getElementById("status").textContent = count || `all ${rows.length} rows`;
 }
 
+// Comparing: of all pairs, the one with the two chosen rows is shown, in whichever order they were chosen.
+function showPair(box) {
+  const [first, second] = [...box.querySelectorAll("select")].map((select) => select.value);
+  let found = false;
+  for (const pair of box.querySelectorAll(".pair")) {
+    const rows = [pair.dataset.first, pair.dataset.second];
+    pair.hidden = first === second || !rows.includes(first) || !rows.includes(second);
+    pair.open = !pair.hidden;
+    found ||= pair.open;
+  }
+  const why = first === second ? "Choose two rows." : "These rows have no common seed, or are not compared.";
+  box.querySelector("[role=status]").textContent = found ? "" : why;
+}
+
+// A link to a pair chooses it.
+function choosePair(pair) {
+  const box = pair.closest(".compare");
+  const [first, second] = box.querySelectorAll("select");
+  [first.value, second.value] = [pair.dataset.first, pair.dataset.second];
+  showPair(box);
+}
+
 async function copy(button) {
   const text = document.getElementById(button.dataset.copy).textContent;
   let done = true;
@@ -83,6 +105,8 @@ async function copy(button) {
 function openTarget() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
+  const pair = target.closest(".pair");
+  if (pair) choosePair(pair);
   if (target.hidden) for (const input of document.querySelectorAll("[data-filter]")) { // a filter must not break links
     if (input.value) { input.value = ""; filterRows(input); }
   }
@@ -100,6 +124,10 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("input[data-filter]").forEach((input) => {
     input.addEventListener("input", () => filterRows(input));
     if (input.value) filterRows(input); // kept by the browser over a reload
+  });
+  document.querySelectorAll(".compare").forEach((box) => {
+    box.addEventListener("change", () => showPair(box));
+    showPair(box);
   });
   addEventListener("hashchange", openTarget);
   openTarget();
