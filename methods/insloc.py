@@ -58,9 +58,11 @@ class InsLoc(Objective):
         )
         splits = self.args.bn_splits
         with one_running_average(self.backbone, splits):
-            query = l2_normalize(self.head(in_groups(encode, splits, view, box)))  # [B, D]
+            feature = in_groups(encode, splits, view, box, network=self.backbone)  # [B, dim]
+            query = l2_normalize(self.head(feature))  # [B, D]
         with torch.no_grad(), one_running_average(self.key_backbone, splits), cast_once(self.key_backbone):
-            key = l2_normalize(self.key_head(shuffled(encode_key, splits, key_view, key_box)))  # [B, D]
+            key_feature = shuffled(encode_key, splits, key_view, key_box, network=self.key_backbone)
+            key = l2_normalize(self.key_head(key_feature))  # [B, D]
         contrastive = moco_loss(query, key, self.queue.negatives(), self.args.temperature)
         if self.training:
             self.queue.enqueue(all_gather(key))

@@ -60,7 +60,7 @@ class Looc(Objective):
             ema_update(self.key_backbone, self.backbone, self.args.momentum)
             ema_update(self.key_heads, self.heads, self.args.momentum)
         with one_running_average(self.backbone, self.args.bn_splits):
-            feature = in_groups(self.backbone.pooled, self.args.bn_splits, view)  # [B, dim]
+            feature = in_groups(self.backbone.pooled, self.args.bn_splits, view, network=self.backbone)  # [B, dim]
         with torch.no_grad(), cast_once(self.key_backbone):
             key_features = [self._key_features(key_view) for key_view in key_views]
 
@@ -72,7 +72,7 @@ class Looc(Objective):
     def _key_features(self, view: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, dim]."""
         with one_running_average(self.key_backbone, self.args.bn_splits):
-            return shuffled(self.key_backbone.pooled, self.args.bn_splits, view)
+            return shuffled(self.key_backbone.pooled, self.args.bn_splits, view, network=self.key_backbone)
 
     def _space(self, i: int, query: Tensor, key_features: list[Tensor]) -> Tensor:
         """Loss of space i for queries [B, D] and the features [B, dim] of k_0 .. k_n; then its queue moves on."""

@@ -77,7 +77,7 @@ class MocoV2(Objective):
         """[B, 3, S, S] -> features [B, dim] or feature maps [B, dim, h, w], and embeddings [B, D] of unit length."""
         encode, splits = self.backbone.forward if maps else self.backbone.pooled, self.args.bn_splits
         with one_running_average(self.backbone, splits):
-            encoded = in_groups(encode, splits, view)
+            encoded = in_groups(encode, splits, view, network=self.backbone)
             return encoded, l2_normalize(self.head(_pooled(encoded)))
 
     @torch.no_grad()
@@ -85,7 +85,7 @@ class MocoV2(Objective):
         """As `encode_query`, with the key encoder and in random groups."""
         encode, splits = self.key_backbone.forward if maps else self.key_backbone.pooled, self.args.bn_splits
         with one_running_average(self.key_backbone, splits), cast_once(self.key_backbone):
-            encoded = shuffled(encode, splits, view)
+            encoded = shuffled(encode, splits, view, network=self.key_backbone)
             return encoded, l2_normalize(self.key_head(_pooled(encoded)))
 
     def contrast(self, query: Tensor, key: Tensor) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from suite.bench.result import Failure, Measurement, largest_batch
 from suite.errors import TrainingError
 from suite.execute.ddp.group import Kind, Rank, fabric_of
 from suite.execute.device_errors import explained
+from suite.execute.loaders import torch_threads
 from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.registry import kind_of
@@ -139,7 +140,7 @@ def _loop_and_device(case: Case, source: RandomImages, setup: Setup) -> tuple[fl
 
 def steps_per_second(case: Case, source: RandomImages, setup: Setup, loading: Loading, warm_steps: int) -> float:
     """Of the training loop of `suite.training`, from the step after `warm_steps` on."""
-    torch.set_num_threads(setup.threads)
+    torch.set_num_threads(torch_threads(setup.device, setup.loading.loaders, setup.threads))
     spec = case.spec
     fabric = fabric_of(Rank(), setup.device, 0, spec.train.precision)
     endless = spec.train.model_copy(update={"epochs": _ENDLESS})
@@ -156,7 +157,7 @@ def steps_per_second(case: Case, source: RandomImages, setup: Setup, loading: Lo
 
 def loaders_rate(case: Case, source: RandomImages, setup: Setup) -> float:
     """Images per second of the loaders alone (one, where the loop has none), without training."""
-    torch.set_num_threads(setup.threads)
+    torch.set_num_threads(torch_threads(setup.device, setup.loading.loaders, setup.threads))
     spec, device = case.spec, torch.device(setup.device)
     loading = replace(setup.loading, loaders=max(1, setup.loading.loaders))
     feed = (

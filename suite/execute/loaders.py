@@ -28,6 +28,15 @@ def default_loaders(machine: Machine, available: int | None = None) -> int:
     return min(_MOST, max(1, (available or cores()) // processes - 1))
 
 
+def torch_threads(accelerator: str, loaders: int, threads: int) -> int:
+    """Threads of torch's operations on the CPU in a process that may use `threads` cores.
+
+    Beside a GPU the loaders are the threads: with one OpenMP team per loader they would wait for each other. On an H100
+    machine with 16 cores, 15 loaders with 16 threads each made no more images than four (docs/throughput.md).
+    """
+    return 1 if accelerator == "cuda" and loaders else threads
+
+
 def steps_ahead() -> int | None:
     """Batches made ahead at most: $SUITE_STEPS_AHEAD; None where it is not set: one more than loaders."""
     text = os.environ.get("SUITE_STEPS_AHEAD")

@@ -19,6 +19,7 @@ from suite.errors import StoreError, TrainingError
 from suite.execute.context import JobContext
 from suite.execute.ddp.group import ProcessGroup, Rank, SingleProcess, fabric_of
 from suite.execute.device_errors import breaks_process, explained
+from suite.execute.loaders import torch_threads
 from suite.execute.provenance import environment
 from suite.jobs.identity import Job
 from suite.jobs.sections import Precision
@@ -135,7 +136,7 @@ def _run_loop(job: Job, store: Store, context: JobContext, rank: Rank) -> tuple[
     from suite.training.session import Session
 
     device = context.device
-    torch.set_num_threads(device.threads)
+    torch.set_num_threads(torch_threads(device.accelerator, device.loaders, device.threads))
     spec, kind = job.spec, kind_of(job.spec)
     if not isinstance(spec, DataJobSpec) or not kind.loop:
         raise TrainingError(f"{job.name} has to be imported before other jobs start.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.execute.loaders import default_loaders
+from suite.execute.loaders import default_loaders, torch_threads
 from suite.execute.local import machine as module
 from suite.execute.local.machine import _cuda_of_torch as cuda_of_torch
 from suite.execute.local.machine import gpu_count, machine
@@ -87,3 +87,9 @@ def test_loaders_by_default() -> None:
     assert default_loaders(Machine("cuda", 4, 8, 1), available=32) == 7
     assert default_loaders(Machine("cuda", 2, 8, 2), available=6) == 1
     assert default_loaders(Machine("cuda", 1, 8, 1), available=128) == 16
+
+
+def test_loaders_beside_a_gpu_have_one_thread_each() -> None:
+    assert torch_threads("cuda", loaders=15, threads=16) == 1
+    assert torch_threads("cuda", loaders=0, threads=16) == 16
+    assert torch_threads("cpu", loaders=1, threads=2) == 2

@@ -216,6 +216,35 @@ def test_weights_of_a_frozen_network_are_cast_once() -> None:
         assert all(parameter is before[name] for name, parameter in network.named_parameters())
 
 
+GROUPED = ("moco_v2", "looc", "insloc", "cast", "lcr", "moco_v2 with alignment")
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_groups_in_one_pass_are_groups_one_by_one(
+    name: str, script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA: the same losses, gradients and running statistics, with one call of every convolution."""
+    results, convolutions = [], []
+    for at_once in (False, True):
+        monkeypatch.setattr(shuffle_bn, "_at_once", lambda _images, at_once=at_once: at_once)
+        torch.manual_seed(0)
+        objective, batch = script.build(name).train(), script.batch(name, 0)
+        torch.manual_seed(1)  # the order of the keys
+        with Counted() as counted:
+            scalars = objective(batch)
+        convolutions.append(counted.calls["convolution"])
+        scalars["loss"].backward()
+        gradients = {f"gradient of {key}": p.grad for key, p in objective.named_parameters() if p.grad is not None}
+        results.append({**scalars, **gradients, **dict(objective.named_buffers())})
+        assert not any("forward" in vars(module) for module in objective.modules())
+    assert results[0].keys() == results[1].keys()
+    for key, value in results[0].items():
+        torch.testing.assert_close(
+            value, results[1][key], rtol=1e-8, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}"
+        )
+    assert convolutions[0] > 3 * convolutions[1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_compiled_loss_is_one_graph(name: str, script: ModuleType) -> None:
     torch._dynamo.reset()
