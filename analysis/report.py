@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from analysis.cam.options import CamOptions, file_name
 from analysis.cells.evaluated import evaluated_grid, grid_of_store
 from analysis.cells.published import Published
 from analysis.cells.remarks import in_order
+from analysis.figures.critical_difference import critical_difference_figure
 from analysis.figures.localisation import localisation_figure
 from analysis.page.build import Made, grid_section, page_figures, report_page
 from analysis.page.model import PageFigure, Section, write_page
@@ -140,6 +141,9 @@ def write_report(
     )
     figures += page_figures(paths, "Accuracy over localisation")
     files += paths
+    ranked = critical_difference_figure(grid, table, out / f"{grid.name}_critical_difference")
+    figures += [replace(one, notes=[ranked.text]) for one in page_figures(ranked.files, "Critical difference of ranks")]
+    files += ranked.files
     if cams is not None:
         for title, paths in _cam_figures(workspace, grid, _fine_tuned(records), out, cams):
             figures += page_figures(paths, title)
@@ -147,6 +151,8 @@ def write_report(
     section = grid_section(
         store, grid, profile, table, records, lines, tables=[*map(metric_page_table, more)], figures=figures
     )
+    if not ranked.files:
+        section = replace(section, unranked=ranked.text)
     return Written(to_text(table), setup_text(table), files, section, [] if grid.sweep else _fine_tuned(records), more)
 
 

@@ -43,7 +43,8 @@ class LearningCurves:
 
     def __init__(self, store: Store, records: Sequence[CellRecord]) -> None:
         self._roles = {(record.row, record.dataset, record.seed): record.roles for record in records}
-        self._metrics = cache(lambda key: list(store.metrics(key)))
+        self._metrics = cache(store.metrics)
+        self._logged = cache(self._read)
 
     def panels(self, pair: Pair) -> list[Panel]:
         """A panel per measure and dataset with a logged point, on the common seeds; measures in the order above."""
@@ -63,5 +64,10 @@ class LearningCurves:
     def _points(self, cell: tuple[str, str, int], roles: Sequence[str], metric: str) -> tuple[Point, ...]:
         of_cell = self._roles.get(cell, {})
         key = next((of_cell[role] for role in roles if role in of_cell), None)
-        logged = [] if key is None else self._metrics(key)
-        return tuple((float(line["epoch"]), float(line[metric])) for line in logged if {"epoch", metric} <= line.keys())
+        return () if key is None else self._logged(key, metric)
+
+    def _read(self, key: str, metric: str) -> tuple[Point, ...]:
+        lines = self._metrics(key)
+        return tuple(
+            (float(line["epoch"]), float(line[metric])) for line in lines if metric in line and "epoch" in line
+        )

@@ -233,6 +233,7 @@ class Section:
     legend: Sequence[str] = ()  # of the curves: name of each colour
     cells: Sequence[CellDetail] = ()
     compared: Sequence[Compared] = ()
+    unranked: str = ""  # why there is no critical-difference figure
     reference: str = ""  # name of the row that is compared at first
     problems: Sequence[Problem] = ()
 

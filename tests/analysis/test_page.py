@@ -174,6 +174,11 @@ def test_figures_can_be_downloaded_from_the_page_or_from_beside_it(tmp_path: Pat
     assert small == ("PNG", "a.b.png", f"data:image/png;base64,{base64.b64encode(png).decode()}")
 
 
+def test_without_enough_datasets_the_page_says_why_there_is_no_figure_of_ranks(page: str) -> None:
+    start = page.index('id="grid-paper_table1-compare"')
+    assert "No critical-difference figure: it needs" in page[start : page.index("Training curves", start)]
+
+
 def test_every_section_has_an_anchor_and_the_contents_list_them(page: str) -> None:
     elements = Elements(page)
     anchors = [values["href"] for tag, values in elements.found if values.get("class") == "anchor"]
