@@ -31,7 +31,10 @@ def bench(
     stage1: options.Stage1 = None,
     plugin: options.Plugins = None,
     loaders: options.Loaders = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="of every measurement")] = 3.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", min=0.1, help="of every measurement [default: 1 on a GPU, 3 on a CPU]"),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
 ) -> None:
     """Time a few steps of every objective on this device.
@@ -59,6 +62,8 @@ def bench(
     from suite.bench.measure import device_name
 
     name = device_name(here.device)
+    if seconds is None:
+        seconds = 3.0 if here.device == "cpu" else 1.0
     measured, failures, written = _measure_all(cases, here, loaders, seconds, name, plan.workspace.runs)
     advice = advise(measured, here.device, here.workers, cores())
     after = Forecast(plan, here)
