@@ -134,7 +134,9 @@ def write_report(
         from analysis.figures.sweep import scale_figure
 
         paths = scale_figure(grid, table, out / f"{grid.name}_figure")
-        figures += page_figures(paths, f"Top-1 by {axis(grid.sweep)}")
+        for dataset, label in zip(table.datasets, table.labels, strict=True):
+            own = [path for path in paths if len(table.datasets) == 1 or path.stem.endswith(f"_{dataset}")]
+            figures += page_figures(own, f"Top-1 by {axis(grid.sweep)}, {label}")
         files += paths
     paths = localisation_figure(
         grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data, table.synthetic

@@ -105,7 +105,9 @@ def _figure(grid: GridSpec, table: Table, dataset: str, measured: Lines, publish
         if published:
             handles.append(Line2D([], [], color="0.3", marker="o", markersize=3.5, linewidth=1.0, alpha=PALE))
             labels.append("published, another protocol")
-        figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=3 if len(labels) in (3, 5) else 2, frameon=False
+        )
         figure.supxlabel(textwrap.fill(_note(table, dataset, measured, right is not None), 68), size=6)
     return figure
 

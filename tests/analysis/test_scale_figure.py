@@ -13,6 +13,7 @@ from matplotlib.container import ErrorbarContainer
 import analysis.figures.sweep as module
 from analysis.cells.published import published_numbers
 from analysis.figures.sweep import scale_figure, series
+from analysis.report import write_report
 from analysis.tables.accuracy import Table, accuracy_table
 from analysis.tables.metrics import MetricTable
 from analysis.tables.metrics_text import to_csv, to_latex
@@ -22,6 +23,7 @@ from suite.grid.spec import load_grid
 from suite.store.cells import ResultLine, result_lines
 from suite.store.ledger import read_cells
 from suite.store.store import Store
+from suite.workspace import Workspace
 
 from .made_store import fill
 
@@ -132,6 +134,16 @@ def test_label_fractions_are_a_table_of_methods_by_shares(tmp_path: Path) -> Non
     assert not any(column.group for column in shown.columns)
     assert "15 \\%" in to_latex(shown)
     assert "byol_0.15" not in to_csv(shown)
+
+
+def test_figures_on_the_page_name_their_dataset(tmp_path: Path) -> None:
+    fill(tmp_path, "label_fractions", Selection(("cub", "cars"), ("random", "byol"), seeds=(0,)))
+    section = write_report(Workspace(tmp_path, tmp_path), "label_fractions", None, tmp_path / "out", None).section
+    assert [(figure.title, figure.name) for figure in section.figures] == [
+        (f"Top-1 by share of the training labels, {label}", f"label_fractions_figure_{name}")
+        for name, label in (("cub", "CUB"), ("cars", "Cars"))
+    ]
+    assert all(kind in {"PDF", "PNG"} for figure in section.figures for kind, _, _ in figure.downloads)
 
 
 def test_rows_without_the_swept_field_stand_below_with_one_number(tmp_path: Path) -> None:
