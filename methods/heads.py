@@ -12,6 +12,18 @@ def mlp_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
 
 
+def expander(inputs: int, width: int) -> nn.Sequential:
+    """Barlow Twins' projector and VICReg's expander: three linear layers, BN and ReLU after the first two.
+
+    As the official code of Barlow Twins, without biases; VICReg's stand before BN, where they have no effect.
+    """
+    return nn.Sequential(
+        nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True),
+        nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True),
+        nn.Linear(width, width, bias=False),
+    )  # fmt: skip
+
+
 def l2_normalize(embeddings: Tensor) -> Tensor:
     """[B, D] with rows of unit length; single precision at least, also under mixed precision."""
     return normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)

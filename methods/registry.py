@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from methods import args, rival_args
+from methods import args, beyond_args, rival_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ OBJECTIVES: dict[str, Entry] = {
         passes=5,
     ),
     "lcr": Entry("methods.lcr:Lcr", rival_args.LcrArgs, needs_train_size=True, passes=4),
+    "barlow_twins": Entry("methods.barlow_twins:BarlowTwins", beyond_args.BarlowTwinsArgs, passes=6),
+    "vicreg": Entry("methods.vicreg:Vicreg", beyond_args.VicregArgs, passes=6),
 }
 
 VIEWS: dict[str, Entry] = {

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import batch_norm
 
 VERSION = "1.0.2"
 INSTALL = f"pip install --no-deps solo-learn=={VERSION}"
@@ -48,6 +49,8 @@ _LOSSES = {
     "moco_loss_func": "losses.moco",
     "simclr_loss_func": "losses.simclr",
     "simsiam_loss_func": "losses.simsiam",
+    "invariance_loss": "losses.vicreg",
+    "variance_loss": "losses.vicreg",
 }
 _FUNCTIONS: dict[str, Any] = {}  # the losses, once they are imported
 
@@ -107,6 +110,44 @@ def moco_loss(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> 
     function = cast("Callable[[Tensor, Tensor, Tensor, float], Tensor]", _function("moco_loss_func"))
     with torch.autocast(query.device.type, enabled=False):
         return function(query, key, queue, temperature)
+
+
+def barlow_loss(first: Tensor, second: Tensor, off_diagonal: float, scale: float) -> Tensor:
+    """Barlow Twins' loss of two views' embeddings [N, D] (arXiv:2103.03230, equation 1), times `scale`.
+
+    What solo-learn's barlow_loss_func computes in one process, in single precision at least, and without a boolean mask
+    of D x D entries, for which the device is waited for. solo-learn normalises the rows of each process by themselves;
+    here rows of other processes must be gathered before.
+    """
+    precise = torch.promote_types(first.dtype, torch.float32)
+    with torch.autocast(first.device.type, enabled=False):
+        a, b = (batch_norm(rows.to(precise), None, None, training=True) for rows in (first, second))
+        correlation = a.T @ b / len(a)  # [D, D]
+        diagonal = correlation.diagonal()
+        return scale * ((diagonal - 1).square().sum() + off_diagonal * _off_diagonal_squares(correlation))
+
+
+def vicreg_loss(first: Tensor, second: Tensor, invariance: float, variance: float, covariance: float) -> Tensor:
+    """VICReg's loss of two views' embeddings [N, D] (arXiv:2105.04906, algorithm 1), each term with its weight.
+
+    Invariance and variance are solo-learn's. The covariances are computed as there, but without a boolean mask of D x D
+    entries, for which the device is waited for. Single precision at least; rows of other processes must be gathered
+    before.
+    """
+    precise = torch.promote_types(first.dtype, torch.float32)
+    with torch.autocast(first.device.type, enabled=False):
+        a, b = first.to(precise), second.to(precise)
+        loss = invariance * _function("invariance_loss")(a, b) + variance * _function("variance_loss")(a, b)
+        for rows in (a, b):
+            centred = rows - rows.mean(dim=0)
+            squares = _off_diagonal_squares(centred.T @ centred / (len(rows) - 1))
+            loss = loss + covariance * squares / rows.shape[1]
+        return cast(Tensor, loss)
+
+
+def _off_diagonal_squares(matrix: Tensor) -> Tensor:
+    """Sum of the squares of all entries of [D, D] but the diagonal's."""
+    return matrix.square().sum() - matrix.diagonal().square().sum()
 
 
 _EPSILON = 1e-8  # of solo-learn's LARSWrapper
