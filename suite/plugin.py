@@ -57,7 +57,7 @@ def load_plugins(paths: Sequence[Path]) -> tuple[Path, ...]:
                 del _LOADED[place]
                 raise UsageError(
                     f"plugin {place} registers nothing: expected a call such as register_objective(...) or "
-                    "register_dataset(...) when the file is loaded. See examples/barlow_twins.py."
+                    "register_dataset(...) when the file is loaded. See examples/align_uniform.py."
                 )
         else:
             reason = "" if place.exists() else ", which does not exist"

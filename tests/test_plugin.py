@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLE = ROOT / "examples" / "barlow_twins.py"
+EXAMPLE = ROOT / "examples" / "align_uniform.py"
 GRID = ["--grid", "paper_table1"]
 
 
@@ -41,20 +41,20 @@ def test_the_readme_shows_the_example_and_it_is_short() -> None:
 def test_the_example_runs_beside_a_row_of_ours(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     where = ["--data", drawn, "--runs", tmp_path, "--profile", tiny_profile, "--dataset", "cub"]
     own = ["--set", "objective.dim=16", "--plugin", EXAMPLE]
-    done = suite("run", *GRID, *where, "--method", "random", "--method", "barlow_twins", *own)
+    done = suite("run", *GRID, *where, "--method", "random", "--method", "align_uniform", *own)
     assert "2 cells: 5 jobs trained" in done.stdout
     with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
-        lines = [line for line in csv.DictReader(file) if line["row"] == "barlow_twins"]
+        lines = [line for line in csv.DictReader(file) if line["row"] == "align_uniform"]
     assert {line["protocol"] for line in lines} == {"finetune", "knn", "linear"}
     report = ["report", *GRID, "--runs", tmp_path, "--no-figures", "--out", tmp_path / "report"]
-    assert "Barlow Twins" in suite(*report, "--plugin", EXAMPLE).stdout
-    assert "Barlow Twins" in suite(*report).stdout  # the store remembers its plugins
+    assert "Align+Uniform" in suite(*report, "--plugin", EXAMPLE).stdout
+    assert "Align+Uniform" in suite(*report).stdout  # the store remembers its plugins
     (tmp_path / "plugins.json").unlink()
     without = " ".join(suite(*report).stdout.split())
     assert "Left out" in without
-    assert "barlow_twins on cub" in without
-    resolved = suite("plan", *GRID, *where, "--method", "barlow_twins", *own[2:], "--resolved").stdout
-    assert "off_diagonal: 0.005  # plugin barlow_twins.py" in resolved
+    assert "align_uniform on cub" in without
+    resolved = suite("plan", *GRID, *where, "--method", "align_uniform", *own[2:], "--resolved").stdout
+    assert "uniformity: 1.0  # plugin align_uniform.py" in resolved
 
 
 def test_an_edited_file_is_another_method(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
@@ -67,15 +67,15 @@ def test_an_edited_file_is_another_method(tmp_path: Path, drawn: Path, tiny_prof
     copy.write_text(copy.read_text("utf-8") + "\n# changed\n", "utf-8")
     after = keys(*where, "--plugin", copy)
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {f"{kind} barlow_twins cub s0" for kind in ("pretrain", "finetune", "probe")}
+    assert changed == {f"{kind} align_uniform cub s0" for kind in ("pretrain", "finetune", "probe")}
 
 
 def test_the_new_row_has_the_stages_of_its_grid(drawn: Path, tmp_path: Path, tiny_profile: Path) -> None:
     where = ["--data", drawn, "--runs", tmp_path, "--profile", tiny_profile, "--dataset", "cub"]
-    names = keys("--grid", "paper_table2", *where, "--method", "barlow_twins", "--plugin", EXAMPLE)
+    names = keys("--grid", "paper_table2", *where, "--method", "align_uniform", "--plugin", EXAMPLE)
     assert list(names) == [
-        "pretrain barlow_twins coco s0", "pretrain barlow_twins cub s0", "finetune barlow_twins cub s0",
-        "probe barlow_twins cub s0",
+        "pretrain align_uniform coco s0", "pretrain align_uniform cub s0", "finetune align_uniform cub s0",
+        "probe align_uniform cub s0",
     ]  # fmt: skip
 
 

@@ -65,11 +65,11 @@ def test_show_a_dataset_a_view_and_a_grid() -> None:
 
 def test_plugins_are_listed_with_the_rest() -> None:
     """In a process of its own, since plugins stay loaded."""
-    plugin = str(ROOT / "examples" / "barlow_twins.py")
+    plugin = str(ROOT / "examples" / "align_uniform.py")
     command = [sys.executable, "-m", "suite", "list", "methods", "--json", "--plugin", plugin]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     sources = {thing["name"]: thing["source"] for thing in json.loads(done.stdout)["methods"]}
-    assert sources["barlow_twins"] == "arXiv:2103.03230"
+    assert sources["align_uniform"] == "arXiv:2005.10242"
     assert sources["byol"] == "arXiv:2006.07733"
 
 

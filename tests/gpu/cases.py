@@ -16,7 +16,10 @@ from suite.grid.spec import load_grid
 from suite.kinds.pretrain import PretrainSpec
 from suite.training.pretrain import build_objective
 
-ROWS = ("byol", "byol_cvsa", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr")
+ROWS = (
+    "byol", "byol_cvsa", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr", "barlow_twins",
+    "vicreg",
+)  # fmt: skip
 SMALL = {"backbone.arch": "resnet18", "backbone.width": 64, "backbone.stem": "imagenet", "image_size": 64}
 DETECTORS = dict.fromkeys(("u2netp", "masks", "boxes", "spectral"), ("1", None))
 TRAIN_IMAGES = 5994  # CUB's

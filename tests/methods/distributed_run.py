@@ -26,6 +26,7 @@ from methods.args import (
     SimsiamArgs,
 )
 from methods.backbones.registry import build_backbone
+from methods.beyond_args import BarlowTwinsArgs, VicregArgs
 from methods.distributed import all_gather, rank, world_size
 from methods.objective import Objective
 from methods.registry import OBJECTIVES
@@ -47,9 +48,11 @@ ARGS: dict[str, Args] = {
     "rel_loc": RelLocArgs(hidden_dim=12, dropout=0.5),
     "cast": CastArgs(**KEYS),
     "lcr": LcrArgs(**KEYS, detectors=5),
+    "barlow_twins": BarlowTwinsArgs(width=12),
+    "vicreg": VicregArgs(width=12),
 }
 ALIGNED = tuple(f"{name} with alignment" for name in ("byol", "simclr", "moco_v2", "simsiam"))
-CASES = ("byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr", *ALIGNED)
+CASES = (*ARGS, *ALIGNED)
 
 
 def batch(name: str, step: int) -> Views:

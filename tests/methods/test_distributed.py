@@ -22,7 +22,10 @@ from methods.views.rotations import Rotations
 
 SCRIPT = Path(__file__).with_name("distributed_run.py")
 ALIGNED = tuple(f"{name} with alignment" for name in ("byol", "simclr", "moco_v2", "simsiam"))
-CASES = ("byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr", *ALIGNED)
+CASES = (
+    "byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr", "barlow_twins",
+    "vicreg", *ALIGNED,
+)  # fmt: skip
 # Everything is float64 but the inside of the alignment, which is single precision on purpose, and what is only logged.
 TOLERANCE = dict.fromkeys(ALIGNED, 2e-6)
 LOGGED = {"embedding_std", "pretext_top1", "attention_min", "attention_mean", "attention_max"}

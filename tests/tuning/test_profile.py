@@ -94,7 +94,7 @@ def test_an_alias_is_written_out_where_a_value_in_it_changes() -> None:
 
 
 def test_a_plugins_values_for_the_profile_by_its_name_are_kept() -> None:
-    plugin = Path(__file__).resolve().parents[2] / "examples" / "barlow_twins.py"
+    plugin = Path(__file__).resolve().parents[2] / "examples" / "align_uniform.py"
     code = f"""
 import yaml
 from pathlib import Path
@@ -107,14 +107,14 @@ from suite.tuning.yaml_file import edited, renamed
 load_plugins([Path({str(plugin)!r})])
 grid, demo = with_plugins(load_grid("paper_table1")), load_profile("demo")
 def recipe(profile, **overrides):
-    (cell,) = cells(grid, profile, Selection(("cub",), ("barlow_twins",), overrides=overrides))
+    (cell,) = cells(grid, profile, Selection(("cub",), ("align_uniform",), overrides=overrides))
     return cell.recipe
-best = {{"objective.off_diagonal": 0.01}}
-chosen = cells(grid, demo, Selection(("cub",), ("barlow_twins",)))
+best = {{"objective.uniformity": 0.5}}
+chosen = cells(grid, demo, Selection(("cub",), ("align_uniform",)))
 text = renamed(edited(profile_path("demo").read_text("utf-8"), edits(demo, chosen, best)), "mine", "", "")
 after = recipe(Profile.model_validate(yaml.safe_load(text)))
 assert after == recipe(demo, **best), after
-assert after.objective.dim == 128  # the plugin's for the demo; 2048 elsewhere
+assert after.objective.dim == 64  # the plugin's for the demo; 128 elsewhere
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
