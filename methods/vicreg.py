@@ -2,7 +2,7 @@
 
 Loss, equation 6, in the form of algorithm 1: 25 times the squared distance of both views' embeddings, a mean over
 images and dimensions; 25 times a hinge that keeps the standard deviation of every dimension above 1; the squared
-covariances of different dimensions. Variance and covariance are added up over the views. The arithmetic is solo-learn's.
+covariances of different dimensions. Variance and covariance are summed over the views. The arithmetic is solo-learn's.
 """
 
 from __future__ import annotations

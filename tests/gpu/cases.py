@@ -21,6 +21,8 @@ ROWS = (
     "vicreg",
 )  # fmt: skip
 SMALL = {"backbone.arch": "resnet18", "backbone.width": 64, "backbone.stem": "imagenet", "image_size": 64}
+# Of projectors, with a small network: the papers have 8192.
+WIDTHS = {row: {"objective.width": 512} for row in ("barlow_twins", "vicreg")}
 DETECTORS = dict.fromkeys(("u2netp", "masks", "boxes", "spectral"), ("1", None))
 TRAIN_IMAGES = 5994  # CUB's
 
@@ -33,7 +35,8 @@ def grid_of(row: str) -> str:
 @cache
 def spec_of(row: str, small: bool = True) -> PretrainSpec:
     """The pretraining job of a row in the paper's recipe; with a ResNet-18 at 64 px if `small`."""
-    selection = Selection(methods=(row,), datasets=("cub",), seeds=(0,), overrides=SMALL if small else {})
+    overrides = SMALL | WIDTHS.get(row, {}) if small else {}
+    selection = Selection(methods=(row,), datasets=("cub",), seeds=(0,), overrides=overrides)
     (cell,) = cells(load_grid(grid_of(row)), load_profile("paper"), selection)
     prints = dict.fromkeys(("cub", "coco", "imagenet"), "f" * 64)
     (spec,) = (job.spec for job in jobs_of(cell, prints, DETECTORS).stages)
