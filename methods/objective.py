@@ -43,6 +43,9 @@ class Objective(nn.Module, ABC):
         gradients, then equals the result of a single process on the whole batch.
         """
 
+    def before_step(self, epoch: float) -> None:
+        """Called once before every step k with the epochs done, k / steps per epoch: schedules that count epochs."""
+
     def after_step(self, progress: float) -> None:
         """Called once after every optimiser step k = 0 .. K-1 with progress = k / K: momentum targets, queues."""
 

@@ -70,6 +70,9 @@ OBJECTIVES: dict[str, Entry] = {
     "lcr": Entry("methods.lcr:Lcr", rival_args.LcrArgs, needs_train_size=True, passes=4),
     "barlow_twins": Entry("methods.barlow_twins:BarlowTwins", beyond_args.BarlowTwinsArgs, passes=6),
     "vicreg": Entry("methods.vicreg:Vicreg", beyond_args.VicregArgs, passes=6),
+    "dino": Entry(  # two global crops, student 3 and teacher 1 each; eight local crops of 96 px beside 224 px, student
+        "methods.dino:Dino", beyond_args.DinoArgs, plain_views="multi_crop", passes=12.4
+    ),
 }
 
 VIEWS: dict[str, Entry] = {
@@ -94,6 +97,7 @@ VIEWS: dict[str, Entry] = {
         "methods.views.cast_crop:CastCrop", rival_args.CastCropArgs, needs_saliency=True, gives_masks=True
     ),
     "contrastive_crop": Entry("methods.views.contrastive_crop:ContrastiveCrop", rival_args.ContrastiveCropArgs),
+    "multi_crop": Entry("methods.views.multi_crop:MultiCrop", beyond_args.MultiCropArgs),
 }
 
 ALIGNMENT = Entry("methods.alignment:SaliencyAlignment", args.AlignmentArgs)

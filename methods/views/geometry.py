@@ -48,14 +48,17 @@ def uniform(
     return low + (high - low) * torch.rand(shape, generator=rng, dtype=dtype)
 
 
-def random_boxes(regions: Tensor, scale: float, ratio: tuple[float, float], rng: Generator) -> Tensor:
+def random_boxes(
+    regions: Tensor, scale: float, ratio: tuple[float, float], rng: Generator, largest: float = 1.0
+) -> Tensor:
     """One random-resized-crop box inside each region, distributed as torchvision's RandomResizedCrop draws them.
 
     Args:
         regions: int64 [B, 4], left, top, right, bottom (exclusive).
-        scale: smallest area as a share of the region; the largest is 1.
+        scale: smallest area as a share of the region.
         ratio: smallest and largest width / height, drawn log-uniformly.
         rng: CPU generator; the amount drawn does not depend on the regions.
+        largest: largest area as a share of the region.
 
     Returns:
         int64 [B, 4] inside the regions, at least one pixel wide and high. A region in which none of 10 draws fits
@@ -63,7 +66,7 @@ def random_boxes(regions: Tensor, scale: float, ratio: tuple[float, float], rng:
     """
     batch = regions.shape[0]
     width, height = regions[:, 2] - regions[:, 0], regions[:, 3] - regions[:, 1]  # [B]
-    area = (width * height)[:, None] * uniform(rng, (batch, _TRIES), scale, 1.0)
+    area = (width * height)[:, None] * uniform(rng, (batch, _TRIES), scale, largest)
     low, high = torch.log(torch.tensor(ratio, dtype=torch.float64)).tolist()
     aspect = torch.exp(uniform(rng, (batch, _TRIES), low, high))
     place = uniform(rng, (batch, 2))

@@ -95,8 +95,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     """
     fabric, train = session.fabric, spec.train
     torch.manual_seed(derived_seed(spec.seed, "init"))
-    objective = build_objective(spec, len(source), init)
-    objective = objective.to(fabric.device).to(memory_format=torch.channels_last)
+    objective = build_objective(spec, len(source), init).to(fabric.device).to(memory_format=torch.channels_last)
     for part in objective.synchronised_parts():
         convert_sync_batchnorm(part)
     batches = _batches(spec, source)
@@ -138,6 +137,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
             rate = lr * lr_factor(step, batches.total, warmup)
             set_lr(optimizer, rate)
 
+            objective.before_step(step / batches.per_epoch)
             scalars = model(batch)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(scalars["loss"])

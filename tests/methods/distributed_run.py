@@ -26,7 +26,7 @@ from methods.args import (
     SimsiamArgs,
 )
 from methods.backbones.registry import build_backbone
-from methods.beyond_args import BarlowTwinsArgs, VicregArgs
+from methods.beyond_args import BarlowTwinsArgs, DinoArgs, VicregArgs
 from methods.distributed import all_gather, rank, world_size
 from methods.objective import Objective
 from methods.registry import OBJECTIVES
@@ -50,6 +50,9 @@ ARGS: dict[str, Args] = {
     "lcr": LcrArgs(**KEYS, detectors=5),
     "barlow_twins": BarlowTwinsArgs(width=12),
     "vicreg": VicregArgs(width=12),
+    "dino": DinoArgs(
+        hidden_dim=12, bottleneck_dim=6, outputs=9, head_bn=True, warmup_temperature_epochs=3, tau_base=0.9
+    ),
 }
 ALIGNED = tuple(f"{name} with alignment" for name in ("byol", "simclr", "moco_v2", "simsiam"))
 CASES = (*ARGS, *ALIGNED)
@@ -67,8 +70,8 @@ def batch(name: str, step: int) -> Views:
             return Views([noise(4 * BATCH)], labels=torch.arange(4).repeat(BATCH))
         case "rel_loc":
             return Views([noise(8 * BATCH, 8), noise(BATCH, 8)], labels=torch.arange(8).repeat(BATCH))
-        case "looc":
-            return Views([noise(BATCH) for _ in range(4)])
+        case "looc" | "dino":
+            return Views([noise(BATCH, side) for side in ((SIDE,) * 4 if name == "looc" else (SIDE, SIDE, 8, 8, 8))])
         case "insloc":
             corners = [torch.rand(BATCH, 2, generator=rng, dtype=torch.float64) * 6 for _ in range(2)]
             return Views([noise(BATCH), noise(BATCH)], boxes=[torch.cat([c, c + 8], dim=1) for c in corners])
@@ -100,6 +103,7 @@ def run(name: str) -> dict[str, Any]:
     torch.manual_seed(1 if name == "rel_loc" else 1 + rank())
     scalars, gradients = [], []
     for step in range(STEPS):
+        objective.before_step(step)
         found = model(slice_views(batch(name, step), rank(), world_size()))
         optimizer.zero_grad()
         found["loss"].backward()

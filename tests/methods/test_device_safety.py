@@ -26,7 +26,7 @@ from methods.views.batch import Views
 SCRIPT = Path(__file__).with_name("distributed_run.py")
 NAMES = (
     "byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr",
-    "barlow_twins", "vicreg",
+    "barlow_twins", "vicreg", "dino",
     "byol with alignment", "simclr with alignment", "moco_v2 with alignment",
     "simsiam with alignment",
 )  # fmt: skip
@@ -121,6 +121,7 @@ def test_regions_stay_channels_last_and_precise() -> None:
 def test_a_step_never_waits_for_the_device(name: str, script: ModuleType) -> None:
     objective, batch = script.build(name).train(), script.batch(name, 0)
     with Counted() as counted:
+        objective.before_step(1)
         scalars = objective(batch)
         scalars["loss"].backward()
         objective.after_step(0.5)
