@@ -79,7 +79,7 @@ class Dino(Objective):
         return self.student.backbone
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """The mean cross-entropy of all pairs. `teacher_entropy` is a share of that of equal outputs, 1 if collapsed."""
+        """The mean cross-entropy of all pairs. `teacher_entropy` is a share of that of equal outputs, 1 in collapse."""
         count = len(views.images)
         bottleneck, logits = self.student(views.images, self.thaw)
         with torch.no_grad():

@@ -18,7 +18,7 @@ from suite.training.pretrain import build_objective
 
 ROWS = (
     "byol", "byol_cvsa", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr", "barlow_twins",
-    "vicreg",
+    "vicreg", "dino",
 )  # fmt: skip
 SMALL = {"backbone.arch": "resnet18", "backbone.width": 64, "backbone.stem": "imagenet", "image_size": 64}
 # Of projectors, with a small network: the papers have 8192.
@@ -65,8 +65,8 @@ def batch_of(row: str, images: int, seed: int = 0, side: int = 64) -> Views:
             patch = int(spec_of(row).views.args.model_dump()["patch_side"])
             patches = [noise(8 * images, patch), noise(images, patch)]
             return Views(patches, labels=torch.arange(8).repeat(images))
-        case "looc":
-            return Views([noise(images) for _ in range(4)])
+        case "looc" | "dino":
+            return Views([noise(images, side if row == "looc" or view < 2 else side // 2) for view in range(4)])
         case "insloc":
             corners = [side / 4 * torch.rand(images, 2, generator=rng) for _ in range(2)]
             boxes = [torch.cat([c, c + side / 4 + side / 2 * torch.rand(images, 2, generator=rng)], 1) for c in corners]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods import args, rival_args
+from methods import args, beyond_args, rival_args
 from methods.args import PhotometryArgs
 from methods.registry import VIEWS
 from methods.views import base
@@ -35,6 +35,13 @@ ARGS: dict[str, args.ViewArgs] = {
     "crop_with_mask": rival_args.CropWithMaskArgs(photometry=(STRONG, STRONG), scale=0.2),
     "cast_crop": rival_args.CastCropArgs(photometry=(STRONG, STRONG), scale=0.2),
     "contrastive_crop": rival_args.ContrastiveCropArgs(photometry=(STRONG, STRONG), scale=0.2),
+    "multi_crop": beyond_args.MultiCropArgs(
+        photometry=(STRONG, STRONG, STRONG),
+        global_scale=(0.3, 1.0),
+        local_scale=(0.05, 0.3),
+        local_crops=2,
+        local_size=12,
+    ),
 }
 
 
