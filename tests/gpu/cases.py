@@ -21,8 +21,12 @@ ROWS = (
     "vicreg", "dino",
 )  # fmt: skip
 SMALL = {"backbone.arch": "resnet18", "backbone.width": 64, "backbone.stem": "imagenet", "image_size": 64}
-# Of projectors, with a small network: the papers have 8192.
-WIDTHS = {row: {"objective.width": 512} for row in ("barlow_twins", "vicreg")}
+# Of projectors and outputs, with a small network: the papers have 8192 and 65536.
+WIDTHS = {
+    "barlow_twins": {"objective.width": 512},
+    "vicreg": {"objective.width": 512},
+    "dino": {"objective.outputs": 1024},
+}
 DETECTORS = dict.fromkeys(("u2netp", "masks", "boxes", "spectral"), ("1", None))
 TRAIN_IMAGES = 5994  # CUB's
 
@@ -48,6 +52,7 @@ def objective_of(row: str, device: torch.device, small: bool = True) -> Objectiv
     """The objective on `device`, in training mode, with weights of seed 0 whatever the device."""
     torch.manual_seed(0)
     objective = build_objective(spec_of(row, small), TRAIN_IMAGES)
+    objective.before_step(1)  # DINO's last layer is frozen in the first epoch
     return objective.to(device).to(memory_format=torch.channels_last).train()
 
 
