@@ -85,20 +85,30 @@ def _sheet(maker: ViewMaker, view: str, indices: Tensor, numbers: list[int], rng
 
     crops = maker.crops(indices, rng)
     coloured = [denormalised(batch) for batch in maker.colours(crops, rng, torch.device("cpu")).images]
+    views, total = list(zip(_joined(crops.images), _joined(coloured), strict=True)), len(coloured)
     pictures, masks, titles = [], [], []
     for row, index in enumerate(indices.tolist()):
         pictures.append(maker.source.image(index).permute(1, 2, 0).numpy())
         masks.append(_reference_outline(maker, view, index))
         titles.append(f"image {numbers[index]}")
-        for number, (plain, changed) in enumerate(zip(crops.images, coloured, strict=True)):
-            for label, batch in (("", plain), (" coloured", changed)):
+        for number, pair in enumerate(views):
+            joined = number + 1 == len(views) < total
+            name = f"views {number + 1} to {total}" if joined else f"view {number + 1}"
+            for label, batch in zip(("", " coloured"), pair, strict=True):
                 each = len(batch) // len(indices)  # a view may have several pictures per image
                 pictures.append(_mosaic(batch[row * each : (row + 1) * each]))
                 masks.append(_outline(crops, number, row))
-                titles.append(f"view {number + 1}{label}")
-    columns = 1 + 2 * len(crops.images)
+                titles.append(name + label)
+    columns = 1 + 2 * len(views)
     contact_sheet(pictures, masks=masks, titles=titles, columns=columns).save(out)
     return out
+
+
+def _joined(views: list[Tensor]) -> list[Tensor]:
+    """Views [B, 3, S, S]; those smaller than the first, local crops, form one batch [n B, 3, s, s], image by image."""
+    large = [view for view in views if view.shape[-1] >= views[0].shape[-1]]
+    small = views[len(large) :]
+    return [*large, torch.stack(small, dim=1).flatten(0, 1)] if small else views
 
 
 def _mosaic(pictures: Tensor) -> NDArray[np.uint8]:

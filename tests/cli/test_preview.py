@@ -17,7 +17,7 @@ from suite.grid.recipe import resolve
 from suite.grid.spec import load_grid
 from suite.weights import save_weights
 
-WITHOUT_MAPS = {"random_resized_crop", "contrastive_crop"}
+WITHOUT_MAPS = {"random_resized_crop", "contrastive_crop", "multi_crop"}
 
 
 @pytest.mark.parametrize("view", ["saliency_swap", "dilo", "cast_crop", *sorted(WITHOUT_MAPS)])
@@ -36,6 +36,16 @@ def test_preview_computes_only_what_it_needs(
     assert not list((tmp_path / "runs").rglob("*.u8"))  # decoded images are temporary
     assert "decode" in done.stderr
     assert ("saliency cub" in done.stderr) == (view not in WITHOUT_MAPS)
+
+
+def test_local_crops_of_an_image_stand_together() -> None:
+    views = [torch.full((2, 3, side, side), 10 * number) for number, side in enumerate((8, 8, 4, 4, 4))]
+    for view in views:
+        view[1] += 1  # the second image
+    *large, small = views_preview._joined(views)
+    assert [view[:, 0, 0, 0].tolist() for view in large] == [[0, 1], [10, 11]]
+    assert small[:, 0, 0, 0].tolist() == [20, 30, 40, 21, 31, 41]
+    assert views_preview._joined(views[:2]) == views[:2]
 
 
 def test_weights_are_for_views_that_depend_on_a_network(
