@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from methods.backbones import base as backbones
+from methods.registry import OBJECTIVES, VIEWS
+from suite import plugin as plugins
+from suite.data.catalogue import DATASETS
 from suite.data.synthetic.spec import Counts, SyntheticSpec
 from suite.data.synthetic.write import write_synthetic
 from suite.grid.spec import EXPERIMENTS
+from suite.kinds.registry import KINDS
 
 COUNTS = Counts(classes=3, train=8, test=4)
 SPEC = SyntheticSpec(short_side=40, sets=("cub", "cars", "coco"), cub=COUNTS, cars=COUNTS, coco=10)
@@ -49,3 +55,18 @@ def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests name their own folders; a user's settings must not leak in."""
     for name in ("SUITE_RUNS", "SUITE_CACHE", "SUITE_DECODE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _plugins_of_this_test_alone() -> Iterator[None]:
+    """Plugins stay for the life of a process, so one that a test loads would add rows to the grids of the next."""
+    registries: tuple[dict[Any, Any], ...] = (
+        OBJECTIVES, VIEWS, KINDS, DATASETS, backbones._BY_ARCH, plugins._ROWS, plugins._LOADED,
+    )  # fmt: skip
+    before = [dict(registry) for registry in registries]
+    datasets = list(plugins._PLUGIN_DATASETS)
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)
+    plugins._PLUGIN_DATASETS[:] = datasets

@@ -223,7 +223,7 @@ def test_accuracy_over_localisation_has_a_marker_per_row_and_bars_over_seeds(
     drawn: list[Axes] = []
     monkeypatch.setattr(figure_module, "save", lambda figure, stem: drawn.extend(figure.axes) or [stem])
     assert localisation_figure(GRID, [*LOOKS, *RIGHT], tmp_path / "figure") == [tmp_path / "figure"]
-    assert [axes.get_title() for axes in drawn] == ["CUB: features, pretrained", "CUB: Grad-CAM, fine-tuned"]
+    assert [axes.get_title() for axes in drawn] == ["CUB\nfeatures, pretrained", "CUB\nGrad-CAM, fine-tuned"]
     bars = [item for item in drawn[0].containers if isinstance(item, ErrorbarContainer)]
     assert [bar.get_label() for bar in bars] == ["Random init", "BYOL"]
     assert bars[1].lines[0].get_xydata().tolist() == [[pytest.approx(50.05), 67.0]]
