@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from methods.args import ViewArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops
-from methods.views.geometry import resample
+from methods.views.resampling import resample
 from suite.plugin import register_row, register_views
 
 

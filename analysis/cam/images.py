@@ -15,7 +15,7 @@ from torch import Tensor
 
 from analysis.cam.options import CamOptions
 from methods.views.batch import normalise, to_unit
-from methods.views.geometry import resample
+from methods.views.resampling import resample
 from suite.data.decoded.images import ImageStore
 from suite.data.decoded.stores import open_images
 from suite.data.record import Box

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from methods.views.batch import ImageSource
-from methods.views.geometry import resample
+from methods.views.resampling import resample
 
 Kind = Literal["original", "foreground", "background_only", "mixed_same", "mixed_rand"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

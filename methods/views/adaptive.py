@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from methods.backbone import Backbone
 from methods.distributed import all_gather, rank, world_size
 from methods.views.base import ViewMaker, as_input, planar_unit
-from methods.views.geometry import resample_row
+from methods.views.geometry import whole_boxes
+from methods.views.resampling import crop_batch
 
 _CHUNK = 64  # images in one pass of the network, whatever the number of ranks
 
@@ -57,12 +58,8 @@ class AdaptiveViews(ViewMaker):
 
     def whole(self, indices: range) -> Tensor:
         """Whole images, resized to the view's square without regard to their ratio: uint8 [n, 3, S, S]."""
-        rows = []
-        for index in indices:
-            image = self.source.image(index)
-            box = (0, 0, image.shape[2], image.shape[1])
-            rows.append(resample_row(image, box, (self.size, self.size), "bilinear"))
-        return torch.cat(rows)
+        images = [self.source.image(index) for index in indices]
+        return crop_batch(images, whole_boxes(images), (self.size, self.size), "bilinear")
 
     @torch.no_grad()
     def update(self, backbone: Backbone, device: torch.device, read: Reader = _one_by_one) -> None:

@@ -46,7 +46,7 @@ class CastCrop(ViewMaker):
         maps = [mask.to(torch.uint8)[None] * 255 for mask in salient]
         views = []
         for _ in self.args.photometry:
-            boxes = covering_boxes(salient, self.args, rng)
+            boxes = torch.tensor(covering_boxes(salient, self.args, rng))
             flips = uniform(rng, (len(images),)) < self.args.flip_p
             views.append(cut_with_masks(images, maps, boxes, flips, self.size, self.args.interpolation))
         return Crops([view for view, _ in views], [(mask >= 128).to(torch.uint8) * 255 for _, mask in views])

@@ -22,7 +22,8 @@ from torch.nn.functional import interpolate
 from methods.rival_args import ContrastiveCropArgs
 from methods.views.adaptive import AdaptiveViews
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import mirror_where, random_boxes, resample_row, uniform
+from methods.views.geometry import random_boxes, uniform
+from methods.views.resampling import crop_batch
 
 
 class ContrastiveCrop(AdaptiveViews):
@@ -62,11 +63,7 @@ class ContrastiveCrop(AdaptiveViews):
         if boxes is not None:
             crops = centre_suppressed(crops, sizes, boxes, args.alpha, rng)
         flips = uniform(rng, (len(images),)) < args.flip_p
-        rows = [
-            resample_row(image, (x0, y0, x1, y1), (self.size, self.size), args.interpolation)
-            for image, (x0, y0, x1, y1) in zip(images, crops.tolist(), strict=True)
-        ]
-        return torch.cat(mirror_where(rows, flips))
+        return crop_batch(images, crops, (self.size, self.size), args.interpolation, flips)
 
 
 def centre_suppressed(crops: Tensor, sizes: Tensor, boxes: Tensor, alpha: float, rng: Generator) -> Tensor:

@@ -7,14 +7,14 @@ view's crop and flip. The ablation is ours; the paper has no such row.
 
 from __future__ import annotations
 
-import torch
 from torch import Generator, Tensor
 
 from methods.rival_args import CropWithMaskArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import mirror_where, resample_row, uniform
-from methods.views.random_resized_crop import Box, image_boxes
+from methods.views.geometry import uniform
+from methods.views.random_resized_crop import image_boxes
+from methods.views.resampling import crop_batch
 
 
 class CropWithMask(ViewMaker):
@@ -38,14 +38,14 @@ class CropWithMask(ViewMaker):
 
 
 def cut_with_masks(
-    images: list[Tensor], maps: list[Tensor], boxes: list[Box], flips: Tensor, size: int, mode: str
+    images: list[Tensor], maps: list[Tensor], boxes: Tensor, flips: Tensor, size: int, mode: str
 ) -> tuple[Tensor, Tensor]:
     """One view: the box of each image and of its map, resized and flipped together.
 
     Args:
         images: uint8 [3, H, W] each.
         maps: uint8 [1, H, W] each.
-        boxes: one per image.
+        boxes: int64 [B, 4], one per image.
         flips: bool [B].
         size: side of the view, S.
         mode: resampling of the images. Maps are resampled bilinearly: bicubic would overshoot them.
@@ -54,6 +54,4 @@ def cut_with_masks(
         uint8 [B, 3, S, S] and [B, 1, S, S].
     """
     square = (size, size)
-    pictures = [resample_row(image, box, square, mode) for image, box in zip(images, boxes, strict=True)]
-    masks = [resample_row(saliency, box, square, "bilinear") for saliency, box in zip(maps, boxes, strict=True)]
-    return torch.cat(mirror_where(pictures, flips)), torch.cat(mirror_where(masks, flips))
+    return crop_batch(images, boxes, square, mode, flips), crop_batch(maps, boxes, square, "bilinear", flips)

@@ -23,10 +23,11 @@ from torch.nn.functional import pad
 from methods.args import DiloArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import mirror_where, resample_row, uniform
+from methods.views.geometry import uniform, whole_boxes
 from methods.views.random_resized_crop import Box, image_boxes
+from methods.views.resampling import compiled, crop_batch
 
-_REACH = 4  # standard deviations; beyond lies 6e-5 of the kernel's weight
+_NO_MAP = torch.zeros((1, 1, 1), dtype=torch.uint8)
 
 
 class Dilo(ViewMaker):
@@ -44,22 +45,38 @@ class Dilo(ViewMaker):
 
     def _view(self, indices: list[int], images: list[Tensor], rng: Generator) -> Tensor:
         """One view of every image: uint8 [B, 3, S, S]."""
-        args, count, square = self.args, len(images), (self.size, self.size)
+        args, count = self.args, len(images)
         chance = uniform(rng, (count, 2))
-        levels = (uniform(rng, (count,)) * 256).long().tolist()
-        composited = (chance[:, 0] < args.composite_p).tolist()
-        softened = (chance[:, 1] < args.blur_p).tolist()
+        levels = (uniform(rng, (count,)) * 256).long()
+        composited = chance[:, 0] < args.composite_p
+        blurs = torch.where(chance[:, 1] < args.blur_p, args.blur_sigma, 0.0)
         boxes = image_boxes(images, args, rng)
         flips = uniform(rng, (count,)) < args.flip_p
-        rows = []
-        for row, (image, box) in enumerate(zip(images, boxes, strict=True)):
-            picture = cut(image, box)
-            if composited[row]:
-                sigma = args.blur_sigma * min(image.shape[1:]) if softened[row] else None
-                picture = composite(picture, opacity(self.source.saliency(indices[row]), box, sigma), levels[row])
-            whole = (0, 0, picture.shape[2], picture.shape[1])
-            rows.append(resample_row(picture, whole, square, args.interpolation))
-        return torch.cat(mirror_where(rows, flips))
+        maps = [
+            self.source.saliency(index) if chosen else _NO_MAP
+            for index, chosen in zip(indices, composited.tolist(), strict=True)
+        ]
+        pictures = composites(images, maps, boxes, composited, blurs, levels)
+        return crop_batch(pictures, whole_boxes(pictures), (self.size, self.size), args.interpolation, flips)
+
+
+def composites(
+    images: list[Tensor], maps: list[Tensor], boxes: Tensor, chosen: Tensor, blurs: Tensor, levels: Tensor
+) -> list[Tensor]:
+    """What the crops show: the box of every image, `chosen` ones composited onto grey.
+
+    Args:
+        images: uint8 [3, H, W] each.
+        maps: uint8 [1, H, W] each; read where `chosen`.
+        boxes: int64 [B, 4].
+        chosen: bool [B].
+        blurs: float64 [B], the blur's standard deviation as a share of the image's short side; 0: none.
+        levels: int64 [B], of the grey, 0..255.
+
+    Returns:
+        uint8 [3, h, w] each.
+    """
+    return _composites(images, maps, boxes, chosen, blurs, levels)
 
 
 def cut(image: Tensor, box: Box) -> Tensor:
@@ -111,8 +128,8 @@ def blurred(alpha: Tensor, sigma: float) -> Tensor:
 
 
 def _reach(sigma: float) -> int:
-    """Pixels from the kernel's centre to its end."""
-    return max(1, math.ceil(_REACH * sigma))
+    """Pixels from the kernel's centre to its end, four standard deviations: beyond lies 6e-5 of its weight."""
+    return max(1, math.ceil(4 * sigma))
 
 
 def _banded(kernel: Tensor, length: int) -> Tensor:
@@ -121,3 +138,24 @@ def _banded(kernel: Tensor, length: int) -> Tensor:
     matrix = torch.zeros(length, columns, dtype=kernel.dtype)
     matrix.as_strided((length, len(kernel)), (columns + 1, 1)).copy_(kernel.expand(length, -1))
     return matrix
+
+
+@compiled
+def _composites(
+    images: list[Tensor], maps: list[Tensor], boxes: Tensor, chosen: Tensor, blurs: Tensor, levels: Tensor
+) -> list[Tensor]:
+    all_boxes: list[list[int]] = boxes.tolist()
+    all_chosen: list[bool] = chosen.tolist()
+    all_blurs: list[float] = blurs.tolist()
+    all_levels: list[int] = levels.tolist()
+    pictures: list[Tensor] = []
+    for i in range(len(images)):
+        box = (all_boxes[i][0], all_boxes[i][1], all_boxes[i][2], all_boxes[i][3])
+        picture = cut(images[i], box)
+        if all_chosen[i]:
+            sigma: float | None = None
+            if all_blurs[i] > 0:
+                sigma = all_blurs[i] * min(images[i].size(1), images[i].size(2))
+            picture = composite(picture, opacity(maps[i], box, sigma), all_levels[i])
+        pictures.append(picture)
+    return pictures

@@ -1,15 +1,9 @@
-"""Random numbers, crop boxes and resampling shared by the views. Boxes are drawn for a whole batch at once.
-
-Images are resampled by torch's uint8 kernel. It releases the interpreter's lock, so that several threads can make
-batches, and is fastest with the channels of a pixel side by side, as images are stored: 140 us for a box of
-300 x 300 px to 224 px, 215 us with one plane per channel, 490 us in Pillow, whose pixels differ by 1 of 255.
-"""
+"""Random numbers and crop boxes shared by the views, drawn for a whole batch at once."""
 
 from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import interpolate
 
 from methods.distributed import shard
 
@@ -46,6 +40,11 @@ def uniform(
         whole = torch.rand((rng.world * shape[0], *shape[1:]), generator=rng, dtype=dtype)
         return low + (high - low) * shard(whole, rng.rank, rng.world)
     return low + (high - low) * torch.rand(shape, generator=rng, dtype=dtype)
+
+
+def whole_boxes(images: list[Tensor]) -> Tensor:
+    """The boxes of whole [C, H, W] images: int64 [B, 4], left, top, right, bottom (exclusive)."""
+    return torch.tensor([[0, 0, image.shape[2], image.shape[1]] for image in images])
 
 
 def random_boxes(
@@ -93,26 +92,7 @@ def random_boxes(
     return torch.stack([left, top, left + w, top + h], dim=1)
 
 
-def resample(image: Tensor, box: tuple[int, int, int, int], size: tuple[int, int], mode: str) -> Tensor:
-    """Cut `box` out of a uint8 [C, H, W] image and resize it, antialiased, to uint8 [C, size[0], size[1]]."""
-    return resample_row(image, box, size, mode)[0].contiguous()
-
-
-def resample_row(image: Tensor, box: tuple[int, int, int, int], size: tuple[int, int], mode: str) -> Tensor:
-    """As `resample`, but as a batch of one, [1, C, size[0], size[1]], in the memory format of `image`.
-
-    For images stored as rows of pixels (strides of [C, H, W]: 1, C W, C) the result is channels_last.
-    """
-    left, top, right, bottom = box
-    # The axis of the batch is added to [H, W, C], not to [C, H, W]: only so do its strides tell torch the format.
-    crop = image[:, top:bottom, left:right].permute(1, 2, 0)[None].permute(0, 3, 1, 2)
-    return interpolate(crop, size=size, mode=mode, antialias=True, align_corners=False)
-
-
-def mirror_where(rows: list[Tensor], which: Tensor) -> list[Tensor]:
-    """Images [1, C, S, S], mirrored left to right where `which`, bool [B], is true.
-
-    To be joined by `torch.cat`, which keeps their memory format. Several times faster than mirroring the whole batch
-    and selecting by `torch.where`.
-    """
-    return [row.flip(-1) if turn else row for row, turn in zip(rows, which.tolist(), strict=True)]
+def mirrored(boxes: Tensor, size: int) -> Tensor:
+    """Boxes [B, 4] after a left-right flip of their views."""
+    left, top, right, bottom = boxes.unbind(dim=1)
+    return torch.stack([size - right, top, size - left, bottom], dim=1)

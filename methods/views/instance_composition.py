@@ -20,7 +20,8 @@ from torchvision.ops import box_iou, nms
 from methods.args import BoxAugmentationArgs, InstanceCompositionArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import mirror_where, random_boxes, resample_row, uniform
+from methods.views.geometry import mirrored, random_boxes, uniform, whole_boxes
+from methods.views.resampling import compiled, paste_batch
 
 
 class InstanceComposition(ViewMaker):
@@ -35,17 +36,27 @@ class InstanceComposition(ViewMaker):
         """int64 [B] -> per view uint8 images [B, 3, S, S] and boxes [B, 4], augmented where the recipe says so."""
         count = len(indices)
         images = [self.source.image(i) for i in indices.tolist()]
-        whole = torch.tensor([[0, 0, image.shape[2], image.shape[1]] for image in images])
+        whole = whole_boxes(images)
         views, all_boxes = [], []
         for augmented in self.args.augment_boxes:
-            backgrounds = (uniform(rng, (count,)) * len(self.source)).long().tolist()
+            others = (uniform(rng, (count,)) * len(self.source)).long().tolist()
+            backgrounds = [self.source.image(i) for i in others]
             cuts = random_boxes(whole, self.args.scale, self.args.ratio, rng)
             boxes = self._places(cuts, rng)
-            places = zip(images, cuts.tolist(), boxes.tolist(), backgrounds, strict=True)
-            rows = [self._paste(image, tuple(cut), tuple(box), at) for image, cut, box, at in places]
             which = uniform(rng, (count,)) < self.args.flip_p
+            views.append(
+                paste_batch(
+                    backgrounds,
+                    whole_boxes(backgrounds),
+                    images,
+                    cuts,
+                    boxes,
+                    which,
+                    self.size,
+                    self.args.interpolation,
+                )
+            )
             boxes = torch.where(which[:, None], mirrored(boxes, self.size), boxes).float()
-            views.append(torch.cat(mirror_where(rows, which)))
             all_boxes.append(augment(boxes, self._anchors, self.args.anchors, rng) if augmented else boxes)
         return Crops(views, boxes=all_boxes)
 
@@ -58,25 +69,6 @@ class InstanceComposition(ViewMaker):
         sides = (sides * factor + 0.5).long().clamp(min=1)
         start = (uniform(rng, (len(cuts), 2)) * (self.size - sides)).long()
         return torch.cat([start, start + sides], dim=1)
-
-    def _paste(
-        self, image: Tensor, cut: tuple[int, int, int, int], place: tuple[int, int, int, int], background: int
-    ) -> Tensor:
-        """One view, uint8 [1, 3, S, S]."""
-        behind = self.source.image(background)
-        whole = (0, 0, behind.shape[2], behind.shape[1])
-        view = resample_row(behind, whole, (self.size, self.size), self.args.interpolation)
-        left, top, right, bottom = place
-        view[:, :, top:bottom, left:right] = resample_row(
-            image, cut, (bottom - top, right - left), self.args.interpolation
-        )
-        return view
-
-
-def mirrored(boxes: Tensor, size: int) -> Tensor:
-    """Boxes [B, 4] after a left-right flip of their views."""
-    left, top, right, bottom = boxes.unbind(dim=1)
-    return torch.stack([size - right, top, size - left, bottom], dim=1)
 
 
 def anchors(args: BoxAugmentationArgs, size: int) -> Tensor:
@@ -99,12 +91,23 @@ def augment(boxes: Tensor, candidates: Tensor, args: BoxAugmentationArgs, rng: G
     """
     overlap = box_iou(boxes, candidates)  # [B, anchors]
     scores = uniform(rng, tuple(overlap.shape), dtype=torch.float32)
-    pick = uniform(rng, (len(boxes),)).tolist()
-    picked = []
-    for row in range(len(boxes)):
-        near = (overlap[row] > args.iou).nonzero()[:, 0]
+    pick = uniform(rng, (len(boxes),))
+    return candidates[
+        _drawn(overlap, candidates, scores, pick, args.iou, min(args.fallback, len(candidates)), args.nms)
+    ]
+
+
+@compiled
+def _drawn(
+    overlap: Tensor, candidates: Tensor, scores: Tensor, pick: Tensor, iou: float, fallback: int, threshold: float
+) -> Tensor:
+    """Positions of the anchors drawn, int64 [B]."""
+    picks: list[float] = pick.tolist()
+    drawn: list[Tensor] = []
+    for row in range(len(picks)):
+        near = (overlap[row] > iou).nonzero()[:, 0]
         if len(near) == 0:
-            near = overlap[row].topk(min(args.fallback, len(candidates))).indices
-        left = near[nms(candidates[near], scores[row, near], args.nms)]
-        picked.append(left[int(pick[row] * len(left))])
-    return candidates[torch.stack(picked)]
+            near = overlap[row].topk(fallback)[1]
+        left = near[nms(candidates[near], scores[row][near], threshold)]
+        drawn.append(left[int(picks[row] * len(left))])
+    return torch.stack(drawn)

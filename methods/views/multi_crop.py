@@ -6,13 +6,13 @@ A network without a fixed input size takes both; local crops cost a fraction of 
 
 from __future__ import annotations
 
-import torch
 from torch import Generator, Tensor
 
 from methods.beyond_args import MultiCropArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import mirror_where, random_boxes, resample_row, uniform
+from methods.views.geometry import random_boxes, uniform, whole_boxes
+from methods.views.resampling import crop_batch
 
 
 class MultiCrop(ViewMaker):
@@ -35,11 +35,6 @@ class MultiCrop(ViewMaker):
 
     def _crops(self, images: list[Tensor], scale: tuple[float, float], size: int, rng: Generator) -> Tensor:
         """One box of each uint8 [3, H, W] image, resized and maybe flipped: uint8 [B, 3, size, size]."""
-        whole = torch.tensor([[0, 0, image.shape[2], image.shape[1]] for image in images])
-        boxes = random_boxes(whole, scale[0], self.args.ratio, rng, largest=scale[1]).tolist()
-        which = uniform(rng, (len(images),)) < self.args.flip_p
-        rows = [
-            resample_row(image, (x0, y0, x1, y1), (size, size), self.args.interpolation)
-            for image, (x0, y0, x1, y1) in zip(images, boxes, strict=True)
-        ]
-        return torch.cat(mirror_where(rows, which))
+        boxes = random_boxes(whole_boxes(images), scale[0], self.args.ratio, rng, largest=scale[1])
+        flips = uniform(rng, (len(images),)) < self.args.flip_p
+        return crop_batch(images, boxes, (size, size), self.args.interpolation, flips)

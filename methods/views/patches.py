@@ -16,7 +16,8 @@ from methods.views import color_jitter
 from methods.views.base import ViewMaker, planar_unit
 from methods.views.batch import Crops, ImageSource, Views, normalise
 from methods.views.color_jitter import ColourParameters
-from methods.views.geometry import mirror_where, resample_row, uniform
+from methods.views.geometry import uniform
+from methods.views.resampling import crop_batch, parts_batch
 
 _CELLS = 3  # per side
 _CENTRE = 4  # in raster order
@@ -36,29 +37,28 @@ class Patches(ViewMaker):
         """int64 [B] -> neighbours uint8 [8B, 3, p, p], centres [B, 3, p, p], labels 0..7 [8B] in raster order."""
         count, cell, side = len(indices), self.args.grid_side // _CELLS, self.args.patch_side
         place = uniform(rng, (count, 2)).tolist()
-        shifts = (uniform(rng, (count, _CELLS**2, 2)) * (cell - side + 1)).long().tolist()
-        squares = [self._square(i, x, y) for i, (x, y) in zip(indices.tolist(), place, strict=True)]
-        batch = torch.cat(mirror_where(squares, uniform(rng, (count,)) < self.args.flip_p))
+        shifts = (uniform(rng, (count, _CELLS**2, 2)) * (cell - side + 1)).long()  # [B, 9, 2]
+        images = [self.source.image(i) for i in indices.tolist()]
+        boxes = torch.tensor([self._square(image, x, y) for image, (x, y) in zip(images, place, strict=True)])
+        flips = uniform(rng, (count,)) < self.args.flip_p
+        # Cut, then resized, which is cheaper than resizing first.
+        squares = crop_batch(images, boxes, (self.args.grid_side, self.args.grid_side), self.args.interpolation, flips)
 
-        patches = torch.empty(count, _CELLS**2, 3, side, side, dtype=torch.uint8)
-        for row in range(count):
-            for number, (dx, dy) in enumerate(shifts[row]):
-                top, left = number // _CELLS * cell + dy, number % _CELLS * cell + dx
-                patches[row, number] = batch[row, :, top : top + side, left : left + side]
+        cells = torch.arange(_CELLS**2)
+        corners = shifts + cell * torch.stack([cells % _CELLS, cells // _CELLS], dim=1)
+        patches = parts_batch(squares, corners, side)
         around = [number for number in range(_CELLS**2) if number != _CENTRE]
         return Crops(
             [patches[:, around].flatten(0, 1), patches[:, _CENTRE].contiguous()],
             labels=torch.arange(len(around)).repeat(count),
         )
 
-    def _square(self, index: int, x: float, y: float) -> Tensor:
-        """The square with the grid, uint8 [1, 3, g, g]: cut, then resized, which is cheaper than resizing first."""
-        image = self.source.image(index)
+    def _square(self, image: Tensor, x: float, y: float) -> tuple[int, int, int, int]:
+        """The box that becomes the square with the grid."""
         height, width = image.shape[1:]
         side = max(1, round(min(height, width) / self.args.resize))
         left, top = int(x * (width - side + 1)), int(y * (height - side + 1))
-        square = (self.args.grid_side, self.args.grid_side)
-        return resample_row(image, (left, top, left + side, top + side), square, self.args.interpolation)
+        return left, top, left + side, top + side
 
     def draw_colours(self, crops: Crops, rng: Generator) -> ColourParameters:
         """One draw of colour changes per image, for all of its patches."""

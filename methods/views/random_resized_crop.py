@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Generator, Tensor
 
 from methods.args import RandomResizedCropArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import mirror_where, random_boxes, resample_row, uniform
+from methods.views.geometry import random_boxes, uniform, whole_boxes
+from methods.views.resampling import crop_batch
 
 Box = tuple[int, int, int, int]
 
@@ -23,19 +23,16 @@ class RandomResizedCrop(ViewMaker):
     def crops(self, indices: Tensor, rng: Generator) -> Crops:
         """int64 [B] -> uint8 [B, 3, S, S] per view."""
         images = [self.source.image(i) for i in indices.tolist()]
-        return Crops([torch.cat(random_crops(images, self.args, self.size, rng)) for _ in self.args.photometry])
+        return Crops([random_crops(images, self.args, self.size, rng) for _ in self.args.photometry])
 
 
-def random_crops(images: list[Tensor], args: RandomResizedCropArgs, size: int, rng: Generator) -> list[Tensor]:
-    """One box of each uint8 [3, H, W] image, resized and maybe flipped: uint8 [1, 3, size, size] each."""
+def random_crops(images: list[Tensor], args: RandomResizedCropArgs, size: int, rng: Generator) -> Tensor:
+    """One box of each uint8 [3, H, W] image, resized and maybe flipped: uint8 [B, 3, size, size]."""
     boxes = image_boxes(images, args, rng)
-    which = uniform(rng, (len(images),)) < args.flip_p
-    square = (size, size)
-    rows = [resample_row(image, box, square, args.interpolation) for image, box in zip(images, boxes, strict=True)]
-    return mirror_where(rows, which)
+    flips = uniform(rng, (len(images),)) < args.flip_p
+    return crop_batch(images, boxes, (size, size), args.interpolation, flips)
 
 
-def image_boxes(images: list[Tensor], args: RandomResizedCropArgs, rng: Generator) -> list[Box]:
-    """One box inside each [C, H, W] image: left, top, right, bottom (exclusive)."""
-    whole = torch.tensor([[0, 0, image.shape[2], image.shape[1]] for image in images])
-    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in random_boxes(whole, args.scale, args.ratio, rng).tolist()]
+def image_boxes(images: list[Tensor], args: RandomResizedCropArgs, rng: Generator) -> Tensor:
+    """One box inside each [C, H, W] image: int64 [B, 4], left, top, right, bottom (exclusive)."""
+    return random_boxes(whole_boxes(images), args.scale, args.ratio, rng)

@@ -17,7 +17,8 @@ from torch import Generator, Tensor
 from methods.args import SaliencySwapArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import mirror_where, random_boxes, resample_row, uniform
+from methods.views.geometry import mirrored, random_boxes, uniform
+from methods.views.resampling import empty_batch, paste_batch, paste_maps
 
 
 def other_indices(indices: Tensor, total: int, how_many: int, rng: Generator) -> Tensor:
@@ -49,40 +50,38 @@ class SaliencySwap(ViewMaker):
         images, masks = [], []
         references = indices.tolist()
         regions = torch.tensor([self.source.salient_box(i) for i in references])
-        pictures = [(self.source.image(i), self.source.saliency(i)) for i in references]
-        for backgrounds in other_indices(indices, len(self.source), len(self.args.photometry), rng):
-            boxes = random_boxes(regions, self.args.scale, self.args.ratio, rng).tolist()
+        pictures = [self.source.image(i) for i in references]
+        maps = [self.source.saliency(i) for i in references]
+        for others in other_indices(indices, len(self.source), len(self.args.photometry), rng):
+            boxes = random_boxes(regions, self.args.scale, self.args.ratio, rng)
             shifts = uniform(rng, (len(references),)).tolist()
-            pasted = [
-                self._paste(picture, tuple(box), background, shift)
-                for picture, box, background, shift in zip(pictures, boxes, backgrounds.tolist(), shifts, strict=True)
-            ]
             flips = uniform(rng, (len(references),)) < self.args.flip_p
-            images.append(torch.cat(mirror_where([image for image, _ in pasted], flips)))
-            masks.append(torch.cat(mirror_where([mask for _, mask in pasted], flips)))
+            backgrounds = [self.source.image(i) for i in others.tolist()]
+            canvases, places = self._canvases(backgrounds, others.tolist(), shifts)
+            # Each crop is resampled once, from the reference at full resolution straight to its final size.
+            images.append(
+                paste_batch(backgrounds, canvases, pictures, boxes, places, flips, self.size, self.args.interpolation)
+            )
+            masks.append(self._masks(maps, boxes, places, flips))
         return Crops(images, masks)
 
-    def _paste(
-        self, picture: tuple[Tensor, Tensor], box: tuple[int, int, int, int], background: int, shift: float
-    ) -> tuple[Tensor, Tensor]:
-        """One view: uint8 [1, 3, S, S] and its mask [1, 1, S, S].
+    def _canvases(self, backgrounds: list[Tensor], indices: list[int], shifts: list[float]) -> tuple[Tensor, Tensor]:
+        """`_canvas` of every background: int64 [B, 4] twice."""
+        pairs = [
+            self._canvas(tuple(behind.shape[1:]), self.source.salient_box(index), shift)
+            for behind, index, shift in zip(backgrounds, indices, shifts, strict=True)
+        ]
+        return torch.tensor([canvas for canvas, _ in pairs]), torch.tensor([place for _, place in pairs])
 
-        The crop is resampled once, from the reference at full resolution straight to its final size.
-        """
-        image, saliency = picture
-        behind = self.source.image(background)
-        canvas, target = self._canvas(tuple(behind.shape[1:]), self.source.salient_box(background), shift)
-        view = resample_row(behind, canvas, (self.size, self.size), self.args.interpolation)
-        left, top, right, bottom = target
-        patch = (bottom - top, right - left)
-        view[:, :, top:bottom, left:right] = resample_row(image, box, patch, self.args.interpolation)
-        mask = torch.zeros(1, 1, self.size, self.size, dtype=torch.uint8)
-        if self.args.mask == "rectangle":
-            mask[:, :, top:bottom, left:right] = 255
-        else:
-            # Bilinear, whatever the image uses: bicubic would overshoot the map.
-            mask[:, :, top:bottom, left:right] = resample_row(saliency, box, patch, "bilinear")
-        return view, mask
+    def _masks(self, maps: list[Tensor], boxes: Tensor, places: Tensor, flips: Tensor) -> Tensor:
+        """M of every view: uint8 [B, 1, S, S]."""
+        if self.args.mask == "saliency":
+            return paste_maps(maps, boxes, places, flips, self.size)
+        masks = empty_batch(len(maps), 1, self.size, self.size).zero_()
+        placed = torch.where(flips[:, None], mirrored(places, self.size), places)
+        for mask, (left, top, right, bottom) in zip(masks, placed.tolist(), strict=True):
+            mask[:, top:bottom, left:right] = 255
+        return masks
 
     def _canvas(
         self, shape: tuple[int, ...], salient: tuple[int, int, int, int], shift: float

@@ -20,7 +20,8 @@ from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
 from methods.views.color_jitter import ColourParameters
 from methods.views.geometry import uniform
-from methods.views.random_resized_crop import random_crops
+from methods.views.random_resized_crop import image_boxes
+from methods.views.resampling import crop_batch
 
 
 class SharedAugmentation(ViewMaker):
@@ -38,13 +39,14 @@ class SharedAugmentation(ViewMaker):
         views: list[Tensor] = []
         of_query = torch.zeros(len(images), dtype=torch.long)
         for view, shared in enumerate(self._shared):
-            rows = random_crops(images, self.args, self.size, rng)
+            boxes, turns = image_boxes(images, self.args, rng), None
+            flips = uniform(rng, (len(images),)) < self.args.flip_p
             if "rotation" in self.args.shared:
                 turns = (4 * uniform(rng, (len(images),))).long()  # drawn also where the query's are used
                 if view == 0:
                     of_query = turns
-                rows = rotated(rows, of_query if shared == "rotation" else turns)
-            views.append(torch.cat(rows))
+                turns = of_query if shared == "rotation" else turns
+            views.append(crop_batch(images, boxes, (self.size, self.size), self.args.interpolation, flips, turns))
         return Crops(views)
 
     def draw_colours(self, crops: Crops, rng: Generator) -> ColourParameters:
@@ -56,11 +58,3 @@ class SharedAugmentation(ViewMaker):
             for view, shared in zip(draws, self._shared, strict=True)
         ]
         return color_jitter.parameters(draws, [change] * len(draws))
-
-
-def rotated(rows: list[Tensor], turns: Tensor) -> list[Tensor]:
-    """Turn images [1, C, S, S] counter-clockwise by 90 degrees times their entry of `turns`, int64 [B]."""
-    return [
-        torch.rot90(row, turn, dims=(2, 3)).contiguous(memory_format=torch.channels_last) if turn else row
-        for row, turn in zip(rows, turns.tolist(), strict=True)
-    ]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from methods.views.batch import normalise, to_unit
-from methods.views.geometry import resample
+from methods.views.resampling import resample
 from suite.data.decoded.split import Part, SplitSource, held_out
 from suite.training.feed import Ahead, Loading
 from suite.training.schedule import generator

@@ -1,13 +1,13 @@
 """Batches made ahead: background loaders make the views of the next steps while the device trains.
 
-Loaders are threads of the training process (docs/throughput.md has the reasons). Resampling uint8
-images releases the interpreter's lock, so threads use their cores; they read the memory-mapped store without a copy,
-hand over their batch without /dev/shm (64 MB in many containers), may be used in the daemonic processes that run jobs,
-and start in microseconds.
+Loaders are threads of the training process (docs/throughput.md has the reasons). Resampling runs outside of the
+interpreter's lock (methods/views/resampling.py), so threads use their cores; they read the memory-mapped store without
+a copy, hand over their batch without /dev/shm (64 MB in many containers), may be used in the daemonic processes that
+run jobs, and start in microseconds.
 
-A loader makes whole batches: the geometry, and on a CPU device the colour changes too. On CUDA it also pins the batch;
-the copy and the colour changes run on a side stream while the step before is computed. The views of a step are a
-function of (seed, purpose, step) alone, so neither the number of loaders nor a resume changes a bit of them.
+A loader makes whole batches: the geometry, and on a CPU device the colour changes too. On CUDA it makes them in
+page-locked memory; the copy and the colour changes run on a side stream while the step before is computed. The views
+of a step are a function of (seed, purpose, step) alone, so neither the number of loaders nor a resume changes a bit.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -26,6 +27,7 @@ from torch import Tensor
 from methods.distributed import shard
 from methods.views.base import PreparedBatch, ViewMaker
 from methods.views.batch import Views
+from methods.views.resampling import page_locked
 from suite.training.schedule import Batches
 
 T = TypeVar("T")
@@ -170,13 +172,14 @@ class Feed:
     def prepare(self, step: int) -> PreparedBatch | Views:
         """The loaders' part of a step's views. Called in a loader, or within the step where there is none."""
         indices = self.batches.indices(step)
-        batch = self.views.prepare(indices, self._random(step), self._by_row)
+        with page_locked() if self._cuda and self._loading.loaders else nullcontext():
+            batch = self.views.prepare(indices, self._random(step), self._by_row)
         if self._labels is not None and batch.crops is not None:
             batch.crops.labels = shard(self._labels[indices])
         if not self._loading.loaders:
             return batch
         if self._cuda:
-            return batch.pin_memory()
+            return batch.pin_memory()  # what is not page-locked yet
         # A plugin's own `colours` or `__call__` (no parameters then) may draw from torch's generator or keep state: it
         # is called within the step, in the order of the steps.
         return batch if batch.parameters is None else self._finish(batch)

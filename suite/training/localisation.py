@@ -30,7 +30,7 @@ from methods.backbone import Backbone, Classifier
 from methods.measures.grad_cam import grad_cam
 from methods.measures.localisation import OVERLAPS, Scores, best_thresholds, overlaps
 from methods.views.batch import to_unit
-from methods.views.geometry import resample
+from methods.views.resampling import resample
 from suite.data.decoded.split import SplitSource
 from suite.kinds.localisation import LocalisationSpec
 from suite.training.evaluation import measuring_precision, network_input

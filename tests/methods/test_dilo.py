@@ -12,7 +12,7 @@ from torch import Tensor
 
 from methods.args import DiloArgs, PhotometryArgs, RandomResizedCropArgs
 from methods.registry import VIEWS
-from methods.views.dilo import Dilo, blurred, composite
+from methods.views.dilo import Dilo, blurred, composite, composites, cut, opacity
 from methods.views.geometry import uniform
 from methods.views.random_resized_crop import random_crops
 
@@ -137,17 +137,14 @@ def test_blur_is_close_to_pillows_of_the_same_radius() -> None:
     assert np.abs(ours.numpy() - np.array(theirs)).max() < 4
 
 
-def test_blurs_width_follows_the_short_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-
-    def spy(alpha: Tensor, sigma: float) -> Tensor:
-        seen.append(sigma)
-        return alpha
-
-    monkeypatch.setattr("methods.views.dilo.blurred", spy)
-    view = maker(Noise(flat(9, 30, 50)), composite_p=1.0, blur_p=1.0, blur_sigma=0.1)
-    view.crops(torch.tensor([0]), rng())
-    assert seen == [3.0, 3.0]
+def test_blurs_width_follows_the_short_side() -> None:
+    image = torch.randint(0, 256, (3, 30, 50), generator=rng(), dtype=torch.uint8)
+    alpha = torch.randint(0, 256, (1, 30, 50), generator=rng(), dtype=torch.uint8)
+    box = (4, 2, 44, 29)
+    (picture,) = composites(
+        [image], [alpha], torch.tensor([box]), torch.tensor([True]), torch.tensor([0.1]).double(), torch.tensor([77])
+    )
+    assert torch.equal(picture, composite(cut(image, box), opacity(alpha, box, 3.0), 77))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -175,7 +172,7 @@ def test_composition_comes_before_the_crop() -> None:
     levels = (uniform(generator, (10,)) * 256).long().tolist()
     composed = [composite(source.image(i), saliency.float() / 255, levels[i]) for i in range(10)]
     args = RandomResizedCropArgs(scale=0.2, flip_p=0.0, photometry=(PLAIN,))
-    assert torch.equal(ours, torch.cat(random_crops(composed, args, SIDE, generator)))
+    assert torch.equal(ours, random_crops(composed, args, SIDE, generator))
 
 
 def test_registered_as_reading_saliency_and_giving_no_masks() -> None:

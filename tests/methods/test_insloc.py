@@ -23,7 +23,8 @@ from methods.backbones.registry import build_backbone
 from methods.insloc import InsLoc, region_features
 from methods.objective import Objective
 from methods.views.batch import Views
-from methods.views.instance_composition import InstanceComposition, anchors, augment, mirrored
+from methods.views.geometry import mirrored
+from methods.views.instance_composition import InstanceComposition, anchors, augment
 
 PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
 BACKBONE = ResNetArgs(arch="resnet10", width=8, stem="small")

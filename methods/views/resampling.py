@@ -1,0 +1,234 @@
+"""Cutting, resizing and pasting the images of a whole batch, outside of the interpreter's lock.
+
+Images are resampled by torch's uint8 kernel. It is fastest with the channels of a pixel side by side, as images are
+stored: 140 us for a box of 300 x 300 px to 224 px, 215 us with one plane per channel, 490 us in Pillow, whose pixels
+differ by 1 of 255.
+
+Background loaders are threads. Called one by one from Python, the operations on an image take the interpreter's lock
+some twenty times per view, and on a GPU machine the thread that launches the kernels waits for it each time: on an H100
+five loaders slowed MoCo v2's loop to 61 % of the device's rate (docs/throughput.md). The loops below are compiled by
+TorchScript, which runs them without the lock. They call the same kernels in the same order: no pixel differs.
+
+TorchScript is deprecated in newer releases of torch. Where it is missing, the loops run as they are written here, with
+the same pixels and more waiting.
+
+Batches are written row by row into one tensor: on a GPU machine into page-locked memory (`page_locked`), which torch
+keeps and reuses. Rows that were joined afterwards were written twice, and every batch was new memory, of which the
+kernel had to map each page.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class _Memory(threading.local):
+    page_locked = False
+
+
+_memory = _Memory()
+
+
+@contextmanager
+def page_locked() -> Iterator[None]:
+    """Within it, this thread's batches are made in page-locked memory. Needs CUDA."""
+    before, _memory.page_locked = _memory.page_locked, True
+    try:
+        yield
+    finally:
+        _memory.page_locked = before
+
+
+def empty_batch(count: int, channels: int, height: int, width: int) -> Tensor:
+    """uint8 [count, channels, height, width], the channels of a pixel side by side; not initialised."""
+    return torch.empty(
+        (count, channels, height, width),
+        dtype=torch.uint8,
+        memory_format=torch.channels_last,
+        pin_memory=_memory.page_locked,
+    )
+
+
+def crop_batch(
+    images: list[Tensor],
+    boxes: Tensor,
+    size: tuple[int, int],
+    mode: str,
+    flips: Tensor | None = None,
+    turns: Tensor | None = None,
+) -> Tensor:
+    """The box of each image, resized, antialiased.
+
+    Args:
+        images: uint8 [C, H, W] each.
+        boxes: int64 [B, 4], left, top, right, bottom (exclusive).
+        size: height and width of the result.
+        mode: "bilinear" or "bicubic".
+        flips: bool [B], which ones to mirror left to right; None: none.
+        turns: int64 [B], counter-clockwise turns by 90 degrees after the flip, of square results; None: none.
+
+    Returns:
+        uint8 [B, C, *size].
+    """
+    count = len(images)
+    flips = torch.zeros(count, dtype=torch.bool) if flips is None else flips
+    turns = torch.zeros(count, dtype=torch.long) if turns is None else turns
+    out = empty_batch(count, images[0].shape[0], *size)
+    _crop_rows(images, boxes, flips, turns, mode, out)
+    return out
+
+
+def paste_batch(
+    backgrounds: list[Tensor],
+    canvases: Tensor,
+    images: list[Tensor],
+    boxes: Tensor,
+    places: Tensor,
+    flips: Tensor,
+    size: int,
+    mode: str,
+) -> Tensor:
+    """The box of each image, resized and pasted into its place of a background.
+
+    Args:
+        backgrounds: uint8 [C, H, W] each.
+        canvases: int64 [B, 4], the part of each background that is resized to the square.
+        images: uint8 [C, H, W] each.
+        boxes: int64 [B, 4] in the images.
+        places: int64 [B, 4] in the square.
+        flips: bool [B], which results to mirror left to right.
+        size: side of the square.
+        mode: "bilinear" or "bicubic", of image and background.
+
+    Returns:
+        uint8 [B, C, size, size].
+    """
+    out = empty_batch(len(images), images[0].shape[0], size, size)
+    _paste_rows(backgrounds, canvases, images, boxes, places, flips, mode, out)
+    return out
+
+
+def paste_maps(maps: list[Tensor], boxes: Tensor, places: Tensor, flips: Tensor, size: int) -> Tensor:
+    """As `paste_batch`, of maps uint8 [1, H, W] onto zero, resized bilinearly: bicubic would overshoot them."""
+    out = empty_batch(len(maps), 1, size, size)
+    _paste_map_rows(maps, boxes, places, flips, out)
+    return out
+
+
+def parts_batch(images: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Squares cut out of images.
+
+    Args:
+        images: uint8 [B, C, H, W].
+        corners: int64 [B, n, 2], left and top of each square.
+        side: of the squares, pixels.
+
+    Returns:
+        uint8 [B, n, C, side, side], one plane per channel.
+    """
+    out = torch.empty((*corners.shape[:2], images.shape[1], side, side), dtype=torch.uint8)
+    _copy_parts(images, corners, out)
+    return out
+
+
+def resample(image: Tensor, box: tuple[int, int, int, int], size: tuple[int, int], mode: str) -> Tensor:
+    """Cut `box` out of a uint8 [C, H, W] image and resize it, antialiased, to uint8 [C, size[0], size[1]]."""
+    return _cut(image, list(box), *size, mode)[0].contiguous()
+
+
+def compiled(loop: F) -> F:
+    """The loop as TorchScript; itself, where this torch cannot compile it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its deprecation
+        try:
+            return torch.jit.script(loop)  # type: ignore[no-any-return]
+        except (AttributeError, RuntimeError, NotImplementedError):
+            return loop
+
+
+# Imported names are compiled along with the loops that use them, so that only plain functions stand here. Lists of
+# lists come from tensors, which are converted outside of the lock.
+
+
+def _cut(image: Tensor, box: list[int], height: int, width: int, mode: str) -> Tensor:
+    """[C, H, W] -> [1, C, height, width], in the memory format of the image.
+
+    The axis of the batch is added to [H, W, C], not to [C, H, W]: only so do its strides tell torch the format.
+    """
+    crop = image[:, box[1] : box[3], box[0] : box[2]].permute(1, 2, 0).unsqueeze(0).permute(0, 3, 1, 2)
+    return interpolate(crop, [height, width], mode=mode, align_corners=False, antialias=True)
+
+
+@compiled
+def _crop_rows(images: list[Tensor], boxes: Tensor, flips: Tensor, turns: Tensor, mode: str, out: Tensor) -> None:
+    all_boxes: list[list[int]] = boxes.tolist()
+    all_flips: list[bool] = flips.tolist()
+    all_turns: list[int] = turns.tolist()
+    for i in range(len(images)):
+        row = _cut(images[i], all_boxes[i], out.size(2), out.size(3), mode)
+        if all_flips[i]:
+            row = row.flip([-1])
+        if all_turns[i] != 0:
+            row = torch.rot90(row, all_turns[i], [2, 3])
+        out[i].copy_(row[0])
+
+
+@compiled
+def _paste_rows(
+    backgrounds: list[Tensor],
+    canvases: Tensor,
+    images: list[Tensor],
+    boxes: Tensor,
+    places: Tensor,
+    flips: Tensor,
+    mode: str,
+    out: Tensor,
+) -> None:
+    all_canvases: list[list[int]] = canvases.tolist()
+    all_boxes: list[list[int]] = boxes.tolist()
+    all_places: list[list[int]] = places.tolist()
+    all_flips: list[bool] = flips.tolist()
+    for i in range(len(images)):
+        row = _cut(backgrounds[i], all_canvases[i], out.size(2), out.size(3), mode)
+        place = all_places[i]
+        patch = _cut(images[i], all_boxes[i], place[3] - place[1], place[2] - place[0], mode)
+        row[:, :, place[1] : place[3], place[0] : place[2]] = patch
+        if all_flips[i]:
+            row = row.flip([-1])
+        out[i].copy_(row[0])
+
+
+@compiled
+def _paste_map_rows(maps: list[Tensor], boxes: Tensor, places: Tensor, flips: Tensor, out: Tensor) -> None:
+    all_boxes: list[list[int]] = boxes.tolist()
+    all_places: list[list[int]] = places.tolist()
+    all_flips: list[bool] = flips.tolist()
+    out.zero_()
+    for i in range(len(maps)):
+        place = all_places[i]
+        patch = _cut(maps[i], all_boxes[i], place[3] - place[1], place[2] - place[0], "bilinear")
+        left, right = place[0], place[2]
+        if all_flips[i]:
+            patch = patch.flip([-1])
+            left, right = out.size(3) - place[2], out.size(3) - place[0]
+        out[i, :, place[1] : place[3], left:right] = patch[0]
+
+
+@compiled
+def _copy_parts(images: Tensor, corners: Tensor, out: Tensor) -> None:
+    all_corners: list[list[list[int]]] = corners.tolist()
+    side = out.size(4)
+    for i in range(len(all_corners)):
+        for number in range(len(all_corners[i])):
+            left, top = all_corners[i][number]
+            out[i, number].copy_(images[i, :, top : top + side, left : left + side])

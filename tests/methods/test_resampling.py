@@ -1,0 +1,93 @@
+"""Batches of crops and pastes equal the same operations on one image after the other, to the last bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from methods.views import dilo, instance_composition, resampling
+from methods.views.resampling import crop_batch, parts_batch, paste_batch, paste_maps, resample
+
+
+def images(channels: int = 3) -> list[Tensor]:
+    """Images of several sizes, stored as rows of pixels and, the last one, as planes."""
+    rng = torch.Generator().manual_seed(4)
+    sizes = [(40, 60), (33, 31), (64, 50)]
+    stored = [torch.randint(0, 256, (h, w, channels), generator=rng, dtype=torch.uint8) for h, w in sizes]
+    return [pixels.permute(2, 0, 1) for pixels in stored[:2]] + [stored[2].permute(2, 0, 1).contiguous()]
+
+
+BOXES = torch.tensor([[3, 2, 50, 39], [0, 0, 31, 33], [10, 20, 11, 60]])
+PLACES = torch.tensor([[0, 5, 9, 24], [3, 3, 4, 4], [0, 0, 24, 24]])
+FLIPS = torch.tensor([True, False, True])
+WHOLE = torch.tensor([[0, 0, 60, 40], [0, 0, 31, 33], [0, 0, 50, 64]])
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_crops(mode: str, channels: int) -> None:
+    turns = torch.tensor([1, 0, 3])
+    made = crop_batch(images(channels), BOXES, (24, 24), mode, FLIPS, turns)
+    for row, (image, (left, top, right, bottom)) in enumerate(zip(images(channels), BOXES.tolist(), strict=True)):
+        crop = image[None, :, top:bottom, left:right]
+        expected = interpolate(crop, size=(24, 24), mode=mode, antialias=True, align_corners=False)[0]
+        assert torch.equal(resample(image, (left, top, right, bottom), (24, 24), mode), expected)
+        expected = expected.flip(-1) if FLIPS[row] else expected
+        assert torch.equal(made[row], torch.rot90(expected, int(turns[row]), (1, 2)))
+
+
+def test_crops_need_neither_flips_nor_a_square() -> None:
+    made = crop_batch(images(), BOXES, (8, 13), "bilinear")
+    assert made.shape == (3, 3, 8, 13)
+    assert torch.equal(made[1], resample(images()[1], (0, 0, 31, 33), (8, 13), "bilinear"))
+
+
+def test_pastes() -> None:
+    made = paste_batch(images()[::-1], WHOLE.flip(0), images(), BOXES, PLACES, FLIPS, 24, "bilinear")
+    masks = paste_maps(images(1), BOXES, PLACES, FLIPS, 24)
+    for row in range(3):
+        box, (left, top, right, bottom) = tuple(BOXES[row].tolist()), PLACES[row].tolist()
+        whole = tuple(WHOLE[2 - row].tolist())
+        view = resample(images()[2 - row], whole, (24, 24), "bilinear")
+        mask = torch.zeros(1, 24, 24, dtype=torch.uint8)
+        size = (bottom - top, right - left)
+        view[:, top:bottom, left:right] = resample(images()[row], box, size, "bilinear")
+        mask[:, top:bottom, left:right] = resample(images(1)[row], box, size, "bilinear")
+        turned = (lambda tensor: tensor.flip(-1)) if FLIPS[row] else (lambda tensor: tensor)
+        assert torch.equal(made[row], turned(view))
+        assert torch.equal(masks[row], turned(mask))
+
+
+def test_parts() -> None:
+    whole = crop_batch(images(), BOXES, (24, 24), "bilinear")
+    corners = torch.randint(0, 17, (3, 5, 2), generator=torch.Generator().manual_seed(1))
+    parts = parts_batch(whole, corners, 8)
+    for row in range(3):
+        for number, (left, top) in enumerate(corners[row].tolist()):
+            assert torch.equal(parts[row, number], whole[row, :, top : top + 8, left : left + 8])
+
+
+def test_the_loops_are_compiled() -> None:
+    """Not compiled, they give the same pixels, but wait for the interpreter's lock: nothing else would show it."""
+    loops = (
+        resampling._crop_rows, resampling._paste_rows, resampling._paste_map_rows, resampling._copy_parts,
+        dilo._composites, instance_composition._drawn,
+    )  # fmt: skip
+    assert all(isinstance(loop, torch.jit.ScriptFunction) for loop in loops)
+
+
+def test_page_locked_memory_is_asked_for_within_the_block_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    empty = torch.empty
+
+    def spy(*args: object, pin_memory: bool, **kwargs: object) -> Tensor:
+        asked.append(pin_memory)
+        return empty(*args, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(torch, "empty", spy)
+    with resampling.page_locked():
+        resampling.empty_batch(1, 3, 4, 4)
+    resampling.empty_batch(1, 3, 4, 4)
+    assert asked == [True, False]
