@@ -12,6 +12,8 @@ Wall clock divided by the longer of the two; without loaders it would be the sum
 batches that were in memory at a time.
 Part 3: the same loop with worker processes of torch's DataLoader in place of the threads, each handing over whole
 batches: seconds to the first batch, and the rate of images without a step.
+Part 4: a thread that launches small operations, as the training thread beside a GPU does, with one loader beside it: its
+rate as a share of its rate alone. What is missing it waited for the interpreter's lock. Needs two cores.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="per row and repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", nargs="+", default=list(GOALS), choices=list(GOALS))
-    parser.add_argument("--part", type=int, nargs="+", default=[1, 2, 3], choices=[1, 2, 3])
+    parser.add_argument("--part", type=int, nargs="+", default=[1, 2, 3, 4], choices=[1, 2, 3, 4])
     parser.add_argument("--record", action="store_true", help="write the results to docs/benchmarks.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -102,6 +104,8 @@ def main() -> None:
         overlaps(options)
     if 3 in options.part:
         processes(options)
+    if 4 in options.part:
+        launches(options)
 
 
 def rates(options: argparse.Namespace) -> None:
@@ -136,6 +140,45 @@ def overlaps(options: argparse.Namespace) -> None:
         text = "; ".join(f"{row} {two[0]:.2f}, {two[1]:.2f}, {two[2]:.2f}" for row, two in results.items())
         what = "step that sleeps as long as its views take: wall clock / the longer, with 0, 1, 2 loaders"
         record("feed overlap", what, text, ("methods/views", "suite/training/feed.py"))
+
+
+def launches(options: argparse.Namespace) -> None:
+    """Part 4."""
+    source = RandomImages()
+    print(f"launches per second beside one loader, batch {options.batch}, as a share of those alone")
+    results = {}
+    for row in options.rows:
+        maker, stop = views_of(row, source), threading.Event()
+        steps = Steps(maker, options.batch, 1_000_000)
+
+        def load(steps: Steps = steps, stop: threading.Event = stop) -> None:
+            for step in range(len(steps)):
+                if stop.is_set():
+                    return
+                steps[step]
+
+        alone = max(launch_rate(options.seconds) for _ in range(options.repeats))
+        loader = threading.Thread(target=load)
+        loader.start()
+        beside = max(launch_rate(options.seconds) for _ in range(options.repeats))
+        stop.set()
+        loader.join()
+        results[row] = beside / alone
+        print(f"{row:12}{results[row]:10.2f}", flush=True)
+    if options.record:
+        text = ", ".join(f"{row} {share:.2f}" for row, share in results.items())
+        what = "launches of operations per second beside one loader, as a share of those alone"
+        record("feed launches", what, text, ("methods/views", "suite/training/feed.py"))
+
+
+def launch_rate(seconds: float) -> float:
+    """Small operations per second, launched one by one from Python."""
+    tensor, launched, start = torch.zeros(8), 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        for _ in range(200):
+            tensor.add_(1)
+        launched += 200
+    return launched / (time.perf_counter() - start)
 
 
 class Steps(Dataset[object]):
