@@ -125,6 +125,20 @@ def paste_maps(maps: list[Tensor], boxes: Tensor, places: Tensor, flips: Tensor,
     return out
 
 
+def four_turns(images: Tensor) -> Tensor:
+    """Each image and its turns by 90, 180 and 270 degrees, counter-clockwise, in a row.
+
+    Args:
+        images: uint8 [B, C, S, S].
+
+    Returns:
+        uint8 [4 B, C, S, S], one plane per channel: planes are cheaper to turn than rows of pixels.
+    """
+    out = torch.empty((4 * images.shape[0], *images.shape[1:]), dtype=torch.uint8, pin_memory=_memory.page_locked)
+    _copy_turns(images, out)
+    return out
+
+
 def parts_batch(images: Tensor, corners: Tensor, side: int) -> Tensor:
     """Squares cut out of images.
 
@@ -232,3 +246,11 @@ def _copy_parts(images: Tensor, corners: Tensor, out: Tensor) -> None:
         for number in range(len(all_corners[i])):
             left, top = all_corners[i][number]
             out[i, number].copy_(images[i, :, top : top + side, left : left + side])
+
+
+@compiled
+def _copy_turns(images: Tensor, out: Tensor) -> None:
+    for i in range(images.size(0)):
+        planes = images[i].contiguous()
+        for turns in range(4):
+            out[4 * i + turns].copy_(torch.rot90(planes, turns, [1, 2]))

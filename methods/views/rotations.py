@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from methods.args import RotationsArgs
 from methods.views.batch import Crops, ImageSource
 from methods.views.random_resized_crop import RandomResizedCrop
+from methods.views.resampling import four_turns
 
 
 class Rotations(RandomResizedCrop):
@@ -22,6 +23,4 @@ class Rotations(RandomResizedCrop):
 
     def crops(self, indices: Tensor, rng: Generator) -> Crops:
         """int64 [B] -> one view uint8 [4B, 3, S, S], the four of an image in a row, with labels 0..3 [4B]."""
-        upright = super().crops(indices, rng).images[0].contiguous()  # planes are cheaper to rotate than rows of pixels
-        turned = torch.stack([torch.rot90(upright, turns, dims=(2, 3)) for turns in range(4)], dim=1)
-        return Crops([turned.flatten(0, 1)], labels=torch.arange(4).repeat(len(indices)))
+        return Crops([four_turns(super().crops(indices, rng).images[0])], labels=torch.arange(4).repeat(len(indices)))
