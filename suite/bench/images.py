@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,9 @@ class RandomImages:
     def __init__(self, pictures: Pictures, count: int, classes: int = 1) -> None:
         self._count, self._ahead = count, pictures.ahead
         self.labels = torch.arange(count) % max(1, classes)
-        rng = generator(0, "bench")
-        places = np.linspace(0, len(pictures.shapes) - 1, min(_DISTINCT, max(1, count))).round().astype(int)
-        pixels = [_noise(height, width, rng) for height, width in (pictures.shapes[place] for place in places)]
+        pixels, files = _distinct(pictures, min(_DISTINCT, max(1, count)))
         self._maps = [_ellipse(height, width) for height, width, _ in (image.shape for image in pixels)]
-        self._pixels = pixels if pictures.ahead else []
-        self._files = [] if pictures.ahead else [(_jpeg(image), min(image.shape[:2])) for image in pixels]
+        self._pixels, self._files = ([], files) if files else (pixels, files)
 
     def __len__(self) -> int:
         return self._count
@@ -62,6 +60,16 @@ class RandomImages:
         """Left, top, right, bottom (exclusive): the middle 60 % of both sides."""
         _, height, width = self._maps[index % len(self._maps)].shape
         return width // 5, height // 5, max(width // 5 + 1, 4 * width // 5), max(height // 5 + 1, 4 * height // 5)
+
+
+@cache
+def _distinct(pictures: Pictures, count: int) -> tuple[list[Tensor], list[tuple[bytes, int]]]:
+    """Pixels of `count` images, uint8 [H, W, 3] each, and the JPEGs with their short sides where these are decoded."""
+    rng = generator(0, "bench")
+    places = np.linspace(0, len(pictures.shapes) - 1, count).round().astype(int)
+    pixels = [_noise(height, width, rng) for height, width in (pictures.shapes[place] for place in places)]
+    files = [] if pictures.ahead else [(_jpeg(image), min(image.shape[:2])) for image in pixels]
+    return pixels, files
 
 
 def _noise(height: int, width: int, rng: torch.Generator) -> Tensor:

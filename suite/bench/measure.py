@@ -29,6 +29,7 @@ from suite.training.feed import Ahead, Loading
 from suite.training.session import Interrupted, Session
 
 _WARM_STEPS = 2  # first steps choose algorithms and allocate memory
+_FAR_FASTER = 2.0  # than the device; both are slower at the same time than alone
 _LEAST_STEPS = 2  # timed, however long they take
 _ENDLESS = 100_000  # epochs: the loop is stopped from outside
 _DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
@@ -89,7 +90,8 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
     error = ""
     while True:
         try:
-            loop, device, memory = _loop_and_device(case, source, setup)
+            made = loaders_rate(case, source, setup)
+            loop, device, memory = _loop_and_device(case, source, setup, made)
             break
         except torch.OutOfMemoryError as out_of_memory:
             error = error or explained(out_of_memory, case.spec)
@@ -110,7 +112,7 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
         recipe_batch=recipe.batch_size,
         loop=loop,
         device=device,
-        loaders_alone=loaders_rate(case, source, setup),
+        loaders_alone=made,
         loaders=setup.loading.loaders,
         macs=float(kind_of(case.spec).macs(case.spec)),
         peak_macs=peak_macs(setup.device, precision),
@@ -120,20 +122,24 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
     )
 
 
-def _loop_and_device(case: Case, source: RandomImages, setup: Setup) -> tuple[float, float, int | None]:
-    """Images per second of the whole loop and of the loop that is given its views; peak bytes on the device."""
+def _loop_and_device(case: Case, source: RandomImages, setup: Setup, made: float) -> tuple[float, float, int | None]:
+    """Images per second of the whole loop and of the loop that is given its views; peak bytes on the device.
+
+    `made`: images per second of the loaders alone.
+    """
     batch, loading = case.spec.train.batch_size, setup.loading
-    # Batches that were ready before the clock started must be used up: the rate is that of hours, not of seconds.
-    warm_steps = _WARM_STEPS + (loading.depth if loading.loaders else 0)
+    ready = replace(loading, loaders=0, first_batch_only=True)
+    device = batch * steps_per_second(case, source, setup, ready, _WARM_STEPS)
+    _release_memory()
+    # Where loaders may be the limit, batches that were ready before the clock started must be used up: the rate is that
+    # of hours, not of seconds. Where they are far faster, batches are always ready.
+    drained = loading.depth if loading.loaders and made < _FAR_FASTER * device else 0
     memory = None
     if setup.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    loop = batch * steps_per_second(case, source, setup, loading, warm_steps)
+    loop = batch * steps_per_second(case, source, setup, loading, _WARM_STEPS + drained)
     if setup.device == "cuda":
         memory = torch.cuda.max_memory_allocated()
-    _release_memory()
-    ready = replace(loading, loaders=0, first_batch_only=True)
-    device = batch * steps_per_second(case, source, setup, ready, _WARM_STEPS)
     _release_memory()
     return loop, max(loop, device), memory
 

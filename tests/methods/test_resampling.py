@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from methods.views import dilo, instance_composition, resampling
-from methods.views.resampling import crop_batch, parts_batch, paste_batch, paste_maps, resample
+from methods.views.resampling import crop_batch, four_turns, parts_batch, paste_batch, paste_maps, resample
 
 
 def images(channels: int = 3) -> list[Tensor]:
@@ -69,11 +69,17 @@ def test_parts() -> None:
             assert torch.equal(parts[row, number], whole[row, :, top : top + 8, left : left + 8])
 
 
+def test_turns() -> None:
+    upright = crop_batch(images(), BOXES, (24, 24), "bilinear")
+    expected = torch.stack([torch.rot90(upright, turns, (2, 3)) for turns in range(4)], dim=1).flatten(0, 1)
+    assert torch.equal(four_turns(upright), expected)
+
+
 def test_the_loops_are_compiled() -> None:
     """Not compiled, they give the same pixels, but wait for the interpreter's lock: nothing else would show it."""
     loops = (
         resampling._crop_rows, resampling._paste_rows, resampling._paste_map_rows, resampling._copy_parts,
-        dilo._composites, instance_composition._drawn,
+        resampling._copy_turns, dilo._composites, instance_composition._drawn,
     )  # fmt: skip
     assert all(isinstance(loop, torch.jit.ScriptFunction) for loop in loops)
 
