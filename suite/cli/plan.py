@@ -56,6 +56,7 @@ def plan(
                 _print_recipe(name, row.stage1.recipe.model_dump(mode="json"), row.stage1.origins)
         return
     from suite.cli.select import warn_without_gpu
+    from suite.data.catalogue import DATASETS
     from suite.execute.local.machine import machine
     from suite.planning.devices import refuse_uneven
     from suite.planning.forecast import Forecast
@@ -93,12 +94,14 @@ def plan(
         for name, used in planned.datasets.items():
             for finding in used.findings:
                 print(f"{finding.level} {name}: {finding.text}")
+        drawn = {name for name in planned.missing if planned.profile.synthetic is not None and name in DATASETS}
         for name, reason in planned.missing.items():
-            print(f"missing {name}: {reason}")
+            if name not in drawn:
+                print(f"missing {name}: {reason}")
         if (sentence := missing_weights(planned)) is not None:
             print(sentence)
-        if planned.missing and planned.profile.synthetic is not None:
-            print("This profile's data are drawn by `suite run`, or now by: suite data synth")
+        if drawn:
+            print(f"not drawn yet: {', '.join(sorted(drawn))}. `suite run` draws them, or now: suite data synth")
     raise typer.Exit(2 if planned.missing and planned.profile.synthetic is None else 0)
 
 
