@@ -13,6 +13,7 @@ from suite.text import duration
 
 if TYPE_CHECKING:
     from suite.planning.forecast import Forecast
+    from suite.planning.plan import Plan
 
 
 def plan(
@@ -56,7 +57,6 @@ def plan(
                 _print_recipe(name, row.stage1.recipe.model_dump(mode="json"), row.stage1.origins)
         return
     from suite.cli.select import warn_without_gpu
-    from suite.data.catalogue import DATASETS
     from suite.execute.local.machine import machine
     from suite.planning.devices import refuse_uneven
     from suite.planning.forecast import Forecast
@@ -94,15 +94,21 @@ def plan(
         for name, used in planned.datasets.items():
             for finding in used.findings:
                 print(f"{finding.level} {name}: {finding.text}")
-        drawn = {name for name in planned.missing if planned.profile.synthetic is not None and name in DATASETS}
-        for name, reason in planned.missing.items():
-            if name not in drawn:
-                print(f"missing {name}: {reason}")
+        for line in _missing(planned):
+            print(line)
         if (sentence := missing_weights(planned)) is not None:
             print(sentence)
-        if drawn:
-            print(f"not drawn yet: {', '.join(sorted(drawn))}. `suite run` draws them, or now: suite data synth")
     raise typer.Exit(2 if planned.missing and planned.profile.synthetic is None else 0)
+
+
+def _missing(planned: Plan) -> Iterator[str]:
+    """Data and checkpoints that are not there; of data that a run draws, no more than their names."""
+    from suite.data.catalogue import DATASETS
+
+    drawn = [name for name in planned.missing if planned.profile.synthetic is not None and name in DATASETS]
+    yield from (f"missing {name}: {reason}" for name, reason in planned.missing.items() if name not in drawn)
+    if drawn:
+        yield f"not drawn yet: {', '.join(drawn)}. `suite run` draws them, or now: suite data synth"
 
 
 def _summary(forecast: Forecast, done: int) -> Iterator[str]:
