@@ -9,8 +9,8 @@ some twenty times per view, and on a GPU machine the thread that launches the ke
 five loaders slowed MoCo v2's loop to 61 % of the device's rate (docs/throughput.md). The loops below are compiled by
 TorchScript, which runs them without the lock. They call the same kernels in the same order: no pixel differs.
 
-TorchScript is deprecated in newer releases of torch. Where it is missing, the loops run as they are written here, with
-the same pixels and more waiting.
+TorchScript is deprecated in newer releases of torch, and not supported with Python 3.14. Where it is missing, the loops
+run as they are written here, with the same pixels and more waiting.
 
 Batches are written row by row into one tensor: on a GPU machine into page-locked memory (`page_locked`), which torch
 keeps and reuses. Rows that were joined afterwards were written twice, and every batch was new memory, of which the
@@ -19,6 +19,7 @@ kernel had to map each page.
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -161,12 +162,14 @@ def resample(image: Tensor, box: tuple[int, int, int, int], size: tuple[int, int
 
 
 def compiled(loop: F) -> F:
-    """The loop as TorchScript; itself, where this torch cannot compile it."""
+    """The loop as TorchScript; itself, where torch or Python (from 3.14 on) do not support that."""
+    if sys.version_info >= (3, 14):
+        return loop
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its deprecation
         try:
             return torch.jit.script(loop)  # type: ignore[no-any-return]
-        except (AttributeError, RuntimeError, NotImplementedError):
+        except (AttributeError, NotImplementedError, OSError, RuntimeError, TypeError):
             return loop
 
 

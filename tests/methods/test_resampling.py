@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -75,6 +77,7 @@ def test_turns() -> None:
     assert torch.equal(four_turns(upright), expected)
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="torch does not support TorchScript with this Python")
 def test_the_loops_are_compiled() -> None:
     """Not compiled, they give the same pixels, but wait for the interpreter's lock: nothing else would show it."""
     loops = (
