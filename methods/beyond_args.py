@@ -1,4 +1,4 @@
-"""Settings of further objectives of the grid `beyond`: Barlow Twins, VICReg, DINO; and multi-crop views.
+"""Settings of further objectives of the grid `beyond`: Barlow Twins, VICReg, DINO, SwAV; and multi-crop views.
 
 As in methods/args.py, nothing here imports torch.
 """
@@ -69,3 +69,19 @@ class DinoArgs(Args):
     freeze_epochs: int = Field(1, ge=0, description="epochs in which the last layer is not trained (official code)")
     center_momentum: float = Field(0.9, ge=0, le=1, description="m of the centre (equation 4)")
     tau_base: float = Field(ge=0, le=1, description="teacher momentum at the first step; a half cosine brings it to 1")
+
+
+class SwavArgs(Args):
+    """SwAV (arXiv:2006.09882)."""
+
+    hidden_dim: int = Field(2048, ge=1, description="of the projector (official code)")
+    projection_dim: int = Field(128, ge=1, description="of the embeddings (appendix A)")
+    prototypes: int = Field(3000, ge=2, description="K (appendix A)")
+    temperature: float = Field(0.1, gt=0, description="tau of equation 2")
+    epsilon: float = Field(0.05, gt=0, description="of equation 3")
+    iterations: int = Field(3, ge=1, description="of the Sinkhorn-Knopp algorithm (section 3.1)")
+    queue_size: int = Field(
+        0, ge=0, description="earlier embeddings of each global crop that codes are made with; 0: none"
+    )
+    queue_start: int = Field(15, ge=0, description="epochs after which the queue is filled; it is used once it is full")
+    freeze_epochs: int = Field(1, ge=0, description="epochs in which the prototypes are not trained (official code)")

@@ -11,7 +11,6 @@ absence, since each process has to see a gradient of every parameter.
 from __future__ import annotations
 
 import math
-from itertools import groupby
 from typing import cast
 
 import torch
@@ -21,7 +20,7 @@ from torch.nn.functional import linear, log_softmax, normalize, softmax
 from methods.backbone import Backbone
 from methods.beyond_args import DinoArgs
 from methods.distributed import all_gather
-from methods.heads import l2_normalize
+from methods.heads import l2_normalize, pooled_by_size
 from methods.objective import Objective, cosine_tau, ema_update, embedding_std, frozen_copy
 from methods.views.batch import Views
 
@@ -40,12 +39,9 @@ class DinoNetwork(nn.Module):
     def forward(self, views: list[Tensor], thaw: Tensor) -> tuple[Tensor, Tensor]:
         """V views [B, 3, S, S] -> bottlenecks [V B, D] of unit length, logits [V B, K]; single precision at least.
 
-        Neighbouring views of one size pass the backbone together, and are normalised together, as in the official code.
         `thaw`, 0 or 1, multiplies the gradient of the last layer.
         """
-        groups = [torch.cat(list(group)) for _, group in groupby(views, key=lambda view: view.shape[-1])]
-        features = torch.cat([self.backbone.pooled(images) for images in groups])
-        bottleneck = l2_normalize(self.head(features))
+        bottleneck = l2_normalize(self.head(pooled_by_size(self.backbone, views)))
         held = self.last.weight.detach()
         weight = held + thaw * (self.last.weight - held)
         logits = linear(bottleneck, normalize(weight, dim=1))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
+
+from methods.backbone import Backbone
 
 
 def mlp_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -22,6 +26,16 @@ def expander(inputs: int, width: int) -> nn.Sequential:
         nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True),
         nn.Linear(width, width, bias=False),
     )  # fmt: skip
+
+
+def pooled_by_size(backbone: Backbone, views: list[Tensor]) -> Tensor:
+    """V views [B, 3, S, S] -> pooled features [V B, dim].
+
+    Neighbouring views of one size pass the backbone together, and are normalised together, as in the official code of
+    SwAV and DINO.
+    """
+    groups = [torch.cat(list(group)) for _, group in groupby(views, key=lambda view: view.shape[-1])]
+    return torch.cat([backbone.pooled(images) for images in groups])
 
 
 def l2_normalize(embeddings: Tensor) -> Tensor:

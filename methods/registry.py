@@ -73,6 +73,9 @@ OBJECTIVES: dict[str, Entry] = {
     "dino": Entry(  # two global crops, student 3 and teacher 1 each; eight local crops of 96 px beside 224 px, student
         "methods.dino:Dino", beyond_args.DinoArgs, plain_views="multi_crop", passes=12.4
     ),
+    "swav": Entry(  # two global crops and eight local ones, 3 each
+        "methods.swav:Swav", beyond_args.SwavArgs, plain_views="multi_crop", passes=10.4
+    ),
 }
 
 VIEWS: dict[str, Entry] = {

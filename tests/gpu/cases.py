@@ -18,7 +18,7 @@ from suite.training.pretrain import build_objective
 
 ROWS = (
     "byol", "byol_cvsa", "simclr", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr", "barlow_twins",
-    "vicreg", "dino",
+    "vicreg", "dino", "swav",
 )  # fmt: skip
 SMALL = {"backbone.arch": "resnet18", "backbone.width": 64, "backbone.stem": "imagenet", "image_size": 64}
 # Of projectors and outputs, with a small network: the papers have 8192 and 65536.
@@ -26,6 +26,7 @@ WIDTHS = {
     "barlow_twins": {"objective.width": 512},
     "vicreg": {"objective.width": 512},
     "dino": {"objective.outputs": 1024},
+    "swav": {"objective.prototypes": 256, "objective.queue_size": 64, "objective.queue_start": 0},
 }
 DETECTORS = dict.fromkeys(("u2netp", "masks", "boxes", "spectral"), ("1", None))
 TRAIN_IMAGES = 5994  # CUB's
@@ -70,7 +71,7 @@ def batch_of(row: str, images: int, seed: int = 0, side: int = 64) -> Views:
             patch = int(spec_of(row).views.args.model_dump()["patch_side"])
             patches = [noise(8 * images, patch), noise(images, patch)]
             return Views(patches, labels=torch.arange(8).repeat(images))
-        case "looc" | "dino":
+        case "looc" | "dino" | "swav":
             return Views([noise(images, side if row == "looc" or view < 2 else side // 2) for view in range(4)])
         case "insloc":
             corners = [side / 4 * torch.rand(images, 2, generator=rng) for _ in range(2)]

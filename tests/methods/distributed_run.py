@@ -26,7 +26,7 @@ from methods.args import (
     SimsiamArgs,
 )
 from methods.backbones.registry import build_backbone
-from methods.beyond_args import BarlowTwinsArgs, DinoArgs, VicregArgs
+from methods.beyond_args import BarlowTwinsArgs, DinoArgs, SwavArgs, VicregArgs
 from methods.distributed import all_gather, rank, world_size
 from methods.objective import Objective
 from methods.registry import OBJECTIVES
@@ -53,6 +53,7 @@ ARGS: dict[str, Args] = {
     "dino": DinoArgs(
         hidden_dim=12, bottleneck_dim=6, outputs=9, head_bn=True, warmup_temperature_epochs=3, tau_base=0.9
     ),
+    "swav": SwavArgs(hidden_dim=12, projection_dim=6, prototypes=9, queue_size=6, queue_start=0),
 }
 ALIGNED = tuple(f"{name} with alignment" for name in ("byol", "simclr", "moco_v2", "simsiam"))
 CASES = (*ARGS, *ALIGNED)
@@ -70,7 +71,7 @@ def batch(name: str, step: int) -> Views:
             return Views([noise(4 * BATCH)], labels=torch.arange(4).repeat(BATCH))
         case "rel_loc":
             return Views([noise(8 * BATCH, 8), noise(BATCH, 8)], labels=torch.arange(8).repeat(BATCH))
-        case "looc" | "dino":
+        case "looc" | "dino" | "swav":
             return Views([noise(BATCH, side) for side in ((SIDE,) * 4 if name == "looc" else (SIDE, SIDE, 8, 8, 8))])
         case "insloc":
             corners = [torch.rand(BATCH, 2, generator=rng, dtype=torch.float64) * 6 for _ in range(2)]

@@ -26,7 +26,7 @@ from methods.views.batch import Views
 SCRIPT = Path(__file__).with_name("distributed_run.py")
 NAMES = (
     "byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr",
-    "barlow_twins", "vicreg", "dino",
+    "barlow_twins", "vicreg", "dino", "swav",
     "byol with alignment", "simclr with alignment", "moco_v2 with alignment",
     "simsiam with alignment",
 )  # fmt: skip

@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).with_name("distributed_run.py")
 ALIGNED = tuple(f"{name} with alignment" for name in ("byol", "simclr", "moco_v2", "simsiam"))
 CASES = (
     "byol", "simclr", "simsiam", "moco_v2", "looc", "insloc", "rot_pred", "rel_loc", "cast", "lcr", "barlow_twins",
-    "vicreg", "dino", *ALIGNED,
+    "vicreg", "dino", "swav", *ALIGNED,
 )  # fmt: skip
 # Everything is float64 but the inside of the alignment, which is single precision on purpose, and what is only logged.
 TOLERANCE = dict.fromkeys(ALIGNED, 2e-6)

@@ -126,7 +126,7 @@ CELLS = [
     for row in ("simclr", "looc", "insloc", "byol", "byol_cvsa", "byol_dilo", "rot_pred", "rel_loc")
 ]
 
-RIVALS = [("beyond", row, []) for row in ("cast", "lcr", "byol_ccrop", "barlow_twins", "vicreg", "dino")]
+RIVALS = [("beyond", row, []) for row in ("cast", "lcr", "byol_ccrop", "barlow_twins", "vicreg", "dino", "swav")]
 
 
 @pytest.mark.parametrize(
