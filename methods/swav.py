@@ -120,16 +120,15 @@ def assignments(scores: Tensor, counted: Tensor, epsilon: float, iterations: int
 
     Args:
         scores: [N, K], cosines of embeddings and prototypes.
-        counted: [N], 1 for rows that take part, 0 for others, whose codes are 0.
+        counted: [N], 1 for rows that take part, 0 for others, whose codes mean nothing.
         epsilon: weight of the entropy.
         iterations: of the algorithm.
 
     Returns:
-        [N, K]; rows sum to 1, and columns to about the number of rows that take part / K.
+        [N, K]; rows sum to 1, and columns of the rows that take part to about their number / K.
     """
-    codes = torch.exp((scores - 1) / epsilon) * counted[:, None]  # the shift by 1 is no change, and cannot overflow
-    tiny = torch.finfo(codes.dtype).tiny
+    logs, part = scores / epsilon, counted.log()[:, None]  # by logarithms: exp(1 / epsilon) may not be a number
     for _ in range(iterations):
-        codes = codes / codes.sum(dim=0, keepdim=True)
-        codes = codes / codes.sum(dim=1, keepdim=True).clamp_min(tiny)
-    return codes
+        logs = logs - torch.logsumexp(logs + part, dim=0, keepdim=True)
+        logs = log_softmax(logs, dim=1)
+    return logs.exp()

@@ -137,7 +137,14 @@ def test_rows_that_do_not_count_change_nothing() -> None:
     counted = (torch.arange(12) >= 5).double()
     codes = assignments(scores, counted, 0.05, 3)
     assert torch.allclose(codes[5:], assignments(scores[5:], torch.ones(7, dtype=torch.float64), 0.05, 3), atol=1e-12)
-    assert codes[:5].abs().max() == 0
+
+
+def test_a_small_epsilon_is_no_problem_in_single_precision() -> None:
+    scores = 2 * torch.rand(20, K, generator=torch.Generator().manual_seed(0)) - 1
+    codes = assignments(scores, torch.ones(20), 0.001, 3)
+    assert torch.allclose(codes.sum(1), torch.ones(20))
+    expected = assignments(scores.double(), torch.ones(20, dtype=torch.float64), 0.001, 3)
+    assert torch.allclose(codes.double(), expected, atol=1e-3)
 
 
 def test_the_queue_is_filled_from_its_epoch_on_and_used_once_full() -> None:
