@@ -1,0 +1,93 @@
+"""The numbers of docs/photographs.md are those of the results beside it.
+
+python tests/test_photographs.py   prints its tables
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.cells.results import read_results
+from analysis.statistics.intervals import difference_interval
+from suite.grid.profile import load_profile
+from suite.grid.spec import load_grid
+from suite.store.cells import ResultLine
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "photographs.md").read_text("utf-8")
+GRID = load_grid("paper_table1")
+# In the order of the page. Intervals are those of shares of images, which mAP is not.
+COLUMNS = (("knn", "top1"), ("linear", "top1"), ("retrieval", "rank1"), ("retrieval", "map"), ("finetune", "top1"))
+SHARES = tuple(column for column in COLUMNS if column != ("retrieval", "map"))
+PAIRS = (
+    *((row.name, "random") for row in GRID.rows if row.name != "random"),
+    ("byol_cvsa", "byol"),
+    ("byol_dilo", "byol"),
+)
+MINUS = "\N{MINUS SIGN}"
+
+
+def results() -> list[ResultLine]:
+    return read_results(DOCS / "photographs" / "cub.csv")
+
+
+def table() -> list[str]:
+    """Rows of Markdown: percent of the test images, or mAP."""
+    lines = results()
+    return [
+        f"| {row.label} | " + " | ".join(f"{_line(lines, row.name, column).value:.1f}" for column in COLUMNS) + " |"
+        for row in GRID.rows
+    ]
+
+
+def differences() -> list[str]:
+    """Rows of Markdown: difference in points with its 95 % interval (Newcombe's); bold where that excludes 0."""
+    lines, labels = results(), {row.name: row.label.removesuffix(" init") for row in GRID.rows}
+    return [
+        f"| {labels[first]} {MINUS} {labels[second]} | "
+        + " | ".join(_difference(lines, first, second, column) for column in SHARES)
+        + " |"
+        for first, second in PAIRS
+    ]
+
+
+def _line(lines: list[ResultLine], row: str, column: tuple[str, str]) -> ResultLine:
+    (line,) = [line for line in lines if (line.row, line.protocol, line.metric) == (row, *column)]
+    return line
+
+
+def _difference(lines: list[ResultLine], first: str, second: str, column: tuple[str, str]) -> str:
+    one, other = _line(lines, first, column), _line(lines, second, column)
+    assert one.n == other.n
+    low, high = difference_interval(one.value, other.value, one.n)
+    text = f"{one.value - other.value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", MINUS)
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+@pytest.mark.parametrize("line", [*table(), *differences()])
+def test_the_page_has_the_numbers_of_the_results(line: str) -> None:
+    assert line in PAGE.splitlines()
+
+
+def test_the_results_are_those_of_the_profile_and_of_every_row() -> None:
+    lines = results()
+    assert {line.profile for line in lines} == {"photos"}
+    assert {line.seed for line in lines} == set(load_profile("photos").seeds)
+    for protocol, metric in COLUMNS:
+        found = sorted(line.row for line in lines if (line.protocol, line.metric) == (protocol, metric))
+        assert found == sorted(row.name for row in GRID.rows)
+
+
+def test_the_readme_has_its_share_of_them() -> None:
+    readme = " ".join((DOCS.parent / "README.md").read_text("utf-8").split())
+    values = [f"{_line(results(), row, COLUMNS[1]).value:.1f}" for row in ("random", "byol", "byol_cvsa", "rot_pred")]
+    none, byol, cvsa, rotations = values
+    assert (
+        f"{none} % without pretraining, {byol} with BYOL, {cvsa} with BYOL+CVSA and {rotations} with Rot-Pred" in readme
+    )
+
+
+if __name__ == "__main__":
+    print(*table(), *differences(), sep="\n")
