@@ -184,7 +184,7 @@ def test_official_lists_parse_and_have_the_manifest_s_checksums(name: str, real_
     if not root.exists():
         pytest.skip(f"no {place} in SUITE_DATA")
     if root.is_file():
-        shutil.unpack_archive(root, tmp_path / "lists", filter="data")
+        shutil.unpack_archive(root, tmp_path / "lists")
         root = tmp_path / "lists"
     dataset = parse(root)
     assert (len(dataset.train), len(dataset.test), len(dataset.classes)) == counts
