@@ -20,6 +20,10 @@ PAGE = (DOCS / "photographs.md").read_text("utf-8")
 GRID = load_grid("paper_table1")
 # In the order of the page. Intervals are those of shares of images, which mAP is not.
 COLUMNS = (("knn", "top1"), ("linear", "top1"), ("retrieval", "rank1"), ("retrieval", "map"), ("finetune", "top1"))
+LOOK = (
+    ("localisation", "act_pointing"), ("localisation", "act_energy"), ("localisation", "cam_pointing"),
+    ("background", "mixed_rand"), ("background", "bg_gap"),
+)  # fmt: skip
 SHARES = tuple(column for column in COLUMNS if column != ("retrieval", "map"))
 PAIRS = (
     *((row.name, "random") for row in GRID.rows if row.name != "random"),
@@ -33,13 +37,31 @@ def results() -> list[ResultLine]:
     return read_results(DOCS / "photographs" / "cub.csv")
 
 
-def table() -> list[str]:
-    """Rows of Markdown: percent of the test images, or mAP."""
+def table(columns: tuple[tuple[str, str], ...] = COLUMNS) -> list[str]:
+    """Rows of Markdown: percent of the test images, mAP, or points."""
     lines = results()
     return [
-        f"| {row.label} | " + " | ".join(f"{_line(lines, row.name, column).value:.1f}" for column in COLUMNS) + " |"
+        f"| {row.label} | " + " | ".join(f"{_line(lines, row.name, column).value:.1f}" for column in columns) + " |"
         for row in GRID.rows
     ]
+
+
+def centre() -> str:
+    """A row of Markdown: the middle of the image, in place of a network."""
+    lines = results()
+    values = [_line(lines, "random", ("localisation", metric)).value for metric in ("centre_pointing", "centre_energy")]
+    return "| the image's middle | " + " | ".join(f"{value:.1f}" for value in values) + " | | | |"
+
+
+def attention() -> str:
+    """A row of Markdown: BYOL+CVSA against BYOL."""
+    lines = results()
+    columns = [column for column in LOOK if column[1] in {"act_pointing", "cam_pointing", "mixed_rand"}]
+    return (
+        f"| BYOL+CVSA {MINUS} BYOL | "
+        + " | ".join(_difference(lines, "byol_cvsa", "byol", column) for column in columns)
+        + " |"
+    )
 
 
 def differences() -> list[str]:
@@ -66,7 +88,7 @@ def _difference(lines: list[ResultLine], first: str, second: str, column: tuple[
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-@pytest.mark.parametrize("line", [*table(), *differences()])
+@pytest.mark.parametrize("line", [*table(), *differences(), *table(LOOK), centre(), attention()])
 def test_the_page_has_the_numbers_of_the_results(line: str) -> None:
     assert line in PAGE.splitlines()
 
@@ -75,7 +97,7 @@ def test_the_results_are_those_of_the_profile_and_of_every_row() -> None:
     lines = results()
     assert {line.profile for line in lines} == {"photos"}
     assert {line.seed for line in lines} == set(load_profile("photos").seeds)
-    for protocol, metric in COLUMNS:
+    for protocol, metric in (*COLUMNS, *LOOK):
         found = sorted(line.row for line in lines if (line.protocol, line.metric) == (protocol, metric))
         assert found == sorted(row.name for row in GRID.rows)
 
@@ -90,4 +112,4 @@ def test_the_readme_has_its_share_of_them() -> None:
 
 
 if __name__ == "__main__":
-    print(*table(), *differences(), sep="\n")
+    print(*table(), *differences(), *table(LOOK), centre(), attention(), sep="\n")
