@@ -30,16 +30,18 @@ PAIRS = (
     ("byol_cvsa", "byol"),
     ("byol_dilo", "byol"),
 )
+SMALL = ("aircraft", "cars")
 MINUS = "\N{MINUS SIGN}"
 
 
-def results() -> list[ResultLine]:
-    return read_results(DOCS / "photographs" / "cub.csv")
+def results(dataset: str = "cub") -> list[ResultLine]:
+    file = "cub.csv" if dataset == "cub" else "aircraft_cars.csv"
+    return [line for line in read_results(DOCS / "photographs" / file) if line.dataset == dataset]
 
 
-def table(columns: tuple[tuple[str, str], ...] = COLUMNS) -> list[str]:
+def table(columns: tuple[tuple[str, str], ...] = COLUMNS, dataset: str = "cub") -> list[str]:
     """Rows of Markdown: percent of the test images, mAP, or points."""
-    lines = results()
+    lines = results(dataset)
     return [
         f"| {row.label} | " + " | ".join(f"{_line(lines, row.name, column).value:.1f}" for column in columns) + " |"
         for row in GRID.rows
@@ -62,6 +64,18 @@ def attention() -> str:
         + " | ".join(_difference(lines, "byol_cvsa", "byol", column) for column in columns)
         + " |"
     )
+
+
+def small_differences(dataset: str) -> list[str]:
+    """Rows of Markdown for a small set: linear classifier and fine-tuning against no pretraining."""
+    lines = results(dataset)
+    return [
+        f"| {row.label} | "
+        + " | ".join(_difference(lines, row.name, "random", column) for column in (COLUMNS[1], COLUMNS[4]))
+        + " |"
+        for row in GRID.rows
+        if row.name != "random"
+    ]
 
 
 def differences() -> list[str]:
@@ -88,16 +102,23 @@ def _difference(lines: list[ResultLine], first: str, second: str, column: tuple[
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-@pytest.mark.parametrize("line", [*table(), *differences(), *table(LOOK), centre(), attention()])
+ALL = [
+    *table(), *differences(), *table(LOOK), centre(), attention(),
+    *(line for dataset in SMALL for line in (*table(dataset=dataset), *small_differences(dataset))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ALL)
 def test_the_page_has_the_numbers_of_the_results(line: str) -> None:
     assert line in PAGE.splitlines()
 
 
-def test_the_results_are_those_of_the_profile_and_of_every_row() -> None:
-    lines = results()
+@pytest.mark.parametrize("dataset", ["cub", *SMALL])
+def test_the_results_are_those_of_the_profile_and_of_every_row(dataset: str) -> None:
+    lines = results(dataset)
     assert {line.profile for line in lines} == {"photos"}
     assert {line.seed for line in lines} == set(load_profile("photos").seeds)
-    for protocol, metric in (*COLUMNS, *LOOK):
+    for protocol, metric in (*COLUMNS, *LOOK) if dataset == "cub" else COLUMNS:
         found = sorted(line.row for line in lines if (line.protocol, line.metric) == (protocol, metric))
         assert found == sorted(row.name for row in GRID.rows)
 
@@ -112,4 +133,4 @@ def test_the_readme_has_its_share_of_them() -> None:
 
 
 if __name__ == "__main__":
-    print(*table(), *differences(), *table(LOOK), centre(), attention(), sep="\n")
+    print(*ALL, sep="\n")
