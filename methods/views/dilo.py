@@ -60,25 +60,6 @@ class Dilo(ViewMaker):
         return crop_batch(pictures, whole_boxes(pictures), (self.size, self.size), args.interpolation, flips)
 
 
-def composites(
-    images: list[Tensor], maps: list[Tensor], boxes: Tensor, chosen: Tensor, blurs: Tensor, levels: Tensor
-) -> list[Tensor]:
-    """What the crops show: the box of every image, `chosen` ones composited onto grey.
-
-    Args:
-        images: uint8 [3, H, W] each.
-        maps: uint8 [1, H, W] each; read where `chosen`.
-        boxes: int64 [B, 4].
-        chosen: bool [B].
-        blurs: float64 [B], the blur's standard deviation as a share of the image's short side; 0: none.
-        levels: int64 [B], of the grey, 0..255.
-
-    Returns:
-        uint8 [3, h, w] each.
-    """
-    return _composites(images, maps, boxes, chosen, blurs, levels)
-
-
 def cut(image: Tensor, box: Box) -> Tensor:
     """The part of a [C, H, W] image inside `box`, without a copy."""
     left, top, right, bottom = box
@@ -141,9 +122,22 @@ def _banded(kernel: Tensor, length: int) -> Tensor:
 
 
 @compiled
-def _composites(
+def composites(
     images: list[Tensor], maps: list[Tensor], boxes: Tensor, chosen: Tensor, blurs: Tensor, levels: Tensor
 ) -> list[Tensor]:
+    """What the crops show: the box of every image, `chosen` ones composited onto grey.
+
+    Args:
+        images: uint8 [3, H, W] each.
+        maps: uint8 [1, H, W] each; read where `chosen`.
+        boxes: int64 [B, 4].
+        chosen: bool [B].
+        blurs: float64 [B], the blur's standard deviation as a share of the image's short side; 0: none.
+        levels: int64 [B], of the grey, 0..255.
+
+    Returns:
+        uint8 [3, h, w] each.
+    """
     all_boxes: list[list[int]] = boxes.tolist()
     all_chosen: list[bool] = chosen.tolist()
     all_blurs: list[float] = blurs.tolist()

@@ -36,7 +36,7 @@ class RandomImages:
         self.labels = torch.arange(count) % max(1, classes)
         pixels, files = _distinct(pictures, min(_DISTINCT, max(1, count)))
         self._maps = [_ellipse(height, width) for height, width, _ in (image.shape for image in pixels)]
-        self._pixels, self._files = ([], files) if files else (pixels, files)
+        self._pixels, self._files = [] if files else pixels, files
 
     def __len__(self) -> int:
         return self._count

@@ -90,8 +90,8 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
     error = ""
     while True:
         try:
-            made = loaders_rate(case, source, setup)
-            loop, device, memory = _loop_and_device(case, source, setup, made)
+            loaders_alone = loaders_rate(case, source, setup)
+            loop, device, memory = _loop_and_device(case, source, setup, loaders_alone)
             break
         except torch.OutOfMemoryError as out_of_memory:
             error = error or explained(out_of_memory, case.spec)
@@ -112,7 +112,7 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
         recipe_batch=recipe.batch_size,
         loop=loop,
         device=device,
-        loaders_alone=made,
+        loaders_alone=loaders_alone,
         loaders=setup.loading.loaders,
         macs=float(kind_of(case.spec).macs(case.spec)),
         peak_macs=peak_macs(setup.device, precision),
@@ -122,10 +122,12 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
     )
 
 
-def _loop_and_device(case: Case, source: RandomImages, setup: Setup, made: float) -> tuple[float, float, int | None]:
+def _loop_and_device(
+    case: Case, source: RandomImages, setup: Setup, loaders_alone: float
+) -> tuple[float, float, int | None]:
     """Images per second of the whole loop and of the loop that is given its views; peak bytes on the device.
 
-    `made`: images per second of the loaders alone.
+    `loaders_alone`: images per second of the loaders without training.
     """
     batch, loading = case.spec.train.batch_size, setup.loading
     ready = replace(loading, loaders=0, first_batch_only=True)
@@ -133,7 +135,7 @@ def _loop_and_device(case: Case, source: RandomImages, setup: Setup, made: float
     _release_memory()
     # Where loaders may be the limit, batches that were ready before the clock started must be used up: the rate is that
     # of hours, not of seconds. Where they are far faster, batches are always ready.
-    drained = loading.depth if loading.loaders and made < _FAR_FASTER * device else 0
+    drained = loading.depth if loading.loaders and loaders_alone < _FAR_FASTER * device else 0
     memory = None
     if setup.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
