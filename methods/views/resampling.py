@@ -13,8 +13,8 @@ TorchScript is deprecated in newer releases of torch, and not supported with Pyt
 run as they are written here, with the same pixels and more waiting.
 
 Batches are written row by row into one tensor: on a GPU machine into page-locked memory (`page_locked`), which torch
-keeps and reuses. Rows that were joined afterwards were written twice, and every batch was new memory, of which the
-kernel had to map each page.
+keeps and reuses. Joining rows afterwards would write them twice, into new memory each time, and the system has to
+map every page of new memory.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from suite.training.feed import Ahead, Loading
 from suite.training.session import Interrupted, Session
 
 _WARM_STEPS = 2  # first steps choose algorithms and allocate memory
-_FAR_FASTER = 2.0  # than the device; both are slower at the same time than alone
+_FAR_FASTER = 2.0  # times the device's rate; at the same time both are slower than alone
 _LEAST_STEPS = 2  # timed, however long they take
 _ENDLESS = 100_000  # epochs: the loop is stopped from outside
 _DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}

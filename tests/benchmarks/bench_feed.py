@@ -13,7 +13,7 @@ batches that were in memory at a time.
 Part 3: the same loop with worker processes of torch's DataLoader in place of the threads, each handing over whole
 batches: seconds to the first batch, and the rate of images without a step.
 Part 4: a thread that launches small operations, as the training thread beside a GPU does, with one loader beside it:
-its rate as a share of its rate alone. What is missing it waited for the interpreter's lock. Needs two cores.
+its rate as a share of its rate alone. The rest of the time it waits for the interpreter's lock. Needs two cores.
 """
 
 from __future__ import annotations
