@@ -25,7 +25,7 @@ from suite.planning.costs import Machine
 from suite.store.store import Failure, Store
 from suite.training.online import OnlineKnn
 
-_RETRIES = 3  # attempts after the death of a node or of its process
+_RETRIES = 3  # attempts after the death of a node or of its process, and after Ray has ended it for want of memory
 _CPU_SLOTS = 4  # jobs side by side on a node without GPUs, as the local engine has
 _OBJECTS = 100 * 2**20  # bytes of shared memory for Ray's objects on this machine: jobs exchange files, not objects
 
@@ -128,6 +128,7 @@ def connected(address: str | None) -> Any:
         return ray
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future behaviour; without it a warning
+    os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))  # Ray's own default is to try for ever
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address or os.environ.get("RAY_ADDRESS"):

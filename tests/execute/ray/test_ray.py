@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,7 +47,9 @@ class Events:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'fgssl-suite[ray]'")
-    connected(None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # memory that other processes use must not end these jobs
+        connected(None)
     yield
     ray.shutdown()
 
@@ -60,7 +62,7 @@ def planned(drawn: Path, runs: Path, profile: Path, methods: list[str], *overrid
 
 def on_ray(plan: Plan, workers: int = 2) -> RayExecutor:
     paths = RunPaths(plan.workspace.runs, plan.workspace.cache)
-    executor = create_engine("ray", EngineOptions(workers=workers)).executor(paths, checkpoint_minutes=0.0)
+    executor = create_engine("ray", EngineOptions(workers=workers)).executor(paths, checkpoint_minutes=0.05)
     assert isinstance(executor, RayExecutor)
     return executor
 
@@ -173,7 +175,6 @@ def test_cancel_saves_and_a_killed_process_resumes(tmp_path: Path, drawn: Path, 
             killed.append(owner.process)
             os.kill(owner.process, signal.SIGKILL)
 
-    began = time.monotonic()
     events = Events(kill)
     summary = on_ray(plan).run(plan.pending, events)
     assert killed
@@ -182,7 +183,6 @@ def test_cancel_saves_and_a_killed_process_resumes(tmp_path: Path, drawn: Path, 
     assert [line["epoch"] for line in store.metrics(pretraining.key)] == sorted(
         {line["epoch"] for line in store.metrics(pretraining.key)}
     )  # resumed: no epoch twice
-    assert time.monotonic() - began < 120
 
 
 @pytest.mark.usefixtures("cluster")
@@ -195,3 +195,25 @@ def test_a_failure_skips_its_children_and_is_recorded(tmp_path: Path, drawn: Pat
     assert failure is not None
     assert "the loss became" in failure.error
     assert failure.error == summary.failed[plan.pending[0].key]
+
+
+@pytest.mark.slow
+def test_a_job_for_which_memory_is_short_fails_and_says_so(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
+    """By itself Ray would start it again and again, for ever."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'fgssl-suite[ray]'")
+    done = subprocess.run(
+        [
+            *[sys.executable, "-c", "from suite.cli import main; main()", "run", "--grid", "paper_table1"],
+            *["--profile", str(tiny_profile), "--data", str(drawn), "--runs", str(tmp_path), "--dataset", "cub"],
+            *["--method", "byol", "--executor", "ray", "--set", "pretrain.epochs=100000"],
+        ],
+        # Any use of memory is too much.
+        env=os.environ | {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "failed pretrain byol cub s0: Ray could not finish the task: " in done.stderr
+    assert "memory" in done.stderr
