@@ -13,28 +13,51 @@ TorchScript is deprecated in newer releases of torch, and not supported with Pyt
 run as they are written here, with the same pixels and more waiting.
 
 Batches are written row by row into one tensor: on a GPU machine into page-locked memory (`page_locked`), which torch
-keeps and reuses. Joining rows afterwards would write them twice, into new memory each time, and the system has to
-map every page of new memory.
+keeps and reuses, otherwise into memory that a loader keeps (`reused`). Joining rows afterwards would write them twice,
+and into new memory each time: the system would have to map every page of it, and the training thread to return it.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
+class _Blocks:
+    """Memory of one thread's batches: a block serves again once no tensor refers to it."""
+
+    def __init__(self) -> None:
+        self._blocks: list[tuple[NDArray[np.uint8], weakref.ref[NDArray[np.uint8]]]] = []
+
+    def empty(self, size: int) -> Tensor:
+        """uint8 [size], not initialised."""
+        free = [block for block, user in self._blocks if user() is None]
+        block = next((block for block in free if len(block) == size), None)
+        if block is None:  # the free ones have sizes that are asked for no longer, or will be made once more
+            self._blocks = [pair for pair in self._blocks if pair[1]() is not None]
+            block = np.empty(size, np.uint8)
+        part = block[:]
+        self._blocks = [pair for pair in self._blocks if pair[0] is not block] + [(block, weakref.ref(part))]
+        return torch.from_numpy(part)  # which refers to `part` for as long as a tensor uses its memory
+
+
 class _Memory(threading.local):
     page_locked = False
+    blocks: _Blocks | None = None
 
 
 _memory = _Memory()
@@ -50,14 +73,26 @@ def page_locked() -> Iterator[None]:
         _memory.page_locked = before
 
 
+@contextmanager
+def reused() -> Iterator[None]:
+    """Within it, the memory of this thread's batches is used again for later ones. It is kept until the end."""
+    before, _memory.blocks = _memory.blocks, _Blocks()
+    try:
+        yield
+    finally:
+        _memory.blocks = before
+
+
 def empty_batch(count: int, channels: int, height: int, width: int) -> Tensor:
     """uint8 [count, channels, height, width], the channels of a pixel side by side; not initialised."""
-    return torch.empty(
-        (count, channels, height, width),
-        dtype=torch.uint8,
-        memory_format=torch.channels_last,
-        pin_memory=_memory.page_locked,
-    )
+    return _empty(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _empty(*shape: int) -> Tensor:
+    """uint8 of this shape, not initialised, in the memory that this thread is to use."""
+    if _memory.blocks is None or _memory.page_locked:
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=_memory.page_locked)
+    return _memory.blocks.empty(math.prod(shape)).view(shape)
 
 
 def crop_batch(
@@ -135,7 +170,7 @@ def four_turns(images: Tensor) -> Tensor:
     Returns:
         uint8 [4 B, C, S, S], one plane per channel: planes are cheaper to turn than rows of pixels.
     """
-    out = torch.empty((4 * images.shape[0], *images.shape[1:]), dtype=torch.uint8, pin_memory=_memory.page_locked)
+    out = _empty(4 * images.shape[0], *images.shape[1:])
     _copy_turns(images, out)
     return out
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from methods.distributed import shard
 from methods.views.base import PreparedBatch, ViewMaker
 from methods.views.batch import Views
-from methods.views.resampling import page_locked
+from methods.views.resampling import page_locked, reused
 from suite.training.schedule import Batches
 
 T = TypeVar("T")
@@ -101,15 +101,16 @@ class Ahead(Generic[T]):
             self._tasks.put((step, future))
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            step, future = task
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(self._make(step))
-            except BaseException as error:  # noqa: BLE001 - raised by `take`
-                future.set_exception(error)
-            del task, future  # the batch must not stay in memory until the next one comes
+        with reused():
+            while (task := self._tasks.get()) is not None:
+                step, future = task
+                if not future.set_running_or_notify_cancel():
+                    continue
+                try:
+                    future.set_result(self._make(step))
+                except BaseException as error:  # noqa: BLE001 - raised by `take`
+                    future.set_exception(error)
+                del task, future  # the batch must not stay in memory until the next one comes
 
 
 class Feed:

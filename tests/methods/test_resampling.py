@@ -100,3 +100,31 @@ def test_page_locked_memory_is_asked_for_within_the_block_only(monkeypatch: pyte
         resampling.empty_batch(1, 3, 4, 4)
     resampling.empty_batch(1, 3, 4, 4)
     assert asked == [True, False]
+
+
+def test_memory_is_used_again_once_nothing_refers_to_it() -> None:
+    with resampling.reused():
+        first, other = resampling.empty_batch(2, 3, 4, 4), resampling.empty_batch(2, 3, 4, 4)
+        assert first.shape == (2, 3, 4, 4)
+        assert first.is_contiguous(memory_format=torch.channels_last)
+        assert first.data_ptr() != other.data_ptr()
+        place, row = first.data_ptr(), first[1]
+        del first
+        assert resampling.empty_batch(2, 3, 4, 4).data_ptr() != place  # a row of it is still in use
+        row.fill_(7)
+        again = resampling.empty_batch(2, 3, 4, 4)
+        assert torch.equal(row, torch.full((3, 4, 4), 7, dtype=torch.uint8))
+        del row
+        assert resampling.empty_batch(2, 3, 4, 4).data_ptr() == place
+        turned = resampling.four_turns(again.contiguous())
+        assert torch.equal(turned[::4], again)
+    del again
+
+
+def test_free_memory_of_another_size_is_returned() -> None:
+    blocks = resampling._Blocks()
+    kept = blocks.empty(8)
+    for size in range(10, 20):
+        blocks.empty(size)
+    assert [len(block) for block, _ in blocks._blocks] == [8, 19]
+    assert len(kept) == 8
