@@ -1,4 +1,4 @@
-"""README and docs: links lead somewhere, and the numbers of the README are those of the study."""
+"""README and docs: links lead somewhere, and numbers of the README are those of the study."""
 
 from __future__ import annotations
 
@@ -24,21 +24,17 @@ def test_the_readme_fits_one_screen() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 75
 
 
-def test_results_in_the_readme_are_those_of_the_study() -> None:
-    def tables(path: Path) -> list[dict[str, list[str]]]:
-        blocks = re.findall(r"(?:^\|.*\n)+", path.read_text("utf-8"), re.MULTILINE)
-        return [
-            {(cells := row.strip(" |").split(" | "))[0].strip(): cells[1:] for row in block.splitlines()}
-            for block in blocks
-        ]
-
-    readme = next(table for table in tables(ROOT / "README.md") if "BYOL+CVSA" in table)
-    synthetic, photographs = [
-        t for t in tables(ROOT / "docs/small_scale_study.md") if "MoCo.v2+SS" in t and "±" in str(t)
-    ]
-    for row in ("Random init", "BYOL", "BYOL+SS", "BYOL+CVSA", "MoCo.v2", "MoCo.v2+SS"):
-        expected = [synthetic[row][0], synthetic[row][3], photographs[row][0], photographs[row][3]]
-        assert readme[row] == expected, row
+def test_numbers_of_the_study_in_the_readme_are_those_of_its_page() -> None:
+    study = (ROOT / "docs" / "small_scale_study.md").read_text("utf-8")
+    synthetic = next(
+        {cells[0]: cells[1:] for row in block.splitlines() if (cells := row.strip(" |").split(" | "))}
+        for block in re.findall(r"(?:^\|.*\n)+", study, re.MULTILINE)
+        if "MoCo.v2+SS" in block and "±" in block
+    )
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert (
+        f"BYOL+CVSA reaches {synthetic['BYOL+CVSA'][0]} % on synthetic birds and BYOL {synthetic['BYOL'][0]}" in readme
+    )
 
 
 def test_design_names_every_room() -> None:

@@ -1,136 +1,281 @@
-"""The numbers of docs/photographs.md are those of the results beside it.
+"""The tables of docs/photographs.md, and the README's share of them, are those of the results beside the page.
 
-python tests/test_photographs.py   prints its tables
+python tests/test_photographs.py           prints them
+python tests/test_photographs.py --write   writes them into page and README, below the comment `<!-- NAME -->` of each
 """
 
 from __future__ import annotations
 
+import csv
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from scipy.stats import spearmanr
 
+from analysis.cells.published import published_numbers
 from analysis.cells.results import read_results
-from analysis.statistics.intervals import difference_interval
+from analysis.statistics.intervals import paired_interval
 from suite.grid.profile import load_profile
-from suite.grid.spec import load_grid
+from suite.grid.spec import Row, load_grid
 from suite.store.cells import ResultLine
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE = (DOCS / "photographs.md").read_text("utf-8")
-GRID = load_grid("paper_table1")
-# In the order of the page. Intervals are those of shares of images, which mAP is not.
-COLUMNS = (("knn", "top1"), ("linear", "top1"), ("retrieval", "rank1"), ("retrieval", "map"), ("finetune", "top1"))
-LOOK = (
-    ("localisation", "act_pointing"), ("localisation", "act_energy"), ("localisation", "cam_pointing"),
-    ("background", "mixed_rand"), ("background", "bg_gap"),
-)  # fmt: skip
-SHARES = tuple(column for column in COLUMNS if column != ("retrieval", "map"))
-PAIRS = (
-    *((row.name, "random") for row in GRID.rows if row.name != "random"),
-    ("byol_cvsa", "byol"),
-    ("byol_dilo", "byol"),
-)
-SMALL = ("aircraft", "cars")
+PAGE = DOCS / "photographs.md"
+README = DOCS.parent / "README.md"
+RESULTS = DOCS / "photographs"
 MINUS = "\N{MINUS SIGN}"
+Column = tuple[str, str]  # protocol, metric
+
+KNN, LINEAR, RANK1, TUNED = ("knn", "top1"), ("linear", "top1"), ("retrieval", "rank1"), ("finetune", "top1")
+ACCURACY = {"kNN": KNN, "linear": LINEAR, "retrieval, Rank-1": RANK1, "mAP": ("retrieval", "map"), "fine-tuned": TUNED}
+SHARES = {name: column for name, column in ACCURACY.items() if name != "mAP"}  # shares of the images, unlike mAP
+POINTING, CAM = ("localisation", "act_pointing"), ("localisation", "cam_pointing")
+EXCHANGED = ("background", "mixed_rand")
+LOOK = {
+    "pointing, pretrained": POINTING, "energy, pretrained": ("localisation", "act_energy"),
+    "pointing, fine-tuned": CAM, "exchanged background": EXCHANGED, "BG-gap": ("background", "bg_gap"),
+}  # fmt: skip
+LOOK_SHARES = {"pointing, pretrained": POINTING, "pointing, fine-tuned": CAM, "exchanged background": EXCHANGED}
 
 
-def results(dataset: str = "cub") -> list[ResultLine]:
-    file = "cub.csv" if dataset == "cub" else "aircraft_cars.csv"
-    return [line for line in read_results(DOCS / "photographs" / file) if line.dataset == dataset]
+@dataclass(frozen=True)
+class Results:
+    """Results of one grid and dataset, with its rows in the order of the page."""
+
+    lines: list[ResultLine]
+    rows: list[Row]
+
+    def values(self, row: str, column: Column) -> dict[int, float]:
+        """{seed: value}."""
+        return {
+            line.seed: line.value for line in self.lines if (line.row, line.protocol, line.metric) == (row, *column)
+        }
+
+    def images(self, row: str, column: Column) -> int:
+        """Test images behind one value."""
+        (n,) = {line.n for line in self.lines if (line.row, line.protocol, line.metric) == (row, *column)}
+        return n
+
+    def label(self, row: str) -> str:
+        """As in the paper's tables; with the stages where two rows are alike."""
+        (found,) = [each for each in self.rows if each.name == row]
+        alike = len([each for each in self.rows if each.label == found.label]) > 1
+        return found.label + (", first stage only" if alike and not found.stage2 else "")
 
 
-def table(columns: tuple[tuple[str, str], ...] = COLUMNS, dataset: str = "cub") -> list[str]:
-    """Rows of Markdown: percent of the test images, mAP, or points."""
-    lines = results(dataset)
-    return [
-        f"| {row.label} | " + " | ".join(f"{_line(lines, row.name, column).value:.1f}" for column in columns) + " |"
-        for row in GRID.rows
+def read(file: str, grid: str, dataset: str) -> Results:
+    lines = [line for line in read_results(RESULTS / file) if (line.grid, line.dataset) == (grid, dataset)]
+    found = {line.row for line in lines}
+    return Results(lines, [row for row in load_grid(grid).rows if row.name in found])
+
+
+def table(results: Results, columns: dict[str, Column]) -> list[str]:
+    """Markdown: mean and, over several seeds, their standard deviation."""
+    rows = [
+        [
+            results.label(row.name),
+            *(number(list(results.values(row.name, column).values())) for column in columns.values()),
+        ]
+        for row in results.rows
     ]
+    return markdown(["", *columns], rows)
 
 
-def centre() -> str:
-    """A row of Markdown: the middle of the image, in place of a network."""
-    lines = results()
-    values = [_line(lines, "random", ("localisation", metric)).value for metric in ("centre_pointing", "centre_energy")]
-    return "| the image's middle | " + " | ".join(f"{value:.1f}" for value in values) + " | | | |"
+def differences(results: Results, pairs: Sequence[tuple[str, str]], columns: dict[str, Column]) -> list[str]:
+    """Markdown: mean difference in points with its 95 % interval; bold where that excludes 0."""
+    rows = []
+    for first, second in pairs:
+        name = f"{results.label(first)} {MINUS} {results.label(second).removesuffix(' init')}"
+        rows.append([name, *(difference(results, first, results, second, column) for column in columns.values())])
+    return markdown(["", *columns], rows)
 
 
-def attention() -> str:
-    """A row of Markdown: BYOL+CVSA against BYOL."""
-    lines = results()
-    columns = [column for column in LOOK if column[1] in {"act_pointing", "cam_pointing", "mixed_rand"}]
-    return (
-        f"| BYOL+CVSA {MINUS} BYOL | "
-        + " | ".join(_difference(lines, "byol_cvsa", "byol", column) for column in columns)
-        + " |"
-    )
-
-
-def small_differences(dataset: str) -> list[str]:
-    """Rows of Markdown for a small set: linear classifier and fine-tuning against no pretraining."""
-    lines = results(dataset)
-    return [
-        f"| {row.label} | "
-        + " | ".join(_difference(lines, row.name, "random", column) for column in (COLUMNS[1], COLUMNS[4]))
-        + " |"
-        for row in GRID.rows
-        if row.name != "random"
-    ]
-
-
-def differences() -> list[str]:
-    """Rows of Markdown: difference in points with its 95 % interval (Newcombe's); bold where that excludes 0."""
-    lines, labels = results(), {row.name: row.label.removesuffix(" init") for row in GRID.rows}
-    return [
-        f"| {labels[first]} {MINUS} {labels[second]} | "
-        + " | ".join(_difference(lines, first, second, column) for column in SHARES)
-        + " |"
-        for first, second in PAIRS
-    ]
-
-
-def _line(lines: list[ResultLine], row: str, column: tuple[str, str]) -> ResultLine:
-    (line,) = [line for line in lines if (line.row, line.protocol, line.metric) == (row, *column)]
-    return line
-
-
-def _difference(lines: list[ResultLine], first: str, second: str, column: tuple[str, str]) -> str:
-    one, other = _line(lines, first, column), _line(lines, second, column)
-    assert one.n == other.n
-    low, high = difference_interval(one.value, other.value, one.n)
-    text = f"{one.value - other.value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", MINUS)
+def difference(one: Results, first: str, other: Results, second: str, column: Column) -> str:
+    ours, theirs, n = one.values(first, column), other.values(second, column), one.images(first, column)
+    assert n == other.images(second, column)
+    seeds = sorted(ours.keys() & theirs.keys())
+    paired = paired_interval(ours, theirs, n)
+    assert paired is not None
+    low, high = paired[0]
+    mean = statistics.fmean(ours[seed] - theirs[seed] for seed in seeds)
+    text = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", MINUS)
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-ALL = [
-    *table(), *differences(), *table(LOOK), centre(), attention(),
-    *(line for dataset in SMALL for line in (*table(dataset=dataset), *small_differences(dataset))),
-]  # fmt: skip
+def number(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.1f}"
+    return (f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean).replace("-", MINUS)
 
 
-@pytest.mark.parametrize("line", ALL)
-def test_the_page_has_the_numbers_of_the_results(line: str) -> None:
-    assert line in PAGE.splitlines()
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
-@pytest.mark.parametrize("dataset", ["cub", *SMALL])
-def test_the_results_are_those_of_the_profile_and_of_every_row(dataset: str) -> None:
-    lines = results(dataset)
-    assert {line.profile for line in lines} == {"photos"}
-    assert {line.seed for line in lines} == set(load_profile("photos").seeds)
-    for protocol, metric in (*COLUMNS, *LOOK) if dataset == "cub" else COLUMNS:
-        found = sorted(line.row for line in lines if (line.protocol, line.metric) == (protocol, metric))
-        assert found == sorted(row.name for row in GRID.rows)
+def against_random(results: Results) -> list[tuple[str, str]]:
+    return [(row.name, "random") for row in results.rows if row.name != "random"]
 
 
-def test_the_readme_has_its_share_of_them() -> None:
-    readme = " ".join((DOCS.parent / "README.md").read_text("utf-8").split())
-    values = [f"{_line(results(), row, COLUMNS[1]).value:.1f}" for row in ("random", "byol", "byol_cvsa", "rot_pred")]
-    none, byol, cvsa, rotations = values
-    assert (
-        f"{none} % without pretraining, {byol} with BYOL, {cvsa} with BYOL+CVSA and {rotations} with Rot-Pred" in readme
+def rates() -> list[str]:
+    """Markdown: held-out accuracy over the rate of fine-tuning, and its mean over the rows."""
+    with (RESULTS / "finetune_rates.csv").open(encoding="utf-8", newline="") as file:
+        trials = [(line["row"], line["base_lr"], float(line["held_out_top1"])) for line in csv.DictReader(file)]
+    tried = sorted({rate for _, rate, _ in trials}, key=float)
+    rows = [
+        [
+            row.label,
+            *(number([value for name, at, value in trials if (name, at) == (row.name, rate)]) for rate in tried),
+        ]
+        for row in load_grid("paper_table1").rows
+    ]
+    mean = ["mean", *(f"{statistics.fmean(value for _, at, value in trials if at == rate):.1f}" for rate in tried)]
+    return markdown(["base rate", *tried], [*rows, mean])
+
+
+def both_rates() -> list[str]:
+    """Markdown: fine-tuned accuracy of seed 0 on test images, at the rate of the profile demo and at that of photos."""
+    rows = [[row.label, *(number([each.values(row.name, TUNED)[0]]) for each in (SLOW, CUB))] for row in CUB.rows]
+    return markdown(["base rate", "0.8", "1.6"], rows)
+
+
+def cub_differences() -> list[str]:
+    """Markdown: `differences`, with Random fine-tuned at .8 as a further reference."""
+    pairs = [*against_random(CUB), ("byol_cvsa", "byol"), ("byol_dilo", "byol")]
+    lines = differences(CUB, pairs, SHARES)
+    further = ["fine-tuned, Random at 0.8", "---"]
+    further += [difference(CUB, row, SLOW, "random", TUNED) if other == "random" else "" for row, other in pairs]
+    return [f"{line} {cell} |" for line, cell in zip(lines, further, strict=True)]
+
+
+def first_stage(results: Results) -> list[str]:
+    """Markdown: rows with two stages against Random and against the same row with the second stage alone."""
+    rows = []
+    for row in results.rows:
+        cells = [difference(results, row.name, CUB, "random", column) for column in (LINEAR, TUNED)]
+        alone = [
+            difference(results, row.name, CUB, row.name, column) if row.stage2 else "" for column in (LINEAR, TUNED)
+        ]
+        rows.append([results.label(row.name), *cells, *alone])
+    kinds = ("linear", "fine-tuned")
+    return markdown(
+        ["", *(f"{MINUS} Random, {kind}" for kind in kinds), *(f"{MINUS} second stage only, {kind}" for kind in kinds)],
+        rows,
     )
 
 
+def look(results: Results) -> list[str]:
+    """Markdown: `table`, and the middle of the image in place of a network."""
+    centre = [results.values("random", ("localisation", name)) for name in ("centre_pointing", "centre_energy")]
+    cells = [number(sorted(set(values.values()))) for values in centre]
+    return [*table(results, LOOK), *markdown(["the image's middle", *cells, "", "", ""], [])[:1]]
+
+
+CUB = read("cub.csv", "paper_table1", "cub")
+SLOW = read(
+    "cub_rate_0.8.csv", "paper_table1", "cub"
+)  # fine-tuned at .8: Random with every seed, the others with seed 0
+SMALL = {name: read("aircraft_cars.csv", "paper_table1", name) for name in ("aircraft", "cars")}
+BLOCKS = {
+    "rates": rates(),
+    "both rates": both_rates(),
+    "cub": table(CUB, ACCURACY),
+    "cub differences": cub_differences(),
+    "look": look(CUB),
+    "look differences": differences(CUB, [("byol_cvsa", "byol"), ("byol_cvsa", "random")], LOOK_SHARES),
+}  # fmt: skip
+for _name, _results in SMALL.items():
+    BLOCKS[_name] = table(_results, ACCURACY)
+    BLOCKS[f"{_name} differences"] = differences(
+        _results, against_random(_results), {"linear": LINEAR, "fine-tuned": TUNED}
+    )
+
+
+BLOCKS["aircraft background"] = table(
+    SMALL["aircraft"], {name: column for name, column in LOOK.items() if column[0] == "background"}
+)
+BLOCKS["cars look"] = look(SMALL["cars"])
+BLOCKS["readme"] = table(CUB, {"linear": LINEAR, "fine-tuned": TUNED, "highest activation on the bird": POINTING})
+
+
+def mean(results: Results, row: str, column: Column) -> float:
+    return statistics.fmean(results.values(row, column).values())
+
+
+def sentences() -> list[str]:
+    """What the prose says in numbers, without line breaks."""
+    tuned = {row.name: mean(CUB, row.name, TUNED) for row in CUB.rows}
+    ours = sorted(tuned, key=lambda row: -tuned[row])
+    published = published_numbers("paper_table1")
+    rank = spearmanr([tuned[row] for row in ours], [published[row, "cub"] for row in ours])
+    at = {row: f"{mean(CUB, row, LINEAR):.1f}" for row in tuned}
+    plain = {name: difference(CUB, "byol_cvsa", CUB, "byol", column).strip("*") for name, column in SHARES.items()}
+    look_at = {row: f"{mean(CUB, row, POINTING):.1f}" for row in tuned}
+    return [
+        f"{at['rot_pred']} % with Rot-Pred, {at['byol_cvsa']} with BYOL+CVSA, {at['byol']} with BYOL and "
+        f"{at['random']} without pretraining",
+        f"{tuned[ours[0]]:.1f} % with {CUB.label(ours[0])}, {tuned[ours[1]]:.1f} with {CUB.label(ours[1])}, "
+        f"{tuned[ours[2]]:.1f} with {CUB.label(ours[2])}, {tuned['byol']:.1f} with BYOL",
+        f"Random reaches {mean(SLOW, 'random', TUNED):.1f} % at .8 and {tuned['random']:.1f} at 1.6",
+        f"BYOL+CVSA {MINUS} BYOL is {plain['kNN']} points by kNN, {plain['linear']} by a linear classifier, "
+        f"{plain['retrieval, Rank-1']} by Rank-1 and {plain['fine-tuned']} after fine-tuning",
+        f"Spearman's correlation with the paper's column for CUB is {rank.statistic:.2f} (ten rows, "
+        f"p = {rank.pvalue:.2f})",
+        f"in {look_at['byol_cvsa']} % of the images, with BYOL in {look_at['byol']} and without pretraining in "
+        f"{look_at['random']}",
+        f"{mean(CUB, 'byol_cvsa', CAM):.1f} against BYOL's {mean(CUB, 'byol', CAM):.1f}",
+        f"the difference is {difference(CUB, 'byol_cvsa', CUB, 'byol', EXCHANGED).strip('*')} points",
+    ]
+
+
+@pytest.mark.parametrize("sentence", sentences())
+def test_the_prose_has_the_numbers_of_the_results(sentence: str) -> None:
+    assert sentence in " ".join(PAGE.read_text("utf-8").split())
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_page_has_the_table_of_the_results(name: str) -> None:
+    text = file_of(name).read_text("utf-8")
+    assert filled(name, text) == text, "python tests/test_photographs.py --write"
+
+
+@pytest.mark.parametrize("results", [CUB, *SMALL.values()], ids=["cub", *SMALL])
+def test_the_results_are_those_of_the_profile_and_of_every_row(results: Results) -> None:
+    assert {line.profile for line in results.lines} == {"photos"}
+    assert {row.name for row in results.rows} == {row.name for row in load_grid("paper_table1").rows}
+    seeds = {line.seed for line in results.lines}
+    for column in (*ACCURACY.values(), *(LOOK.values() if results is CUB else ())):
+        for row in results.rows:
+            assert results.values(row.name, column).keys() == seeds, (row.name, column)
+
+
+def test_the_rate_of_the_profile_is_the_best_on_held_out_images() -> None:
+    head, _, *_, mean = ([cell.strip() for cell in line.strip("|").split("|")] for line in BLOCKS["rates"])
+    best = max(zip(head[1:], mean[1:], strict=True), key=lambda pair: float(pair[1]))
+    assert float(best[0]) == load_profile("photos").defaults["finetune"]["optimizer"]["base_lr"]
+
+
+def file_of(name: str) -> Path:
+    return README if name == "readme" else PAGE
+
+
+def filled(name: str, text: str) -> str:
+    """The text with this table below its comment."""
+    marker = f"<!-- {name} -->"
+    assert text.count(marker) == 1, f"{file_of(name).name} needs one line {marker}"
+    table_of_it = "\n".join([marker, "", *BLOCKS[name], "", ""])
+    return re.sub(re.escape(marker) + r"\n\n(\|[^\n]*\n)*\n?", lambda _: table_of_it, text)
+
+
 if __name__ == "__main__":
-    print(*ALL, sep="\n")
+    for block, lines in BLOCKS.items():
+        if "--write" in sys.argv:
+            file_of(block).write_text(filled(block, file_of(block).read_text("utf-8")), "utf-8")
+        else:
+            print("", block, *lines, sep="\n")
+    if "--write" not in sys.argv:
+        print("", *sentences(), sep="\n")
