@@ -15,6 +15,7 @@ from suite.grid.profile import Profile, load_profile
 from suite.grid.spec import EXPERIMENTS, GridSpec
 from suite.store.cells import CellRecord, CheckpointFacts, DatasetFacts
 from suite.store.store import Result, Store
+from suite.text import yaml_text
 
 Key = tuple[str, str]  # (row, dataset)
 
@@ -217,7 +218,8 @@ def _overrides(records: Sequence[CellRecord], cells: int) -> list[str]:
     changed: dict[str, int] = {}
     for record in records:
         for name, value in record.set.items():
-            changed[f"{name}={value}"] = changed.get(f"{name}={value}", 0) + 1
+            text = f"{name}={yaml_text(value)}"
+            changed[text] = changed.get(text, 0) + 1
     if not changed:
         return []
     parts = [

@@ -99,6 +99,12 @@ def test_a_failed_seed_a_suspicious_one_and_an_oracle_are_marked_and_explained(t
     assert caption.count("CUB subset") == 2  # one per dataset, not one per cell
 
 
+def test_changed_settings_are_written_as_yaml(tmp_path: Path) -> None:
+    fill(tmp_path / "runs", "paper_table1", selection("cub", background=None))
+    caption, _ = report(tmp_path / "runs")
+    assert "Changed with --set: background=null (all cells)" in caption.replace("-{}-", "--")
+
+
 def test_a_row_edited_after_running_is_marked(tmp_path: Path) -> None:
     content = yaml.safe_load((EXPERIMENTS / "grids" / "paper_table1.yaml").read_text())
     grid = tmp_path / "mine.yaml"
