@@ -167,6 +167,17 @@ def first_stage(results: Results) -> list[str]:
     )
 
 
+def swap_differences() -> list[str]:
+    """Markdown: what Saliency Swap and the alignment change, each for itself."""
+    pairs = [(SWAP, "byol_ss", CUB, "byol"), (CUB, "byol_cvsa", SWAP, "byol_ss"), (SWAP, "moco_v2_ss", CUB, "moco_v2")]
+    columns = {**SHARES, "pointing, pretrained": POINTING, "exchanged background": EXCHANGED}
+    rows = []
+    for one, first, other, second in pairs:
+        cells = [difference(one, first, other, second, column) for column in columns.values()]
+        rows.append([f"{one.label(first)} {MINUS} {other.label(second)}", *cells])
+    return markdown(["", *columns], rows)
+
+
 def look(results: Results) -> list[str]:
     """Markdown: `table`, and the middle of the image in place of a network."""
     centre = [results.values("random", ("localisation", name)) for name in ("centre_pointing", "centre_energy")]
@@ -178,6 +189,7 @@ CUB = read("cub.csv", "paper_table1", "cub")
 SLOW = read(
     "cub_rate_0.8.csv", "paper_table1", "cub"
 )  # fine-tuned at .8: Random with every seed, the others with seed 0
+SWAP = read("cub_swap.csv", "small_study", "cub")  # Saliency Swap without alignment
 TWO_STAGES = read("cub_two_stages.csv", "paper_table2", "cub")
 SMALL = {name: read("aircraft_cars.csv", "paper_table1", name) for name in ("aircraft", "cars")}
 BLOCKS = {
@@ -195,6 +207,8 @@ for _name, _results in SMALL.items():
     )
 
 
+BLOCKS["swap"] = table(SWAP, {**ACCURACY, "pointing, pretrained": POINTING, "exchanged background": EXCHANGED})
+BLOCKS["swap differences"] = swap_differences()
 BLOCKS["two stages"] = table(TWO_STAGES, ACCURACY)
 BLOCKS["first stage"] = first_stage(TWO_STAGES)
 BLOCKS["aircraft background"] = table(
