@@ -66,7 +66,7 @@ def test_parents_first_and_everything_once(tmp_path: Path, drawn: Path, tiny_pro
 def test_a_failed_parent_skips_its_children_only(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     plan, watch = planned(drawn, tmp_path, tiny_profile, "pretrain.optimizer.base_lr=1e30"), Watch()
     summary = run(plan, watch)
-    assert [job.name for job in summary.done] == ["finetune random cub s0", "probe random cub s0"]
+    assert sorted(job.name for job in summary.done) == ["finetune random cub s0", "probe random cub s0"]  # side by side
     assert (
         sorted(event for event, _ in watch.events if event in {"failed", "skipped"}) == ["failed"] * 2 + ["skipped"] * 4
     )
