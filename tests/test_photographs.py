@@ -168,6 +168,35 @@ def first_stage(results: Results) -> list[str]:
     )
 
 
+def scale_points(series: str) -> dict[str, Results]:
+    """{scale: the results}, in the order of the grid, for one series of the sweep over Saliency Swap's scale."""
+    rows = [row for row in SCALE.rows if row.series == series]
+    return {str(row.set["views.scale"]): Results(SCALE.lines, [row]) for row in rows}
+
+
+def scales() -> list[str]:
+    """Markdown: fine-tuned and linear accuracy over the scale of Saliency Swap; first the bases without it."""
+    series = {name: scale_points(name) for name in ("MoCo.v2+SS", "BYOL+SS", "BYOL+SS+Align")}
+    head = ["scale", *(f"{name}, {kind}" for kind in ("fine-tuned", "linear") for name in series)]
+    base = [
+        number(list(SCALE.values(row, column).values()))
+        for column in (TUNED, LINEAR)
+        for row in ("moco_v2", "byol", "byol")
+    ]
+    rows = [
+        [
+            scale,
+            *(
+                number(list(points[scale].values(points[scale].rows[0].name, column).values()))
+                for column in (TUNED, LINEAR)
+                for points in series.values()
+            ),
+        ]
+        for scale in series["BYOL+SS"]
+    ]
+    return markdown(head, [["without Saliency Swap", *base], *rows])
+
+
 def swap_differences() -> list[str]:
     """Markdown: what Saliency Swap and the alignment change, each for itself."""
     pairs = [(SWAP, "byol_ss", CUB, "byol"), (CUB, "byol_cvsa", SWAP, "byol_ss"), (SWAP, "moco_v2_ss", CUB, "moco_v2")]
@@ -191,6 +220,7 @@ FIVE_SEEDS = {"random", "moco_v2", "byol", "byol_dilo", "byol_cvsa"}  # of CUB; 
 # Fine-tuned at .8: Random with every seed, the others with seed 0.
 SLOW = read("cub_rate_0.8.csv", "paper_table1", "cub")
 SWAP = read("cub_swap.csv", "small_study", "cub")  # Saliency Swap without alignment
+SCALE = read("cub_scale.csv", "ss_scale", "cub")
 TWO_STAGES = read("cub_two_stages.csv", "paper_table2", "cub")
 SMALL = {name: read("aircraft_cars.csv", "paper_table1", name) for name in ("aircraft", "cars")}
 BLOCKS = {
@@ -210,6 +240,7 @@ for _name, _results in SMALL.items():
 
 BLOCKS["swap"] = table(SWAP, {**ACCURACY, "pointing, pretrained": POINTING, "exchanged background": EXCHANGED})
 BLOCKS["swap differences"] = swap_differences()
+BLOCKS["scales"] = scales()
 BLOCKS["two stages"] = table(TWO_STAGES, ACCURACY)
 BLOCKS["first stage"] = first_stage(TWO_STAGES)
 BLOCKS["aircraft background"] = table(
@@ -221,6 +252,35 @@ BLOCKS["readme"] = table(CUB, {"linear": LINEAR, "fine-tuned": TUNED, "highest a
 
 def mean(results: Results, row: str, column: Column) -> float:
     return statistics.fmean(results.values(row, column).values())
+
+
+def further_sentences() -> list[str]:
+    """What the prose says of two stages and of the scale of Saliency Swap."""
+    base = {row: mean(SCALE, row, TUNED) for row in ("moco_v2", "byol")}
+    means = {
+        name: [mean(points, points.rows[0].name, TUNED) for points in scale_points(name).values()]
+        for name in ("MoCo.v2+SS", "BYOL+SS", "BYOL+SS+Align")
+    }
+    assert max(means["MoCo.v2+SS"]) < base["moco_v2"]
+    assert max(means["BYOL+SS"]) < base["byol"]
+    theirs = SCALE.values("byol", TUNED)
+    for points in scale_points("BYOL+SS+Align").values():
+        ours = points.values(points.rows[0].name, TUNED)
+        assert all(ours[seed] > theirs[seed] for seed in theirs)
+    aligned = means["BYOL+SS+Align"]
+    poster = {row: value for (row, _), value in published_numbers("ss_scale").items()}
+    gains = [max(v for row, v in poster.items() if row.startswith(f"{b}_ss")) - poster[b] for b in ("moco_v2", "byol")]
+    lead = [difference(TWO_STAGES, "byol_cvsa", TWO_STAGES, "byol", column).strip("*") for column in (LINEAR, TUNED)]
+    dual, rows = published_numbers("paper_table2"), [row.name for row in TWO_STAGES.rows]
+    rank = spearmanr([mean(TWO_STAGES, row, TUNED) for row in rows], [dual[row, "cub"] for row in rows])
+    return [
+        f"{lead[0]} points by a linear classifier and {lead[1]} after fine-tuning. The order of the rows",
+        f"(Spearman's correlation {rank.statistic:.2f}, eleven rows)".replace("-", MINUS),
+        "With the alignment, BYOL is better at every scale and with every seed",
+        f"between {min(aligned):.1f} and {max(aligned):.1f} %",
+        "no scale brings either base above itself in the mean",
+        f"up to {gains[0]:.1f} points with MoCo.v2 and {gains[1]:.1f} with BYOL",
+    ]
 
 
 def sentences() -> list[str]:
@@ -286,7 +346,7 @@ def sentences() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("sentence", sentences())
+@pytest.mark.parametrize("sentence", [*sentences(), *further_sentences()])
 def test_the_prose_has_the_numbers_of_the_results(sentence: str) -> None:
     assert sentence in " ".join(PAGE.read_text("utf-8").split())
 
@@ -317,6 +377,14 @@ def test_the_results_are_those_of_the_profile_and_of_every_row(results: Results)
         seeds = range((5 if row.name in FIVE_SEEDS else 3) if results is CUB else 1)
         for column in (*ACCURACY.values(), *(LOOK.values() if results is CUB else ())):
             assert results.values(row.name, column).keys() == set(seeds), (row.name, column)
+
+
+def test_two_stages_have_three_seeds_and_the_scales_two() -> None:
+    for results, grid, seeds in ((TWO_STAGES, "paper_table2", 3), (SCALE, "ss_scale", 2)):
+        assert {row.name for row in results.rows} == {row.name for row in load_grid(grid).rows}
+        for row in results.rows:
+            for column in ACCURACY.values():
+                assert results.values(row.name, column).keys() == set(range(seeds)), (row.name, column)
 
 
 def test_saliency_swap_alone_has_five_seeds() -> None:
@@ -354,4 +422,4 @@ if __name__ == "__main__":
         else:
             print("", block, *lines, sep="\n")
     if "--write" not in sys.argv:
-        print("", *sentences(), sep="\n")
+        print("", *sentences(), *further_sentences(), sep="\n")
