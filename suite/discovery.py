@@ -101,7 +101,8 @@ def _methods() -> Iterator[Named]:
     rows: dict[str, Any] = {}
     for path in _shipped("grids"):
         for row in with_plugins(load_grid(path.stem)).rows:
-            rows.setdefault(row.method, row)
+            if row.series is None:  # the points of a sweep are not what a method is
+                rows.setdefault(row.method, row)
     for name, row in rows.items():
         if row.objective is None:
             yield Named("methods", name, f"{row.label}: {_row(row)}", "experiments/grids")

@@ -23,7 +23,7 @@ from methods.measures.grad_cam import grad_cam
 from suite.plugin import load_plugins
 from suite.training.layouts import backbone_tensors
 
-timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'fgssl-suite[timm]'")
+timm = pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "vit_backbone.py"

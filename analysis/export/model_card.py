@@ -77,7 +77,7 @@ def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         from huggingface_hub import EvalResult, ModelCardData
     except ImportError:
-        log.warning("The card has no results for the Hugging Face Hub. To add them: pip install 'fgssl-suite[hub]'")
+        log.warning("The card has no results for the Hugging Face Hub. To add them: pip install -e '.[hub]'")
         return fields
     results = [
         EvalResult(

@@ -72,5 +72,5 @@ def api_of_hub() -> Any:
     try:
         from huggingface_hub import HfApi
     except ImportError:
-        raise UsageError("--upload needs the package huggingface_hub: pip install 'fgssl-suite[hub]'") from None
+        raise UsageError("--upload needs the package huggingface_hub: pip install -e '.[hub]'") from None
     return HfApi()

@@ -24,9 +24,7 @@ def evaluate(
     dataset: options.Datasets = None,
     measure: Annotated[
         list[str] | None,
-        typer.Option(
-            "--measure", help="localisation, background or both, beside kNN, linear and retrieval; repeatable"
-        ),
+        typer.Option("--measure", help="localisation, background or both, beside the probes; repeatable"),
     ] = None,
     profile: options.ProfileName = "evaluate",
     data: options.Data = None,

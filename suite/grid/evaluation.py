@@ -32,7 +32,7 @@ def evaluation_grid(backbones: Iterable[str], datasets: Sequence[str], measure: 
     """
     for name in measure:
         if name not in MEASURES:
-            raise unknown("measure", name, MEASURES, "kNN, linear and retrieval are always measured.")
+            raise unknown("measure", name, MEASURES, "kNN and linear are always measured.")
     rows = [_row(text, measure) for text in backbones]
     if not rows:
         raise UsageError("expected a backbone, such as resnet18 or resnet50=weights.safetensors.")

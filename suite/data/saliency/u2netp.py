@@ -56,7 +56,7 @@ class U2NetP:
         except ImportError as e:
             raise UsageError(
                 "the detector 'u2netp' needs onnxruntime, which is not installed: "
-                "pip install 'fgssl-suite[saliency]', or use --detector spectral, which needs nothing."
+                "pip install -e '.[saliency]', or use --detector spectral, which needs nothing."
             ) from e
         data = checked_weights(weights)
         self.weights_sha256: str | None = hashlib.sha256(data).hexdigest()

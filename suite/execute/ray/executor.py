@@ -105,7 +105,7 @@ def ray_engine(options: EngineOptions) -> RayEngine:
     try:
         import ray  # noqa: F401
     except ImportError:
-        raise UsageError("--executor ray needs Ray: pip install 'fgssl-suite[ray]'") from None
+        raise UsageError("--executor ray needs Ray: pip install -e '.[ray]'") from None
     if options.gpus is not None and not 0 <= options.gpus <= 1:
         raise UsageError(
             f"--gpus-per-job expects 0 to 1, got {options.gpus:g}: a process uses one GPU at most. For several GPUs "

@@ -50,7 +50,7 @@ def require_slurm() -> None:
     try:
         import submitit  # noqa: F401
     except ImportError:
-        raise UsageError("--executor slurm needs submitit: pip install 'fgssl-suite[slurm]'") from None
+        raise UsageError("--executor slurm needs submitit: pip install -e '.[slurm]'") from None
 
 
 def states(ids: Iterable[str]) -> dict[str, State]:

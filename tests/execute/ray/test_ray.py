@@ -46,7 +46,7 @@ class Events:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'fgssl-suite[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # memory that other processes use must not end these jobs
         connected(None)
@@ -101,7 +101,7 @@ def test_without_ray_the_user_reads_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_gpus_per_job_that_make_no_sense_are_refused() -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'fgssl-suite[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
     with pytest.raises(UsageError, match="expects 0 to 1, got 2"):
         create_engine("ray", EngineOptions(gpus=2.0))
     with pytest.raises(UsageError, match="needs a GPU of its own"):
@@ -200,7 +200,7 @@ def test_a_failure_skips_its_children_and_is_recorded(tmp_path: Path, drawn: Pat
 @pytest.mark.slow
 def test_a_job_for_which_memory_is_short_fails_and_says_so(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
     """By itself Ray would start it again and again, for ever."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'fgssl-suite[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
     done = subprocess.run(
         [
             *[sys.executable, "-c", "from suite.cli import main; main()", "run", "--grid", "paper_table1"],
