@@ -26,7 +26,7 @@ class NearestMeanArgs(Section):
 
     eval_resize: float = Field(ge=1, description="short side before the central crop, over the crop's side")
     distance: Literal["euclidean", "cosine"] = Field(
-        "euclidean", description="between features; cosine: between features of length 1 and their means"
+        "euclidean", description="between a test feature and the class means; cosine: both scaled to length 1"
     )
 
 
@@ -34,7 +34,7 @@ class NearestMeanSpec(ProtocolSpec):
     """What determines the result."""
 
     kind: Literal["nearest_mean"] = "nearest_mean"
-    version: int = 1
+    version: int = 2
     nearest_mean: NearestMeanArgs
 
 
@@ -83,12 +83,13 @@ def run(spec: NearestMeanSpec, inputs: Any, session: Any) -> Any:
         with closing(centre_crops(source, side, resize, session.loading, session.raise_if_stopped)) as crops:
             vectors = features(backbone, crops, device).cpu()
         pooled.append(normalize(vectors, dim=1) if spec.nearest_mean.distance == "cosine" else vectors)
-    metrics = nearest_mean(pooled[0], train.labels, pooled[1], test.labels)
+    cosine = spec.nearest_mean.distance == "cosine"
+    metrics = nearest_mean(pooled[0], train.labels, pooled[1], test.labels, unit_means=cosine)
     counts = {"n_train": len(train), "n_test": len(test)}
     return Outcome(metrics, images=len(train) + len(test), seconds=time.monotonic() - began, counts=counts)
 
 
-def nearest_mean(train: Any, labels: Any, test: Any, test_labels: Any) -> dict[str, float]:
+def nearest_mean(train: Any, labels: Any, test: Any, test_labels: Any, unit_means: bool = False) -> dict[str, float]:
     """Top-1 and top-5 in percent.
 
     Args:
@@ -96,11 +97,14 @@ def nearest_mean(train: Any, labels: Any, test: Any, test_labels: Any) -> dict[s
         labels: int64 [N]; every class 0 .. C - 1 occurs.
         test: features float32 [M, D].
         test_labels: int64 [M].
+        unit_means: scale the means to length 1; of unit features the nearest is then the one of the highest cosine.
     """
     import torch
+    from torch.nn.functional import normalize
 
     sums = torch.zeros(int(labels.max()) + 1, train.shape[1], dtype=torch.float64)
     means = sums.index_add_(0, labels, train.double()) / labels.bincount()[:, None]
+    means = normalize(means, dim=1) if unit_means else means
     nearest = torch.cdist(test.double(), means).argsort(dim=1, stable=True)
     hits = nearest == test_labels[:, None]
     return {f"top{k}": 100 * float(hits[:, :k].any(dim=1).double().mean()) for k in (1, 5)}

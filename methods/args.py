@@ -1,7 +1,8 @@
-"""The typed settings of every backbone, objective, view and alignment, without importing torch.
+"""Typed settings of the alignment and of the objectives and views of the paper's rows, without importing torch.
 
-They stand here, not in the files they configure, so that `suite plan` can check and hash a configuration in
-milliseconds. The values come from the recipes in experiments/; a field has a default only where its source fixes it.
+The others are in beyond_args.py, rival_args.py and, for backbones, methods/backbones. Settings are not in the files
+that they configure, so that `suite plan` can check and hash a configuration in milliseconds. The values come from the
+recipes in experiments/; a field has a default only where its source fixes it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from methods.backbones.registry import BackboneArgs, ResNetArgs
 from methods.base_args import Args
 
-__all__ = ["Args", "BackboneArgs", "ResNetArgs"]  # defined elsewhere, so that no file imports itself in a circle
+__all__ = ["Args", "BackboneArgs", "ResNetArgs"]  # re-exported; they are defined elsewhere to avoid circular imports
 
 
 class ByolArgs(Args):
@@ -28,7 +29,7 @@ class ByolArgs(Args):
 
     @model_serializer(mode="wrap")
     def _leave_out_the_papers_schedule(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """With the paper's schedule the settings, and so the job's key, are those from before there was a choice."""
+        """Omit `tau_schedule` if it is the paper's: keys of jobs from before the field existed stay valid."""
         values: dict[str, Any] = handler(self)
         return {name: value for name, value in values.items() if name != "tau_schedule" or value != "cosine"}
 
@@ -58,8 +59,8 @@ class KeyQueueArgs(Args):
     queue_size: int = Field(ge=1, description="K, keys in a queue; never more than half of the training images")
     bn_splits: int = Field(
         ge=1,
-        description="groups with batch statistics of their own, in place of the devices of shuffle-BN (section 3.3): "
-        "keys are grouped at random, queries as they come; 1 normalises over the whole batch",
+        description="number of groups that are normalised separately, in place of the devices of shuffle-BN (section "
+        "3.3); keys are grouped at random, queries in the order of the batch; 1 normalises over the whole batch",
     )
 
 
@@ -203,8 +204,8 @@ class BoxAugmentationArgs(Args):
     )
     ratios: tuple[float, ...] = Field((0.5, 0.75, 1.0, 1.5, 2.0), min_length=1, description="height / width")
     iou: float = Field(0.5, ge=0, lt=1, description="overlap with the true box that an anchor has to pass")
-    fallback: int = Field(4000, ge=1, description="where none passes: how many of the best are kept, of 5120")
-    nms: float = Field(0.7, ge=0, le=1, description="overlap above which the one with the lower random score goes")
+    fallback: int = Field(4000, ge=1, description="anchors with the highest IoU that are kept if none passes, of 5120")
+    nms: float = Field(0.7, ge=0, le=1, description="IoU above which non-maximum suppression removes an anchor")
 
 
 class InstanceCompositionArgs(ViewArgs):

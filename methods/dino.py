@@ -75,7 +75,10 @@ class Dino(Objective):
         return self.student.backbone
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """The mean cross-entropy of all pairs. `teacher_entropy` is a share of that of equal outputs, 1 in collapse."""
+        """Mean cross-entropy over all pairs of a global crop and another crop. View images [B, 3, S, S].
+
+        `teacher_entropy`: entropy of the teacher's output over log K; 1 if all outputs are equal, one form of collapse.
+        """
         count = len(views.images)
         bottleneck, logits = self.student(views.images, self.thaw)
         with torch.no_grad():

@@ -3,7 +3,7 @@
 All ranks hold the same parameters and draw the same random numbers. Rank r of W sees rows r B / W .. (r + 1) B / W of
 the batch. torch's DistributedDataParallel averages gradients over ranks. A loss that is a mean over local rows
 therefore has the gradient of the mean over the whole batch, provided that statistics and negatives are those of the
-whole batch too. In a single process every function here returns its argument.
+whole batch too. In a single process the collectives return their argument.
 """
 
 from __future__ import annotations

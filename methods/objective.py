@@ -22,7 +22,7 @@ class Objective(nn.Module, ABC):
     """
 
     backbone: Backbone
-    # Over ranks. False where groups of the batch are normalised separately (shuffle_bn.py).
+    # Whether batch normalisation uses the rows of all ranks; False with shuffle-BN, which normalises groups separately.
     synchronise_bn: ClassVar[bool] = True
 
     def synchronised_parts(self) -> tuple[nn.Module, ...]:

@@ -1,7 +1,7 @@
 """The Python interface: plan, run and read results. The command line uses the same functions.
 
-Every function takes the names that the command line takes. torch is loaded by `run` and `load_backbone` only, pandas by
-`results` only.
+Every function takes the names that the command line takes. Torch is loaded only by `run`, `evaluate` and
+`load_backbone`, pandas only by `results`.
 """
 
 from __future__ import annotations

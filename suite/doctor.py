@@ -90,7 +90,7 @@ def _solo_learn(_: Workspace) -> Iterator[Check]:
         from methods import solo_learn
 
         solo_learn.byol_loss(torch.ones(1, 2), torch.ones(1, 2))
-        yield Check("solo-learn", "ok", f"{solo_learn.VERSION}; losses and LARS work")
+        yield Check("solo-learn", "ok", f"{solo_learn.VERSION}; its losses work")
     except Exception as error:  # noqa: BLE001  (its modules are of 2021, and torch may be broken)
         yield Check("solo-learn", "broken", str(error).splitlines()[0], "pip install --no-deps solo-learn==1.0.2")
 

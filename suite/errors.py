@@ -21,11 +21,11 @@ class DataError(SuiteError):
 
 
 class ImageError(DataError):
-    """An image file that cannot be read or decoded."""
+    """An image file that cannot be read or decoded; also raised in training where a dataset is decoded on demand."""
 
 
 class TrainingError(SuiteError):
-    """A job that cannot go on, such as a loss that is no longer finite."""
+    """A job that cannot continue, such as a loss that is no longer finite; the command exits with 1."""
 
 
 class StoreError(SuiteError):

@@ -147,7 +147,7 @@ def rename_folder(source: Path, target: Path) -> None:
 
 
 def flush_to_disk(descriptor: int) -> None:
-    """fsync; where the file system has none, its own writing must do."""
+    """Call fsync; do nothing where the file system does not support it."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -173,8 +173,8 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def open_to_group(folder: Path) -> None:
-    """Let files made from now on, by this process and its children, be written by the group where `folder` is: two
-    users of one group share a store. Nothing changes where the folder is not open to its group."""
+    """If `folder` is group-writable, clear the group bits of the umask: new files of this process and its children are
+    then group-writable, so that two users of one group can share a store."""
     with suppress(OSError):
         if folder.stat().st_mode & 0o020:
             mask = os.umask(0)

@@ -1,5 +1,5 @@
 """Locks between processes. Where the file system has no locks, a named file takes their place: its owner touches it
-every few seconds, and a file that has not been touched for long counts for nothing."""
+every few seconds, and a file that has not been touched for two minutes is stale."""
 
 from __future__ import annotations
 

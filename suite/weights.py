@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from suite.atomic import write_bytes
 from suite.errors import StoreError, TrainingError
+from suite.text import few
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
@@ -51,11 +52,7 @@ def load_backbone_state(module: nn.Module, tensors: dict[str, Tensor], source: s
     if missing or unexpected or misshapen:
         raise TrainingError(
             f"the weights of {source} do not fit this backbone: "
-            f"missing {_few(missing)}; unexpected {_few(unexpected)}; other shape: {_few(misshapen)}"
+            f"missing {few(missing)}; unexpected {few(unexpected)}; other shape: {few(misshapen)}"
         )
     module.load_state_dict(tensors)
     return f"{len(expected)}/{len(expected)} tensors"
-
-
-def _few(names: list[str]) -> str:
-    return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "none"

@@ -1,4 +1,4 @@
-"""One place on disk where grids are run: resolves names and folders, and turns a selection into a plan."""
+"""The folders of a run: data root, result store and cache, from options, environment variables or defaults."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def networks_figure(
 ) -> Figure:
     """Images in columns, networks in rows, the photographs above; one colour scale per image, below its column.
 
-    Takes what `analysis.figures.cam_figure` takes, for more networks than fit side by side.
+    Same arguments as `analysis.figures.style.cam_figure`; for more networks than fit side by side.
     """
     import matplotlib as mpl
 

@@ -150,6 +150,8 @@ def _pretrained(entry: CellRecord) -> str:
     """Key of the last stage before fine-tuning."""
     stages = [key for role, key in entry.roles.items() if role.startswith("stage ")]
     if not stages:
+        if "finetune" not in entry.measured:
+            raise UsageError(f"row '{entry.row}' has random weights and is frozen: it has no network to export.")
         raise UsageError(
             f"row '{entry.row}' is not pretrained, so it has no pretrained backbone; try --stage finetuned."
         )

@@ -52,7 +52,8 @@ def counterfactual_sheet(
     made = Counterfactuals(test, test.labels, spec.threshold, recipe.background.fill, seed)
     if not len(made):
         raise DataError(
-            f"{found.info.label}: the maps of {spec.detector} give no test image a box, or the whole image."
+            f"{found.info.label}: the maps of {spec.detector} give no test image a box smaller than the image. Use "
+            "another detector: --set saliency.detector=u2netp"
         )
     pictures, masks, titles = [], [], []
     for index in torch.randperm(len(made), generator=torch.Generator().manual_seed(seed))[:images].tolist():

@@ -99,7 +99,7 @@ class Pair:
         text = f"On {part.heading} {self.first} and {self.second} cannot be told apart ({numbers})."
         wanted = abs(part.difference if difference is None else difference)
         if part.std is None:
-            return f"{text} With one seed, nobody can say how many more are needed: run at least two more."
+            return f"{text} With one seed the number of seeds needed cannot be estimated: run at least two more."
         if not part.std or not wanted:
             return text
         more = part.more_seeds(wanted)

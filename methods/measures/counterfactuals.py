@@ -36,7 +36,7 @@ class Counterfactuals:
     Args:
         source: test images with their saliency maps.
         labels: int64 [N], the images' classes.
-        threshold: of the map's maximum; above it a pixel is object.
+        threshold: share of the map's maximum from which on a pixel is object.
         fill: what takes the object's place in a background.
         seed: of the draw whose background each image gets.
     """
@@ -57,7 +57,7 @@ class Counterfactuals:
 
     @property
     def alone(self) -> int:
-        """Images that are the only ones of their class; mixed_same gives them their own background, filled."""
+        """Number of images without another image of their class; in mixed_same they keep their filled background."""
         return sum(partner == index for index, partner in enumerate(self.partners["mixed_same"]))
 
     def make(self, index: int, kind: Kind) -> Tensor:

@@ -37,7 +37,7 @@ def grad_cam(
     The package stretches each map to 0..1, twice: in ``compute_cam_per_layer`` and in ``aggregate_multi_layers``. These
     two are its steps between the map of a layer and the result, and both are overridden here; weights and weighted sum
     stay the package's. Raw maps of different networks still have no common unit, since logits grow with training:
-    `analysis.figures.density` makes them comparable.
+    `analysis.figures.style.density` makes them comparable.
 
     The model runs in evaluation mode and is given back as it came: mode and requires_grad of every part, gradients,
     hooks. Memory beyond the result is that of one batch. Raises ValueError where the shapes do not fit.

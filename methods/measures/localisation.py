@@ -1,8 +1,7 @@
 """How well maps find objects: pure functions of maps [N, H, W] and official boxes [N, 4], image by image.
 
-Boxes are left, top, right, bottom in pixels of the map, fractions allowed; pixel i covers [i, i + 1). A map without
-any contrast, such as a Grad-CAM that is zero everywhere, counts as the whole image in every measure: that is all it
-says, and its share of the image's area is what it earns.
+Boxes are left, top, right, bottom in pixels of the map, fractions allowed; pixel i covers [i, i + 1). A constant
+map, such as a Grad-CAM that is zero everywhere, counts as the whole image in every measure.
 
 pointing   is the highest place inside the box?          Zhang et al. 2016, arXiv:1608.00507
 energy     share of the map's sum inside the box         Wang et al. 2020, arXiv:1910.01279, section 4.2

@@ -139,9 +139,9 @@ class ViewMaker(ABC):
         return views if batch.by_row or world_size() == 1 else slice_views(views, rank(), world_size())
 
     def mine(self, indices: Tensor, rng: Generator, device: torch.device, by_row: bool = True) -> Views:
-        """This process's rows of the views of `indices`, int64 [B], the batch of all processes: as one process makes.
+        """The local shard of the views of `indices`, int64 [B], the batch of all processes; as in one process.
 
-        `by_row`: every random number comes from `uniform`, as in all views here, so that only these rows are made.
+        `by_row`: make only these rows; needs every random number to come from `uniform`, as in all views here.
         Otherwise the whole batch is made, then cut: correct for every kind of view, at W times the work.
         """
         return self.finish(self.prepare(indices, rng, by_row), device)

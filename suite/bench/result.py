@@ -54,7 +54,7 @@ class Measurement:
 
     @property
     def limit(self) -> str:
-        """Who waits for whom."""
+        """What limits the throughput: the loaders or the device."""
         if not self.loaders:
             return f"views are made within the step: {100 * self.waiting:.0f} % of it"
         if self.loaders_alone < self.device:

@@ -33,7 +33,7 @@ def bench(
     loaders: options.Loaders = None,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", min=0.1, help="of every measurement [default: 1 on a GPU, 3 on a CPU]"),
+        typer.Option("--seconds", min=0.1, help="seconds per measurement [default: 1 on a GPU, 3 on a CPU]"),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
 ) -> None:

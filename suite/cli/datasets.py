@@ -79,7 +79,9 @@ def fetch(
         fetch_stage1(checkpoints or (), root, workspace.cache, from_ or ())
         return
     if checkpoints:
-        raise UsageError(f"one dataset at a time: `suite data fetch {dataset}`, then `{checkpoints[0]}`.")
+        raise UsageError(
+            f"one dataset at a time: `suite data fetch {dataset}`, then `suite data fetch {checkpoints[0]}`."
+        )
     with preparation() as progress:
         found = get(dataset, root, progress, from_ or (), keep)
     print(f"{found.describe()}, in {found.root}")

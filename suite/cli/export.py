@@ -30,7 +30,7 @@ def export(
 ) -> None:
     """Write a trained backbone as safetensors, with a model card.
 
-    The files: model.safetensors under torchvision's key names, config.json, README.md.
+    The files: model.safetensors under the key names of torchvision or of the plugin's library, config.json, README.md.
     """
     from typing import get_args
 

@@ -62,7 +62,7 @@ Plugins = Annotated[
         "--plugin",
         parser=path_option("--plugin"),
         metavar="PATH",
-        help="Python file or image folder that adds a custom method or dataset; repeatable",
+        help="Python file that adds methods, views, backbones, protocols or datasets, or an image folder; repeatable",
     ),
 ]
 Stage1 = Annotated[

@@ -30,10 +30,10 @@ def publish(
         typer.Option("--cell", help="cell whose network is published, such as byol_cvsa/cub/0; repeatable"),
     ] = None,
     stage: Annotated[
-        str, typer.Option("--stage", help="of these networks: pretrained, or finetuned with the classifier")
+        str, typer.Option("--stage", help="stage of these networks: pretrained, or finetuned (with the classifier)")
     ] = "pretrained",
     weights: Annotated[
-        bool, typer.Option("--weights/--no-weights", help="the weights of these networks beside their cards")
+        bool, typer.Option("--weights/--no-weights", help="publish the weights of these networks, not only their cards")
     ] = True,
     title: Annotated[str | None, typer.Option("--title", help="of the page [default: the grids' names]")] = None,
     upload: Annotated[

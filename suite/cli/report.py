@@ -24,7 +24,9 @@ def report(
     runs: options.Runs = None,
     from_mlflow: Annotated[
         str | None,
-        typer.Option("--from-mlflow", help="read the results from this MLflow server instead of --runs; tables only"),
+        typer.Option(
+            "--from-mlflow", help="read the results from this MLflow server instead of --runs; without CAM figures"
+        ),
     ] = None,
     plugin: options.Plugins = None,
     profile: Annotated[

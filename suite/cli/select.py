@@ -78,7 +78,7 @@ def warn_without_gpu(forecast: Forecast) -> None:
 
 
 def load_store_plugins(store: Path, named: Sequence[Path]) -> None:
-    """Load the named plugins and those of the store's earlier runs; says on standard error which of these it leaves."""
+    """Load the named plugins and those of the store's earlier runs; prints those that it skips to standard error."""
     paths, remarks = remembered_plugins(store)
     given = {path.expanduser().resolve() for path in named}
     load_plugins([*named, *(path for path in paths if path not in given)])

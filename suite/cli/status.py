@@ -14,7 +14,7 @@ from suite.errors import StoreError
 from suite.text import duration
 
 if TYPE_CHECKING:
-    from suite.execute.engine import QueuedJob
+    from suite.execute.engine import Queue, QueuedJob
     from suite.store.store import Store
     from suite.tracking.studies import RecordedStudy
 
@@ -34,7 +34,8 @@ def status(
 
     store = Workspace.of(None, runs).store
     entries, studies = read_cells(store.root), read_studies(store.root)
-    queued, silences = _queued(store)
+    submitted, silences = _submitted(store)
+    queued = {key: (name, job) for name, _, jobs in submitted for key, job in jobs.items()}
     keys = [key for entry in entries for key in entry.jobs]
     keys += [key for study in studies for trial in study.trials for key in trial["jobs"] or ()]
     jobs = {key: _job(store, key, queued.get(key)) for key in dict.fromkeys(keys)}
@@ -84,7 +85,6 @@ def cancel(
     The same as the first Ctrl-C in the shell of the run. Queued jobs of the store, as those of Slurm, are cancelled;
     running ones save as well.
     """
-    from suite.execute.engines import queues
     from suite.store.active import active_runs
     from suite.workspace import Workspace
 
@@ -92,52 +92,63 @@ def cancel(
     active = active_runs(store.root)
     for run in active:
         run.ask_to_stop()
-    submitted = [(queue, queue.jobs()) for _, queue in queues(store)]
-    submitted = [(queue, jobs) for queue, jobs in submitted if jobs]
-    if not active and not submitted:
+    submitted, silences = _submitted(store)
+    if not active and not submitted and not silences:
         print("no active run.")
         return
-    for queue, jobs in submitted:
+    for _, queue, jobs in submitted:
         queue.cancel(list(jobs.values()))
     deadline = time.monotonic() + wait
     going = active
-    left = [dict(jobs) for _, jobs in submitted]
+    left = [dict(jobs) for _, _, jobs in submitted]
     while (going or any(left)) and time.monotonic() < deadline:
         time.sleep(1.0 if any(left) else 0.2)
         going = [run for run in going if run.alive]
-        left = [
-            {key: job for key, job in queue.jobs().items() if key in jobs} if rest else rest
-            for (queue, jobs), rest in zip(submitted, left, strict=True)
-        ]
+        left = [_not_ended(queue, rest) if rest else rest for (_, queue, _), rest in zip(submitted, left, strict=True)]
     if active:
         print(f"{len(active) - len(going)} of {len(active)} runs stopped; ", end="")
-    for (queue, jobs), rest in zip(submitted, left, strict=True):
+    for (_, queue, jobs), rest in zip(submitted, left, strict=True):
         print(f"{len(jobs) - len(rest)} of {len(jobs)} {queue.title} jobs ended; ", end="")
-    print("run the same `suite run` command again to resume.")
+    if active or submitted:
+        print("run the same `suite run` command again to resume.")
     for run in going:
         print(f"still saving: process {run.owner.process} on {run.owner.host}")
-    for (queue, _), rest in zip(submitted, left, strict=True):
+    for (_, queue, _), rest in zip(submitted, left, strict=True):
         for job in rest.values():
             print(f"not ended yet: {queue.title} job {job.id}, {job.name}: {job.state}")
-    left_over = going or any(left)
+    for silence in silences:
+        print(f"{silence}. Nothing was cancelled there: run `suite cancel` again.")
+    left_over = going or any(left) or silences
     raise typer.Exit(1 if left_over else 0)
 
 
-def _queued(store: Store) -> tuple[dict[str, tuple[str, QueuedJob]], list[str]]:
-    """By key, the engine's name and the job in its queue; and a line for each queue that does not answer."""
+def _submitted(store: Store) -> tuple[list[tuple[str, Queue, dict[str, QueuedJob]]], list[str]]:
+    """Name, queue and jobs of every engine that has any; and a line for each queue that does not answer."""
     from suite.execute.engine import QueueSilent
     from suite.execute.engines import queues
 
-    queued: dict[str, tuple[str, QueuedJob]] = {}
-    silences = []
+    submitted, silences = [], []
     for name, queue in queues(store):
         try:
-            queued |= {key: (name, job) for key, job in queue.jobs().items()}
+            jobs = queue.jobs()
         except QueueSilent as error:
             silences.append(
                 f"{queue.submitted()} jobs were submitted to {queue.title}; their state is unknown: {error}"
             )
-    return queued, silences
+        else:
+            submitted += [(name, queue, jobs)] if jobs else []
+    return submitted, silences
+
+
+def _not_ended(queue: Queue, rest: dict[str, QueuedJob]) -> dict[str, QueuedJob]:
+    """The jobs of `rest` that are still queued; all of them if the queue does not answer."""
+    from suite.execute.engine import QueueSilent
+
+    try:
+        queued = queue.jobs()
+    except QueueSilent:
+        return rest
+    return {key: job for key, job in queued.items() if key in rest}
 
 
 def _job(store: Store, key: str, queued: tuple[str, QueuedJob] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`suite data pack`: a small class-balanced subset of a dataset, in the same official layout, the same for every seed.
+"""`suite data pack`: a small class-balanced subset of a dataset, in the same official layout; a seed gives one subset.
 
 Official ids, class ids and file names are kept and images are copied byte for byte: a pack is read as the dataset and
 marked as a subset. The dataset's licence applies to it.

@@ -22,7 +22,7 @@ class SaliencyArgs(Section):
     """Which maps views and measurements read, and how a map becomes a box."""
 
     detector: Literal["u2netp", "spectral", "boxes", "masks"]
-    threshold: float = Field(gt=0, lt=1, description="of the map's range; above it counts as salient")
+    threshold: float = Field(gt=0, lt=1, description="share of the map's maximum from which on a pixel is salient")
     min_side: float = Field(ge=0, lt=1, description="smaller boxes, as a share of the image's side, count as none")
 
 

@@ -1,4 +1,4 @@
-"""Runs a graph of jobs on any backend: what may start, what a failure skips, how a run stops, who is told."""
+"""Run a graph of jobs on a backend: start ready jobs, skip the descendants of failed ones, stop on request."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _MOST = 16  # per GPU: more than any objective of the paper needs at 224 px
 def default_loaders(machine: Machine, available: int | None = None) -> int:
     """Background loaders per process.
 
-    With GPUs: an equal share of the cores, less one core per process that launches the GPU's work; at least 1.
+    With GPUs: an equal share of the cores, less one core per process that launches the GPU's work; 1 to 16.
     On a CPU: 1. Training itself keeps the cores busy, so that further ones would take them from it; one hides reading
     and decoding, and costs no time where there is nothing to hide (docs/throughput.md has the measurement).
 

@@ -41,7 +41,7 @@ class RunOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 some cells failed, 130 interrupted."""
+        """0 all done or handed to a queue, 1 some cells failed, 130 interrupted."""
         if self.summary.interrupted:
             return 130
         return 1 if self.summary.failed else 0

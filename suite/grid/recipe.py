@@ -54,7 +54,7 @@ class Recipe(Section):
 
     @model_serializer(mode="wrap")
     def _leave_out_later_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the sections that came later a recipe is written as before there were any."""
+        """Omit sections that are empty and were added later: recorded recipes then stay equal."""
         values: dict[str, Any] = handler(self)
         unused = {name for name in ("linear_sgd", "protocols") if not getattr(self, name)}
         return {name: value for name, value in values.items() if name not in unused}

@@ -14,7 +14,7 @@ _PARENTS = {
     "choose_from": "the learning rates tried",
     "finetune": "the fine-tuned network",
 }
-_LENGTH = 12  # characters of a hash that are shown
+_LENGTH = 12  # characters that are shown of a value longer than 40, such as a hash
 
 
 def changes(old: JobSpec, new: JobSpec) -> list[str]:

@@ -61,7 +61,7 @@ class Background(Protocol[BackgroundSpec]):
     needs_saliency = True
 
     def job(self, args: BackgroundArgs, cell: MeasuredCell) -> Job | None:
-        """The fine-tuned network, or the backbone of a frozen row with kNN, on exchanged images;
+        """A job that measures the fine-tuned network or, of a frozen row, kNN on the backbone.
 
         None without a saliency detector in the recipe; of a frozen row also without kNN among its probes.
         """

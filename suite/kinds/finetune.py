@@ -31,7 +31,7 @@ class FinetuneArgs(StageArgs):
 
     @model_serializer(mode="wrap")
     def _leave_out_all_labels(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """With all labels the field does not enter the key, which is then that of a job from before there was one."""
+        """Omit `label_fraction` if it is 1: keys of jobs from before the field existed stay valid."""
         values: dict[str, Any] = handler(self)
         whole = self.label_fraction == 1
         return {name: value for name, value in values.items() if name != "label_fraction"} if whole else values

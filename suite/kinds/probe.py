@@ -41,7 +41,7 @@ class LinearArgs(Section):
 class ProbeArgs(Section):
     """kNN, linear probe and retrieval on the frozen backbone. Features of central crops, as in the test of fine-tuning.
 
-    Without retrieval the field does not enter the key, which is then that of a probe from before there was retrieval.
+    `retrieval` is omitted from the key if it is null: keys of probes from before the field existed stay valid.
     """
 
     eval_resize: float = Field(ge=1, description="short side before the central crop, over the crop's side")

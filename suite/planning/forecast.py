@@ -96,7 +96,7 @@ class Forecast:
 
     @property
     def sources(self) -> Counter[str]:
-        """Numbers of pending jobs whose estimate is measured, calibrated and assumed."""
+        """Number of pending jobs by the source of their estimate: measured, benchmarked, calibrated or assumed."""
         return Counter(self.estimates[key].source for key in self.remaining)
 
     @property

@@ -1,6 +1,6 @@
 """Throughput of finished jobs, and by `suite bench`: `<runs>/throughput.jsonl`, for the estimates of `suite plan`.
 
-Derived and dispensable: a lost or torn line costs a little of an estimate's quality, nothing else.
+Derived data: without a line that is lost or incomplete an estimate is only less accurate.
 """
 
 from __future__ import annotations

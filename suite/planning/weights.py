@@ -1,4 +1,4 @@
-"""Weights of a saliency detector that a run needs and this machine lacks: said by the plan, before a run fails."""
+"""Warn in the plan if a run needs the weights of a saliency detector that this machine does not have."""
 
 from __future__ import annotations
 

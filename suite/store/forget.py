@@ -37,17 +37,15 @@ def forget(store: Store, cell: str, grid: str | None = None, profile: str | None
         StoreError: a job of the cell is running.
     """
     records = read_cells(store.root)
-    cells = [
-        record
-        for record in records
-        if cell in {record.id, "/".join(record.place)}
-        and grid in (None, record.grid)
-        and profile in (None, record.profile)
-    ]
+    named = [record for record in records if cell in {record.id, "/".join(record.place)}]
+    cells = [record for record in named if grid in (None, record.grid) and profile in (None, record.profile)]
     if not records:
         raise UsageError(f"nothing was run in {store.root}. Another store: --runs DIR")
-    if not cells:
+    if not named:
         raise unknown("cell", cell, {record.id for record in records}, f"(recorded in {store.root})")
+    if not cells:
+        listing = ", ".join(f"--grid {g} --profile {p}" for g, p in sorted({(r.grid, r.profile) for r in named}))
+        raise UsageError(f"cell {cell} was not run with this grid and profile; it is recorded with: {listing}.")
     if len(places := sorted({(record.grid, record.profile) for record in cells})) > 1:
         listing = ", ".join(f"--grid {g} --profile {p}" for g, p in places)
         raise UsageError(f"several grids or profiles have the cell {cell}; name one: {listing}.")

@@ -1,10 +1,10 @@
 """The result store: one folder per job, `<runs>/<key>/`. The source of truth; everything else is derived from it.
 
 job.yaml       the job's name and spec           env.json     where and with what it ran
-metrics.jsonl  one line per epoch                log.txt      what it said
+metrics.jsonl  one line per epoch                log.txt      its log
 result.json    written last: there and readable, it means success
 failure.json   why the last attempt failed; never read as a result, deleted by the next success
-claim.json     who works on it just now
+claim.json     host and process that run it now
 checkpoint/    weights (safetensors), and state.pt while the job is not finished
 """
 
@@ -106,7 +106,7 @@ class Store:
         return result
 
     def done(self, key: str) -> bool:
-        """Whether there is a result; remembered once there is, for it does not go away."""
+        """Whether there is a result. A yes is cached in this object until `invalidate`."""
         if key not in self._done and self.result(key) is not None:
             self._done.add(key)
         return key in self._done
@@ -134,7 +134,7 @@ class Store:
         except FileNotFoundError:
             return None
         except ValueError:
-            return Failure(error="for a reason that is lost: failure.json is damaged", kind="failed", traceback="")
+            return Failure(error="for an unknown reason: failure.json is damaged", kind="failed", traceback="")
 
     def spec(self, key: str) -> JobSpec:
         """The job's spec as it was written when the job first started."""
@@ -183,7 +183,7 @@ class Store:
         write_json(self.folder(key) / "failure.json", redact_all(failure.model_dump(mode="json")))
 
     def forget_failure(self, key: str) -> None:
-        """A new attempt begins, or is on its way."""
+        """Delete failure.json: a new attempt has been started or submitted."""
         (self.folder(key) / "failure.json").unlink(missing_ok=True)
 
     def invalidate(self, key: str, why: str) -> None:

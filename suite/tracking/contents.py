@@ -38,7 +38,7 @@ def digest(content: Result | dict[str, Any]) -> str:
 
 
 def job_tags(key: str, spec: JobSpec, profile: str) -> dict[str, str]:
-    """By which a job's run is found."""
+    """Tags by which a job's run is found."""
     tags = {"suite.key": key, "suite.kind": spec.kind, "suite.profile": profile}
     if isinstance(spec, DataJobSpec):
         tags |= {"suite.dataset": spec.data.name, "suite.seed": str(spec.seed)}
@@ -46,7 +46,7 @@ def job_tags(key: str, spec: JobSpec, profile: str) -> dict[str, str]:
 
 
 def state_tags(lines: Sequence[dict[str, float]], synced: int | None, result: Result | None) -> dict[str, str]:
-    """Of a job: the last step whose metrics are in MLflow, and the result."""
+    """Tags of a job's run: the last step whose metrics are in MLflow, and the digest of the result."""
     tags = {SYNCED: str(int(lines[-1]["step"]) if lines else synced or 0)}
     return tags if result is None else tags | {RESULT: digest(result)}
 
@@ -70,26 +70,30 @@ def job_files(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def cell_name(entry: CellRecord) -> str:
-    """Of a cell's run, in its tag `suite.cell`."""
+    """Name of a cell: the value of the tag `suite.cell` of its run."""
     return f"{entry.profile}:{entry.id}"
 
 
 def cell_tags(entry: CellRecord) -> dict[str, str]:
-    """By which a cell's run is found."""
+    """Tags by which a cell's run is found."""
     fields = ("row", "method", "dataset", "seed", "profile")
     tags = {"suite.cell": cell_name(entry), "suite.kind": "cell"}
     return tags | {f"suite.{field}": str(getattr(entry, field)) for field in fields}
 
 
 def entry_tags(entry: CellRecord, jobs: str, content: dict[str, Any]) -> dict[str, str]:
-    """Of a cell: its jobs, by their runs and by their keys, and its record."""
+    """Tags of a cell's run: run ids and keys of its jobs, and the digest of its record."""
     return {"suite.jobs": jobs, "suite.job_keys": ",".join(entry.jobs), ENTRY: digest(content)}
 
 
 def cell_points(store: Store, entry: CellRecord, start: int) -> list[Point]:
     """Final metrics of the jobs that measured a cell."""
-    results = [store.result(key) for key in entry.measured.values()]
-    final = {name: value for result in results if result is not None for name, value in _final(result).items()}
+    final: dict[str, float] = {}
+    for kind, key in entry.measured.items():
+        result = store.result(key)
+        for name, value in ({} if result is None else result.metrics).items():
+            # Two protocols may have a metric of one name: the first, fine-tuning where there is any, keeps it.
+            final[f"final.{name}" if f"final.{name}" not in final else f"final.{kind}.{name}"] = value
     return metric_points({"step": 0, **final}, start)
 
 

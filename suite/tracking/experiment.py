@@ -123,7 +123,7 @@ class ExperimentMirror:
         spec, folder, lines = self._store.spec(key), self._store.folder(key), self._store.metrics(key)
         result, start = self._store.result(key), milliseconds(folder / "job.yaml")
         if result is None:
-            raise StoreError(f"the result of job {key} has gone meanwhile.")
+            raise StoreError(f"the result of job {key} was deleted during the sync. Run `suite sync` again.")
         return BulkRun(
             name=self._store.name(key),
             start=start,

@@ -1,4 +1,4 @@
-"""What is wrong with a tracker, in one sentence with its remedy, whichever library says it and however."""
+"""Describe a tracker's error in one sentence with a remedy, whichever library raised it."""
 
 from __future__ import annotations
 
@@ -142,6 +142,8 @@ def _ownership(uri: str) -> str:
     elsewhere = "or set MLFLOW_TRACKING_URI to another database; `suite sync` fills it."
     if path is None or not path.exists():
         return f"Check the folder, {elsewhere}"
+    if path.stat().st_uid == os.getuid():
+        return f"It is yours: chmod u+w {path}, {elsewhere}"
     return f"It belongs to {_owner(path)}, who can open it to the group: chmod g+w {path}, {elsewhere}"
 
 

@@ -1,6 +1,6 @@
-"""The way back from MLflow: what the mirror holds of some grids becomes a store that a report reads as any other.
+"""Rebuild a result store from MLflow, so that `suite report` can read it.
 
-Left out are weights and decoded images, so figures that need a network cannot be drawn from it.
+MLflow has neither weights nor decoded images, so figures that need a network cannot be made from such a store.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LAYOUT = "2"  # of a run's tags and inputs; runs of earlier versions have none and are completed by the next sync
+LAYOUT = "3"  # of a run's tags and inputs; runs of earlier versions have none and are completed by the next sync
 
 SYNCED = "suite.synced_step"
 RESULT = "suite.result"  # digest of the result.json that is there

@@ -28,7 +28,7 @@ class RecordedStudy:
 
     @property
     def experiment(self) -> str:
-        """In MLflow."""
+        """Name of the study's experiment in MLflow."""
         return PREFIX + self.name
 
 

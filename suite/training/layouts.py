@@ -25,6 +25,7 @@ from torch import Tensor
 
 from methods.args import BackboneArgs
 from suite.errors import DataError
+from suite.text import few
 from suite.training.foreign_checkpoints import read_checkpoint
 from suite.training.stored_tensors import StoredTensor
 
@@ -201,7 +202,7 @@ def _refuse_not_finite(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
     wrong = [names[key] for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if wrong:
         raise DataError(
-            f"weights that are not finite (NaN or infinite) in {_few(wrong)}: {len(wrong)} of {len(tensors)} tensors. "
+            f"weights that are not finite (NaN or infinite) in {few(wrong)}: {len(wrong)} of {len(tensors)} tensors. "
             "The training that wrote the checkpoint diverged; take an earlier one."
         )
 
@@ -224,7 +225,7 @@ def _description(stored: _Stored, chosen: Candidate, rivals: list[Candidate]) ->
     text = f"{len(chosen.names)} tensors at {chosen}"
     if others:
         why = "" if chosen.averaged or not any(r.averaged for r in rivals) else ", the trained network's,"
-        text += f"{why} taken; the backbone was also at {_few(others)}"
+        text += f"{why} taken; the backbone was also at {few(others)}"
     return f"{text}; {len(rest)} other tensors left out" if rest else text
 
 
@@ -240,10 +241,6 @@ def _refusal(stored: _Stored, shapes: _Shapes, candidates: list[Candidate]) -> s
         for key in sorted(nearest.other_shape)
     ]
     return (
-        f"no tensors that fit this backbone. The nearest are at {nearest}: missing {_few(sorted(nearest.missing))}; "
-        f"unexpected {_few(sorted(nearest.unexpected))}; other shape: {_few(shapes_there)}."
+        f"no tensors that fit this backbone. The nearest are at {nearest}: missing {few(sorted(nearest.missing))}; "
+        f"unexpected {few(sorted(nearest.unexpected))}; other shape: {few(shapes_there)}."
     )
-
-
-def _few(names: list[str]) -> str:
-    return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "none"

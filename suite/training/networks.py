@@ -26,7 +26,7 @@ class ReadsBackbone(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of the random initialisation."""
+        """Seed of the random initialisation."""
 
     @property
     def init(self) -> str | None:

@@ -58,7 +58,7 @@ _UNKNOWN = Reference("unknown", "object")
 
 
 def load(file: IO[bytes], builders: Mapping[str, Builder], persistent: Callable[[Any], Any] = lambda _: None) -> Any:
-    """The first pickle of `file`, which stands behind it afterwards.
+    """Read the first pickle of `file`; the file position is behind it afterwards.
 
     Args:
         file: read with `read` and `readline`; bytes are never asked for beyond its end.

@@ -44,7 +44,10 @@ class Batches:
 
     def __init__(self, images: int, batch_size: int, epochs: int, seed: int) -> None:
         if images < batch_size:
-            raise ValueError(f"a batch of {batch_size} needs as many training images, the dataset has {images}")
+            raise ValueError(
+                f"a batch of {batch_size} is larger than the training split of {images} images: choose a smaller one, "
+                f"such as --set pretrain.batch_size={images}"
+            )
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self.per_epoch = images // batch_size
         self.total = self.per_epoch * epochs

@@ -1,4 +1,4 @@
-"""Context of a running job: its folder, device, checkpoints and reports, and the checks of a training loop."""
+"""Context of a running job: its folder, device, checkpoints and reports."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Session:
         return {"seconds": self.seconds, "precision": self.fabric.strategy.precision.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Put back what `save` put in: torch's generators, of which dropout and shuffled keys draw, and the scale."""
+        """Restore what `save` added: torch's random state (dropout and shuffle-BN use it) and the loss scale."""
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         torch.set_rng_state(state["torch_rng"])
         if "cuda_rng" in state and self.fabric.device.type == "cuda":

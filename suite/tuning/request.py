@@ -66,7 +66,7 @@ class Tuning:
 
     @property
     def name(self) -> str:
-        """Of the study: --study, else grid, profile, selection and parameters."""
+        """Name of the study: --study, else grid, profile, selection and parameters."""
         chosen = self.selection.only or "-".join((*self.selection.methods, *self.selection.datasets))
         fields = "+".join(parameter.field for parameter in self.space)
         name = "-".join(part for part in (self.grid.name, self.plan.profile.name, chosen, fields) if part)
@@ -74,7 +74,7 @@ class Tuning:
 
     @property
     def folder(self) -> Path:
-        """Of the study."""
+        """Folder of the study."""
         return self.plan.workspace.runs / "tuning" / self.name
 
     @property

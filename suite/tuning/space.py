@@ -141,7 +141,8 @@ def checked_space(space: Sequence[Parameter]) -> tuple[Parameter, ...]:
     if not names:
         raise UsageError(f"--param FIELD={_SYNTAX} is needed, such as --param views.scale=0.08:0.8")
     if len(set(names)) < len(names):
-        raise UsageError(f"each field can be tuned once, found --param for {', '.join(sorted(names))}.")
+        twice = dict.fromkeys(name for name in names if names.count(name) > 1)
+        raise UsageError(f"expected each field once, got several --param or recipes for {', '.join(twice)}.")
     return tuple(space)
 
 
@@ -205,7 +206,7 @@ def _parse(text: str, cells: Sequence[Cell]) -> Parameter:
         if field not in ranges:
             raise UsageError(
                 f"--param {field} needs values: --param {field}={_SYNTAX}. It is {yaml_text(values_now[0])} now. "
-                f"Ranges of their own have: {', '.join(sorted(ranges))}."
+                f"Fields with a shipped range: {', '.join(sorted(ranges))}."
             )
         values, points = ranges[field]["range"], tuple(ranges[field].get("grid", ()))
     return _range(field, values, values_now[0], points) if ":" in values else _choices(field, values, values_now[0])

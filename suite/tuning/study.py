@@ -66,7 +66,7 @@ class TuningStudy:
         return self.study.get_trials(deepcopy=False)
 
     def running(self) -> list[Trial]:
-        """Trials that went on when an earlier process ended, to be taken up again."""
+        """Trials that an earlier process left in the state RUNNING; they are resumed."""
         from optuna.trial import Trial, TrialState
 
         trials = []
@@ -76,7 +76,7 @@ class TuningStudy:
         return trials
 
     def ask(self) -> Trial:
-        """The next trial. One that was given but not yet asked for when a process died comes first."""
+        """The next trial. An enqueued trial that no process has started comes first."""
         from optuna.trial import TrialState
 
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -135,7 +135,7 @@ class TuningStudy:
         }
 
     def _completed(self, trial: Trial) -> Trial:
-        """With a value for every parameter: the process may have died between two of them."""
+        """Suggest the values that a trial lacks: a process may have died between two parameters."""
         for parameter in self.space:
             parameter.suggest(trial)
         return trial

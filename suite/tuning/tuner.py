@@ -1,8 +1,7 @@
-"""Between the study and the executor: asks for trials when workers are idle, judges them, stops those that will not do.
+"""Connect a study to an executor: ask for trials when workers are idle, score them, and prune weak ones.
 
-A run of the executor grows as trials are asked for. The workers stay warm between them, stages that trials share are
-trained once, and no more trials go on at once than it takes to keep the workers busy: the later a trial is asked
-for, the more its sampler knows.
+The executor's job graph grows with each trial. Worker processes are reused, stages that trials share are trained once,
+and only as many trials run at a time as keep the workers busy: a sampler that is asked later has seen more results.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Tuner:
 
     Args:
         study: where trials come from and results go.
-        trials: how many the study shall have, earlier ones included.
+        trials: total number of trials in the study, including earlier runs.
         plan: the jobs of a trial by its values; raises SuiteError for values the recipe refuses.
         prepare: makes the data that jobs read.
         store: the results.
@@ -60,7 +59,7 @@ class Tuner:
         self.failures = 0  # trials that failed or were left open in this run
 
     def more(self) -> list[Job]:
-        """Jobs of the next trial that needs any; of trials taken up again first. None left: nothing."""
+        """The jobs of the next trial that has unfinished jobs, resumed trials first; empty if no trial is left."""
         while (trial := self._next()) is not None:
             if (alike := self.study.alike(trial)) is not None:
                 self._repeat(trial, alike)
@@ -90,12 +89,12 @@ class Tuner:
         self._lines.started(job)
 
     def progress(self, job: Job, line: dict[str, float]) -> None:
-        """An epoch is over: time to look at the curves."""
+        """An epoch has ended: report the kNN accuracy to the study, which may prune the trial."""
         self._lines.progress(job, line)
         self._look_at_trials_of(job)
 
     def ended(self, job: Job, outcome: str, error: str) -> None:
-        """A job is over: perhaps its trials are."""
+        """A job has ended: score the trials that waited for it."""
         self._lines.ended(job, outcome, error)
         if outcome == "failed":
             self._failed[job.key] = error
@@ -113,7 +112,7 @@ class Tuner:
                 self._look(going)
 
     def _look(self, going: _Going, check_last: bool = False) -> None:
-        """Tell the study what is known by now. `check_last`: an earlier process may have died before it judged."""
+        """Report new results of a trial. `check_last`: ask for pruning again after a killed process."""
         trial = going.trial
         if any(key in self._failed for key in going.keys):
             self._fail(going)
@@ -133,7 +132,7 @@ class Tuner:
             self._tell(trial, "COMPLETE", reached)
 
     def _fail(self, going: _Going) -> None:
-        """A job's error is the trial's; but one that was killed may do better next time, so its trial stays open."""
+        """Fail the trial of a failed job. If the job was killed, the trial stays open and the next run resumes it."""
         key = next(key for key in self._failed if key in going.keys)
         failure = self.store.failure(key)
         if failure is not None and failure.kind == "killed":
@@ -144,7 +143,7 @@ class Tuner:
             self._tell(going.trial, "FAIL", note=self._failed[key])
 
     def _repeat(self, trial: Trial, alike: FrozenTrial) -> None:
-        """The values of a trial that has ended: so has this one, in the same way."""
+        """End a trial with the result of an earlier trial that had the same values."""
         for epoch, value in sorted(alike.intermediate_values.items()):
             trial.report(value, epoch)
         for name, attribute in alike.user_attrs.items():

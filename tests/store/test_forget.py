@@ -69,6 +69,12 @@ def test_an_unknown_cell_is_named_with_the_nearest(store: Store) -> None:
         forget(store, "lfet/cub/0")
 
 
+def test_a_cell_of_another_grid_or_profile_says_which(store: Store) -> None:
+    for grid, profile in (("other", None), (None, "paper")):
+        with pytest.raises(UsageError, match="recorded with: --grid table --profile tiny"):
+            forget(store, "left/cub/0", grid, profile)
+
+
 def test_jobs_of_a_study_stay(store: Store) -> None:
     study = store.root / "tuning" / "search"
     study.mkdir(parents=True)

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from mlflow import MlflowClient
@@ -15,10 +16,11 @@ from mlflow import MlflowClient
 from suite.errors import StoreError
 from suite.grid.cells import Selection
 from suite.kinds.imported import ImportSpec
+from suite.store.cells import CellRecord
 from suite.store.ledger import read_cells
 from suite.store.store import Store
 from suite.tracking.bulk import _COLUMNS, BulkWriter
-from suite.tracking.contents import dataset_inputs, source_tags
+from suite.tracking.contents import cell_points, dataset_inputs, source_tags
 from suite.tracking.mirror import Mirror
 from suite.tracking.restore import mirrored
 
@@ -119,6 +121,22 @@ def test_commits(commit: str | None, expected: tuple[str | None, str | None], tm
     assert (tags.get("mlflow.source.git.commit"), tags.get("mlflow.source.git.dirty")) == expected
     (tmp_path / "env.json").write_text("{", "utf-8")
     assert "mlflow.source.git.commit" not in source_tags(tmp_path)
+
+
+def test_two_protocols_may_have_a_metric_of_one_name() -> None:
+    entry = CellRecord.model_construct(measured={"finetune": "a", "linear_sgd": "b"})
+    metrics = {"a": {"top1": 80.0, "loss": 1.5}, "b": {"top1": 55.0}}
+
+    class Results:
+        def result(self, key: str) -> Any:
+            return SimpleNamespace(metrics=metrics[key])
+
+    points = cell_points(cast("Store", Results()), entry, 0)
+    assert {name: value for name, value, *_ in points} == {
+        "final.top1": 80.0,
+        "final.loss": 1.5,
+        "final.linear_sgd.top1": 55.0,
+    }
 
 
 def restored(uri: str) -> dict[str, bytes]:

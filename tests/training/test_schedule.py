@@ -46,7 +46,9 @@ def test_order_is_a_function_of_seed_and_step_alone() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_an_error() -> None:
-    with pytest.raises(ValueError, match="64 needs as many training images, the dataset has 50"):
+    with pytest.raises(
+        ValueError, match=r"a batch of 64 is larger than the training split of 50 images: .* pretrain.batch_size=50"
+    ):
         Batches(50, 64, 1, seed=0)
 
 

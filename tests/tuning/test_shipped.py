@@ -68,7 +68,9 @@ def test_mistakes_in_recipes_are_named() -> None:
     with pytest.raises(UsageError, match="did you mean 'byol'"):
         load_space("byoll")
     doubled = recipe_parameters({"a": {"x": {"finetune.epochs": 7}, "y": {"finetune.epochs": 8}}}, chosen())
-    with pytest.raises(UsageError, match="each field can be tuned once"):
+    with pytest.raises(
+        UsageError, match=r"expected each field once, got several --param or recipes for finetune.epochs[.]"
+    ):
         checked_space((*doubled, *parse_space(["finetune.epochs=2:9"], chosen())))
 
 

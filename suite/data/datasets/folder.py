@@ -15,6 +15,7 @@ from suite.data.datasets.names import check_utf8, folded, normal
 from suite.data.datasets.walk import Listing, same_names, walk
 from suite.data.record import Dataset, Finding, Record
 from suite.errors import DataError
+from suite.text import few
 
 _NAMES = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
 _Classes = dict[str, tuple[str, Listing]]  # class name in normal form -> its folder's name on the disk, its content
@@ -57,7 +58,7 @@ def _find_splits(root: Path) -> _Splits:
         return _find_splits(root / folders[0])
     train, test, val = (places[role] for role in _NAMES)
     if train is None or (test is None and val is None):
-        there = f"It holds {_few(folders)}." if folders else "It holds no folder."
+        there = f"It holds {few(folders)}." if folders else "It holds no folder."
         packed = " Names with a back-slash come from an archive of Windows: unpack it with another program."
         there += packed if any("\\" in entry.name for entry in root.iterdir()) else ""
         missing_split = "train" if train is None else "test"
@@ -67,7 +68,7 @@ def _find_splits(root: Path) -> _Splits:
     notes = [] if test is not None else [f"there is no test/: {val}/ is used as the test split."]
     unread = [f for f in folders if f not in {train, test or val}]
     if unread:
-        notes.append(f"{len(unread)} folders beside {train}/ and {test or val}/ are not read: {_few(unread)}.")
+        notes.append(f"{len(unread)} folders beside {train}/ and {test or val}/ are not read: {few(unread)}.")
     return _Splits(root, train, test or val or "", tuple(Finding("note", note) for note in notes))
 
 
@@ -85,7 +86,7 @@ def _one(root: Path, role: str, folders: list[str]) -> str | None:
     """The folder of a role; DataError if there are several."""
     fits = [folder for folder in folders if _role(folder) == role]
     if len(fits) > 1:
-        raise DataError(f"{root} has several folders for one split: {_few(fits)}. Keep one of them.")
+        raise DataError(f"{root} has several folders for one split: {few(fits)}. Keep one of them.")
     return fits[0] if fits else None
 
 
@@ -112,7 +113,7 @@ def _in_no_class(top: Listing) -> list[Finding]:
     """Images that lie in train/ or test/ itself."""
     if not top.images:
         return []
-    return [Finding("warning", f"{len(top.images):,} images are in no class folder and left out: {_few(top.images)}.")]
+    return [Finding("warning", f"{len(top.images):,} images are in no class folder and left out: {few(top.images)}.")]
 
 
 def _drop_empty(train: _Classes, test: _Classes) -> list[Finding]:
@@ -124,7 +125,7 @@ def _drop_empty(train: _Classes, test: _Classes) -> list[Finding]:
         test.pop(key, None)
     if not empty:
         return []
-    return [Finding("note", f"{len(empty)} class folders hold no image and are left out: {_few(empty)}.")]
+    return [Finding("note", f"{len(empty)} class folders hold no image and are left out: {few(empty)}.")]
 
 
 def _check_classes(splits: _Splits, train: _Classes, test: _Classes) -> None:
@@ -132,14 +133,14 @@ def _check_classes(splits: _Splits, train: _Classes, test: _Classes) -> None:
     if train.keys() != test.keys():
         only_train, only_test = sorted(train.keys() - test.keys()), sorted(test.keys() - train.keys())
         capitals = {folded(key) for key in only_train} & {folded(key) for key in only_test}
-        advice = f" Some differ in capitals only: {_few(sorted(capitals))}." if capitals else ""
+        advice = f" Some differ in capitals only: {few(sorted(capitals))}." if capitals else ""
         raise DataError(
-            f"{root}: {names} must have the same classes; only in {splits.train}: {_few(only_train)}; only in "
-            f"{splits.test}: {_few(only_test)}.{advice}"
+            f"{root}: {names} must have the same classes; only in {splits.train}: {few(only_train)}; only in "
+            f"{splits.test}: {few(only_test)}.{advice}"
         )
     if len(train) < 2:
         raise DataError(
-            f"{root}/{splits.train}: expected at least two classes, one folder each, found {_few(list(train))}."
+            f"{root}/{splits.train}: expected at least two classes, one folder each, found {few(list(train))}."
         )
     for split, classes in ((splits.train, train), (splits.test, test)):
         for folder, listing in classes.values():
@@ -150,7 +151,3 @@ def _check_classes(splits: _Splits, train: _Classes, test: _Classes) -> None:
 def _records(listings: list[Listing]) -> tuple[Record, ...]:
     """One listing per class, in the order of the labels. Id and path are the same: the place below the root."""
     return tuple(Record(path, path, label, None) for label, one in enumerate(listings) for path in one.images)
-
-
-def _few(names: list[str]) -> str:
-    return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "none"

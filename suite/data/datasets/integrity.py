@@ -1,8 +1,8 @@
 """Whether the bytes of a JPEG or PNG file are all there, where Pillow's decoders would not notice.
 
 libjpeg fills what is missing with grey and takes any bytes after a torn place for pixels; Pillow stops reading a PNG
-once it has its rows and does not compare checksums. Bytes after the end of an image (the film of a motion photo, the
-further images of an MPO file) is no part of it and is not looked at.
+once it has its rows and does not compare checksums. Bytes after the end of an image (the video of a motion photo,
+further images of an MPO file) are not part of it and are not checked.
 """
 
 from __future__ import annotations

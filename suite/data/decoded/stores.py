@@ -60,8 +60,10 @@ def has_images(cache: Path, data: DataSpec) -> bool:
 def images_folder(cache: Path, data: DataSpec) -> Path | None:
     """Folder of the finished store that `open_images` opens; None where there is none."""
     decoded, index = _decoded(cache, data), _index(cache, data)
-    folders = (index, decoded) if on_demand_only() else (decoded, index)
-    return next((folder for folder in folders if folder.is_dir()), None)
+    order = (index, decoded) if on_demand_only() else (decoded, index)
+    folders = [folder for folder in order if folder.is_dir()]
+    # An index whose images have moved still has the facts about them, but a decoded store can also be read.
+    return next((folder for folder in folders if folder == decoded or has_index(index)), next(iter(folders), None))
 
 
 def image_facts(cache: Path, data: DataSpec) -> Facts | None:

@@ -1,4 +1,4 @@
-"""A file by its path or its address, and its hash. The first thing known of a checkpoint is what it has to be."""
+"""Obtain a checkpoint file by path or URL, and its SHA-256. A URL must carry the SHA-256 that is expected."""
 
 from __future__ import annotations
 

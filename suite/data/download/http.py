@@ -89,7 +89,7 @@ class Connection:
                 fruitless = 0 if self._there() > before else fruitless + 1
                 if fruitless >= TRIES:
                     raise _Refused(f"no byte came in {TRIES} attempts ({error})") from error
-                time.sleep(self.pause * 2**fruitless)
+                time.sleep(self.pause * 2 ** max(0, fruitless - 1))
         self.part.replace(output_file)
 
     def _there(self) -> int:

@@ -143,7 +143,7 @@ def fetch_public(
         checkpoint: to get.
         data_root: of the datasets.
         cache: keeps known digests.
-        progress: hears of the download.
+        progress: called during the download.
         handed: files on this machine, recognised by their digests.
         pause: seconds before a download is tried again.
 

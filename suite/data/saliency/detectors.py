@@ -159,7 +159,7 @@ class OfficialMasks:
 
 
 def _others(dataset: Dataset) -> str:
-    """The command that gets the annotations which an oracle needs."""
+    """Advice where a dataset lacks the annotations of an oracle: the commands for a detector that needs none."""
     return (
         f"Maps can be computed instead: suite data saliency {dataset.name} --detector u2netp, "
         "then suite run with --set saliency.detector=u2netp"

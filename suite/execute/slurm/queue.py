@@ -1,4 +1,4 @@
-"""State of Slurm jobs, from squeue and, where the cluster keeps accounts, sacct."""
+"""State of Slurm jobs, from squeue and, where the cluster has accounting, sacct."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ENDED = {
 
 @dataclass(frozen=True)
 class State:
-    """Of one Slurm job. FORGOTTEN is ours: squeue drops ended jobs after minutes, and not every site keeps accounts."""
+    """State of a Slurm job. FORGOTTEN is the suite's: squeue drops ended jobs, and some sites have no accounting."""
 
     name: str
     reason: str = ""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more comes of it."""
+        """Whether the state is final."""
         return self.name in _ENDED
 
     @property
@@ -88,7 +88,7 @@ def requeue(job: str) -> None:
 
 
 def _accounts(arrays: list[str]) -> dict[str, State]:
-    """From sacct; empty where the site keeps no accounts."""
+    """States by job id, from sacct; empty where the site has no accounting."""
     if shutil.which("sacct") is None:
         return {}
     asked = _call("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "-j", ",".join(arrays))
@@ -98,7 +98,7 @@ def _accounts(arrays: list[str]) -> dict[str, State]:
 
 
 def _expanded(line: str) -> Iterator[list[str]]:
-    """The fields of a line, once per task: those that were never looked at apart come as ``12_[0-3,7]``."""
+    """The fields of a line of squeue, once per task: pending tasks are listed together, as ``12_[0-3,7]``."""
     identity, *rest = line.split("|")
     array, bracket, tasks = identity.partition("_[")
     if not bracket:

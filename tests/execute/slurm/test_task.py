@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import Exit
 
+from suite.cli.status import cancel
 from suite.errors import TrainingError
 from suite.execute.engine import QueueSilent
 from suite.execute.slurm import queue, task
 from suite.execute.slurm.queue import State, states
 from suite.execute.slurm.records import Record, in_queue, read_records, settle, write_record
+from suite.execute.slurm.status import SlurmQueue
 from suite.execute.slurm.task import Order, Stop, run_task
 from suite.execute.worker import JobEnd
 from suite.grid.cell_jobs import jobs_of
@@ -185,6 +188,44 @@ def test_states_of_arrays_accounts_and_silence(monkeypatch: pytest.MonkeyPatch) 
     answers["squeue"] = (1, "")
     with pytest.raises(QueueSilent, match="controller away"):
         states(["7_0"])
+
+
+def test_cancel_goes_on_while_a_queue_is_silent(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(Store(tmp_path), record(job, tmp_path))
+    answers: list[str] = []
+    cancelled: list[str] = []
+
+    def answer(ids: list[str]) -> dict[str, State]:
+        state = answers.pop(0)
+        if state == "silent":
+            raise QueueSilent("squeue does not answer")
+        return {job: State(state) for job in ids}
+
+    monkeypatch.setattr("suite.execute.slurm.records.states", answer)
+    monkeypatch.setattr(SlurmQueue, "cancel", lambda self, jobs: cancelled.extend(job.id for job in jobs))
+    answers[:] = ["RUNNING", "silent", "CANCELLED"]
+    with pytest.raises(Exit) as ended:
+        cancel(tmp_path, wait=10)
+    assert ended.value.exit_code == 0
+    assert "1 of 1 Slurm jobs ended" in capsys.readouterr().out
+    assert len(cancelled) == 1
+
+
+def test_cancel_says_what_a_silent_queue_leaves(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(Store(tmp_path), record(job, tmp_path))
+
+    def answer(ids: list[str]) -> dict[str, State]:
+        raise QueueSilent("squeue does not answer")
+
+    monkeypatch.setattr("suite.execute.slurm.records.states", answer)
+    with pytest.raises(Exit) as ended:
+        cancel(tmp_path, wait=0)
+    assert ended.value.exit_code == 1
+    assert "Nothing was cancelled there: run `suite cancel` again." in capsys.readouterr().out
 
 
 def test_only_what_slurm_still_has_is_in_the_queue(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
