@@ -1,9 +1,9 @@
-"""Number formatting."""
+"""Numbers and nested values as text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -21,6 +21,21 @@ def duration(seconds: float) -> str:
 def few(names: Sequence[str]) -> str:
     """The first five names and the number of the others, or "none"."""
     return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "none"
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of everything in nested mappings that is not a mapping."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from leaves(part, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, value
+
+
+def shortened(value: Any) -> str:
+    """A value in at most 40 characters; "none" for None."""
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def yaml_text(value: Any) -> str:

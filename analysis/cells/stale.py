@@ -9,14 +9,11 @@ from methods.registry import VIEWS
 from suite.errors import UsageError
 from suite.grid.cells import FIRST_STAGE, fitting
 from suite.grid.profile import Profile
-from suite.grid.recipe import Recipe, applies, first_stage, own_first_stage, resolve
+from suite.grid.recipe import TRAINING_SECTIONS, Recipe, applies, first_stage, own_first_stage, resolve
 from suite.grid.spec import Row
 from suite.store.cells import CellRecord
+from suite.text import shortened
 
-# Sections of a recipe on which fine-tuned accuracy depends.
-_SECTIONS = (
-    *("image_size", "store_size", "backbone", "objective", "views", "alignment", "saliency", "pretrain", "finetune"),
-)
 _STAGE1 = "stage1."
 _SHOWN = 5  # differences listed per cell
 
@@ -93,7 +90,7 @@ def _differences(
 ) -> list[str]:
     """Phrases such as ``pretrain.epochs 200, now 400``. A setting that did not exist `before` does not count."""
     differences = []
-    for section in (name for name in _SECTIONS if name not in unread):
+    for section in (name for name in TRAINING_SECTIONS if name not in unread):
         old, new = before.get(section), after.get(section)
         if old is not None and new is not None:
             differences += [f"{path} {a}{between}{b}" for path, a, b in _leaves(old, new, section)]
@@ -109,9 +106,4 @@ def _leaves(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
         for name, value in old.items():
             yield from _leaves(value, new.get(name), f"{path}.{name}")
     elif old != new:
-        yield path, _short(old), _short(new)
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+        yield path, shortened(old), shortened(new)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.publish.record import TRAINING, Published, PublishedCell, PublishedDataset, PublishedGrid
+from analysis.publish.record import Published, PublishedCell, PublishedDataset, PublishedGrid
 from suite.grid.evaluation import EVALUATION
+from suite.grid.recipe import TRAINING_SECTIONS
+from suite.text import leaves, shortened
 
 _SHOWN = 4  # settings named in a reason
 _MEASURED = {  # protocol -> sections of a recipe that all rows of a ranking must share
@@ -65,7 +67,7 @@ def units(source: str, published: Published, dataset: str, protocol: str) -> lis
             recipes = published.recipes[cell.recipe]
             for result in cell.results:
                 if (cell.dataset, result.protocol, result.metric) == (dataset, protocol, "top1"):
-                    changed = ", ".join(f"{name}={_short(value)}" for name, value in sorted(cell.changed.items()))
+                    changed = ", ".join(f"{name}={shortened(value)}" for name, value in sorted(cell.changed.items()))
                     settings = json.dumps(_evaluation(recipes, protocol, grid.name == EVALUATION), sort_keys=True)
                     entry = Entry(cell, result.value, result.key, _training(recipes))
                     groups[cell.data, changed, result.n, settings].append(entry)
@@ -99,7 +101,7 @@ def _other_recipe(first: Unit, second: Unit) -> str | None:
     for entry in second.entries:
         other = recipes.get(entry.cell.row)
         if other is not None and other.training != entry.training:
-            text = _differences(dict(_leaves(json.loads(other.training))), dict(_leaves(json.loads(entry.training))))
+            text = _differences(dict(leaves(json.loads(other.training))), dict(leaves(json.loads(entry.training))))
             return f"row {entry.cell.label} has another recipe: {text}"
     return None
 
@@ -112,7 +114,7 @@ def _evaluation(recipes: Mapping[str, Any], protocol: str, backbones: bool) -> d
     settings = {name: recipe.get(name) for name in names if name != "backbone" or not backbones}
     if protocol not in _MEASURED:
         settings[protocol] = recipe.get(protocol) or (recipe.get("protocols") or {}).get(protocol)
-    return dict(_leaves(settings))
+    return dict(leaves(settings))
 
 
 def _training(recipes: Mapping[str, Any]) -> str:
@@ -120,7 +122,7 @@ def _training(recipes: Mapping[str, Any]) -> str:
     parts: dict[str, Any] = {"checkpoint": recipes.get("checkpoint")}
     for stage in ("recipe", "first_stage"):
         recipe = recipes.get(stage)
-        parts[stage] = recipe and {name: recipe.get(name) for name in TRAINING if not _unread(name, recipe)}
+        parts[stage] = recipe and {name: recipe.get(name) for name in TRAINING_SECTIONS if not _unread(name, recipe)}
     return json.dumps(parts, sort_keys=True)
 
 
@@ -136,18 +138,5 @@ def _data(grid: PublishedGrid, entries: list[Entry]) -> PublishedDataset:
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """``finetune.epochs 20 instead of 10, ...``"""
     paths = [path for path in dict.fromkeys((*before, *after)) if before.get(path) != after.get(path)]
-    parts = [f"{path} {_short(after.get(path))} instead of {_short(before.get(path))}" for path in paths[:_SHOWN]]
+    parts = [f"{path} {shortened(after.get(path))} instead of {shortened(before.get(path))}" for path in paths[:_SHOWN]]
     return ", ".join([*parts, *([f"and {len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else [])])
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for name, part in value.items():
-            yield from _leaves(part, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, value
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -17,10 +17,6 @@ from suite.errors import DataError, UsageError
 
 FORMAT = 1
 FILE = "published.json"
-# Sections of a recipe on which accuracy after fine-tuning depends.
-TRAINING = (
-    *("image_size", "store_size", "backbone", "objective", "views", "alignment", "saliency", "pretrain", "finetune"),
-)
 _DIGITS = 16  # of a recipe's hash
 
 

@@ -26,6 +26,11 @@ from suite.kinds.pretrain import PretrainArgs
 from suite.kinds.probe import ProbeArgs
 from suite.kinds.registry import protocols
 
+# Sections on which accuracy after fine-tuning depends. The others belong to measurements.
+TRAINING_SECTIONS = (
+    *("image_size", "store_size", "backbone", "objective", "views", "alignment", "saliency", "pretrain", "finetune"),
+)
+
 
 class Recipe(Section):
     """Everything that determines a cell's numbers but the data, the seed and the code's version."""

@@ -19,6 +19,7 @@ from suite.errors import StoreError, UsageError
 from suite.store.cells import CellRecord
 from suite.store.ledger import add_cells, read_cells, write_results
 from suite.store.store import Store, sha256
+from suite.text import leaves
 
 _LISTED = 10  # conflicts in an error
 _NOT_COPIED = {"claim.json", "failure.json", "state.pt"}  # they belong to an attempt, not to a result
@@ -143,18 +144,10 @@ def _differences(mine: CellRecord, record: CellRecord) -> Iterator[tuple[str, An
         (mine.recipe, record.recipe, ""),
         (mine.stage1_recipe or {}, record.stage1_recipe or {}, "first stage: "),
     ):
-        flat_here, flat_there = dict(_leaves(here)), dict(_leaves(there))
+        flat_here, flat_there = dict(leaves(here)), dict(leaves(there))
         for path in dict.fromkeys((*flat_here, *flat_there)):
             if flat_here.get(path) != flat_there.get(path):
                 yield f"{prefix}{path}", flat_here.get(path), flat_there.get(path)
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _leaves(part, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, value
 
 
 def _files(folder: Path) -> Sequence[Path]:
