@@ -348,7 +348,7 @@ def test_the_gpu_is_used_where_onnxruntime_has_it(gpu, tmp_path, monkeypatch, dr
 
 def test_no_onnxruntime(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UsageError, match=r"pip install 'fgssl-suite\[saliency\]'"):
+    with pytest.raises(UsageError, match=r"pip install -e '.\[saliency\]'"):
         make_detector("u2netp", tmp_path, tmp_path, weights=tmp_path / "w.onnx")
 
 

@@ -96,7 +96,7 @@ def test_a_cluster_without_room_for_a_job_says_what_it_has() -> None:
 
 def test_without_ray_the_user_reads_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"pip install 'fgssl-suite\[ray\]'"):
+    with pytest.raises(UsageError, match=r"pip install -e '.\[ray\]'"):
         create_engine("ray", EngineOptions())
 
 
