@@ -161,15 +161,18 @@ class Lars(torch.optim.SGD):
     One-dimensional parameters (biases and all of batch normalisation) must come in a parameter group of their own
     with weight decay 0; they are also left out of the trust ratio, as BYOL and SimCLR do.
     A parameter whose weight or gradient norm is 0 keeps its plain gradient.
+
+    fused: torch's fused SGD makes the update. A gradient scaler then skips a step on the device (`found_inf`).
     """
 
-    def __init__(self, params: Any, lr: float, momentum: float, eta: float) -> None:
-        super().__init__(params, lr=lr, momentum=momentum)
+    def __init__(self, params: Any, lr: float, momentum: float, eta: float, fused: bool | None = None) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, fused=fused)
         self._eta = eta
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One update; the gradients are scaled in place by the trust ratios."""
+        self._unscale()
         decays = [group["weight_decay"] for group in self.param_groups]
         try:
             for group, decay in zip(self.param_groups, decays, strict=True):
@@ -181,6 +184,15 @@ class Lars(torch.optim.SGD):
         finally:
             for group, decay in zip(self.param_groups, decays, strict=True):
                 group["weight_decay"] = decay
+
+    def _unscale(self) -> None:
+        """Undo the scale of a gradient scaler that leaves it to the optimiser: norms need the true gradients."""
+        scale = getattr(self, "grad_scale", None)
+        if scale is None:
+            return
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_mul_(gradients, scale.double().reciprocal().to(scale.dtype))
+        self.grad_scale = None
 
 
 def _scale_gradients(parameters: list[Tensor], decay: float, eta: float) -> None:

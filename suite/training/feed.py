@@ -26,7 +26,7 @@ from torch import Tensor
 
 from methods.distributed import shard
 from methods.views.base import PreparedBatch, ViewMaker
-from methods.views.batch import Views
+from methods.views.batch import Boxes, Views
 from methods.views.resampling import page_locked, reused
 from suite.training.schedule import Batches
 
@@ -198,10 +198,10 @@ class Feed:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors of a dataclass, list or tensor."""
+    """All tensors of a dataclass, list, `Boxes` or tensor."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple | Boxes):
         for item in value:
             yield from _tensors(item)
     elif is_dataclass(value):

@@ -34,7 +34,7 @@ from suite.training.evaluation import (
 )
 from suite.training.feed import Feed, Loading
 from suite.training.inputs import Inputs
-from suite.training.optimizers import build_optimizer, set_lr
+from suite.training.optimizers import build_optimizer, restore_optimizer, set_lr
 from suite.training.outcome import Outcome
 from suite.training.scalars import StepScalars
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
@@ -136,7 +136,7 @@ def finetune(
     monitor, start = StepScalars(fabric), 0
     if (state := session.resume()) is not None:
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(optimizer, state["optimizer"])
         session.restore(state)
         monitor.restore(state["means"])
         start = int(state["step"])

@@ -24,7 +24,7 @@ from suite.training.adaptive import training_steps
 from suite.training.evaluation import held_out_parts
 from suite.training.feed import Feed, Loading
 from suite.training.inputs import Inputs
-from suite.training.optimizers import build_optimizer, set_lr
+from suite.training.optimizers import build_optimizer, restore_optimizer, set_lr
 from suite.training.outcome import Outcome
 from suite.training.scalars import StepScalars
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
@@ -115,7 +115,7 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
     feed = feed_of(spec, source, fabric.device, session.loading)
     if (state := session.resume()) is not None:
         objective.load_state_dict(state["objective"])
-        optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(optimizer, state["optimizer"])
         session.restore(state)
         monitor.restore(state["means"])
         feed.views.load_state(state.get("views", {}))

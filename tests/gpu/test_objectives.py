@@ -23,6 +23,7 @@ from methods.shuffle_bn import shuffled
 from methods.solo_learn import Lars
 from methods.views import color_jitter
 from methods.views.batch import Views
+from suite.jobs.sections import OptimizerArgs
 from suite.training.optimizers import build_optimizer
 from suite.training.schedule import effective_lr
 
@@ -151,6 +152,26 @@ def test_no_hidden_syncs(row: str, cuda: torch.device) -> None:
             torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("name", ["sgd", "lars"])
+def test_no_hidden_syncs_of_a_scaled_step(name: Any, cuda: torch.device) -> None:
+    """Under 16-mixed the scaler leaves the decision to skip a step to the optimiser, on the device."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)).to(cuda, memory_format=torch.channels_last)
+    args = OptimizerArgs(name=name, base_lr=0.1, weight_decay=1e-4)
+    optimizer, scaler = build_optimizer(args, network, 0.1), torch.amp.GradScaler("cuda")
+    images = torch.rand(2, 3, 8, 8, device=cuda)
+    for waiting in ("default", "error"):
+        torch.cuda.set_sync_debug_mode(waiting)
+        try:
+            optimizer.zero_grad()
+            with torch.autocast("cuda", torch.float16):
+                loss = network(images).square().mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_no_hidden_syncs_in_colour_changes(cuda: torch.device) -> None:
     args = (PhotometryArgs(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, jitter_p=0.8, gray_p=0.2, blur_p=1),)
     drawn = [color_jitter.draw(32, args[0], torch.Generator().manual_seed(0))]
@@ -206,14 +227,15 @@ def test_skipped_step(cuda: torch.device) -> None:
     assert all(torch.equal(new, old) for new, old in zip(after, momenta, strict=True))
 
 
-def test_lars_with_scaler(cuda: torch.device) -> None:
+@pytest.mark.parametrize("fused", [None, True])
+def test_lars_with_scaler(fused: bool | None, cuda: torch.device) -> None:
     """LARS sees gradients without the loss's scale: the same weights as without a scaler."""
     results = []
     for scaled in (False, True):
         torch.manual_seed(0)
         network = nn.Linear(6, 4).to(cuda)
         groups = [{"params": [network.weight], "weight_decay": 0.1}, {"params": [network.bias], "weight_decay": 0.0}]
-        optimizer, scaler = Lars(groups, 0.5, 0.9, 0.01), torch.amp.GradScaler("cuda", enabled=scaled)
+        optimizer, scaler = Lars(groups, 0.5, 0.9, 0.01, fused), torch.amp.GradScaler("cuda", enabled=scaled)
         for step in range(5):
             inputs = torch.randn(8, 6, generator=torch.Generator().manual_seed(step)).to(cuda)
             optimizer.zero_grad()

@@ -20,6 +20,7 @@ from methods import shuffle_bn, solo_learn, sync_batchnorm
 from methods.args import ResNetArgs
 from methods.backbones.registry import build_backbone
 from methods.insloc import align_regions
+from methods.objective import ema_update
 from methods.views.base import slice_views
 from methods.views.batch import Views
 
@@ -74,6 +75,18 @@ def test_gradients_are_contiguous_before_a_collective(node: Any, monkeypatch: py
     assert not gradient.is_contiguous()
     assert seen[0].is_contiguous()
     assert torch.equal(result, gradient)
+
+
+def test_a_moving_average_is_one_call_with_the_bits_of_a_loop() -> None:
+    target, online = nn.Linear(5, 3), nn.Linear(5, 3)
+    expected = [
+        old.detach().lerp(new.detach(), 1 - 0.97)
+        for old, new in zip(target.parameters(), online.parameters(), strict=True)
+    ]
+    with Counted() as counted:
+        ema_update(target, online, 0.97)
+    assert counted.calls["_foreach_lerp_"] == 1
+    assert all(torch.equal(p, q) for p, q in zip(target.parameters(), expected, strict=True))
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])

@@ -16,7 +16,7 @@ from methods.views.base import ViewMaker
 from methods.views.batch import Crops, Views
 from methods.views.random_resized_crop import RandomResizedCrop
 from suite.training.evaluation import centre_crops
-from suite.training.feed import Ahead, Feed, Loading
+from suite.training.feed import Ahead, Feed, Loading, _tensors
 from suite.training.schedule import Batches, generator
 
 CPU = torch.device("cpu")
@@ -97,6 +97,13 @@ def test_views_of_a_plugin_are_finished_within_the_step_in_order() -> None:
             runs.append([views.images[0] for _, views in feed(kind(ARGS, Noise(), 16), loading).steps()])
         assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
     assert set(seen) == {threading.current_thread().name}
+
+
+def test_every_tensor_of_a_batch_is_kept_for_the_stream_that_uses_it() -> None:
+    """What `_tensors` leaves out, a later batch's copy may overwrite on a GPU."""
+    one = [torch.rand(2, 4) for _ in range(4)]
+    views = Views([one[0]], masks=[one[1]], boxes=[one[2]], labels=one[3])
+    assert {id(tensor) for tensor in _tensors(views)} == {id(tensor) for tensor in one}
 
 
 def test_at_most_so_many_items_are_ahead() -> None:
