@@ -379,8 +379,8 @@ def test_the_results_are_those_of_the_profile_and_of_every_row(results: Results)
             assert results.values(row.name, column).keys() == set(seeds), (row.name, column)
 
 
-def test_two_stages_have_three_seeds_and_the_scales_two() -> None:
-    for results, grid, seeds in ((TWO_STAGES, "paper_table2", 3), (SCALE, "ss_scale", 2)):
+def test_two_stages_and_the_scales_have_three_seeds() -> None:
+    for results, grid, seeds in ((TWO_STAGES, "paper_table2", 3), (SCALE, "ss_scale", 3)):
         assert {row.name for row in results.rows} == {row.name for row in load_grid(grid).rows}
         for row in results.rows:
             for column in ACCURACY.values():
