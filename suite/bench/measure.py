@@ -48,9 +48,10 @@ class Setup:
 class TimedSession(Session):
     """Times the steps of a loop and stops it; saves and writes nothing."""
 
-    def measure(self, warm_steps: int, seconds: float) -> TimedSession:
-        """Set what to time: `seconds` after `warm_steps` steps, at least `_LEAST_STEPS` steps."""
-        self._warm, self._seconds, self._steps, self._began, self.rate = warm_steps, seconds, 0, 0.0, 0.0
+    def measure(self, warm_steps: int, seconds: float, multiple: int = 1) -> TimedSession:
+        """Set what to time after `warm_steps`: `seconds`, at least `_LEAST_STEPS` steps, a multiple of `multiple`."""
+        self._warm, self._seconds, self._multiple = warm_steps, seconds, multiple
+        self._steps, self._began, self.rate = 0, 0.0, 0.0
         return self
 
     def checkpoint_if_asked(self, state: Callable[[], dict[str, Any]]) -> None:
@@ -61,7 +62,9 @@ class TimedSession(Session):
             return
         if timed == 0:
             self._began = self._clock()
-        elif timed >= _LEAST_STEPS and time.perf_counter() - self._began >= self._seconds:
+        elif (
+            timed >= _LEAST_STEPS and timed % self._multiple == 0 and time.perf_counter() - self._began >= self._seconds
+        ):
             self.rate = timed / (self._clock() - self._began)
             raise Interrupted
 
@@ -90,14 +93,13 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
     error = ""
     while True:
         try:
-            loaders_alone = loaders_rate(case, source, setup)
-            loop, device, memory = _loop_and_device(case, source, setup, loaders_alone)
+            rates = _rates(case, source, setup)
             break
         except torch.OutOfMemoryError as out_of_memory:
             error = error or explained(out_of_memory, case.spec)
         except TrainingError as refused:
             return Failure(case.name, case.spec.train.batch_size, str(refused))
-        _release_memory()
+        release_memory()  # what the traceback held
         smaller = case.spec.train.batch_size // 2 // case.batch_step * case.batch_step
         if not smaller:
             return Failure(case.name, recipe.batch_size, error)
@@ -110,50 +112,71 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
         recipe_precision=recipe.precision,
         batch=batch,
         recipe_batch=recipe.batch_size,
-        loop=loop,
-        device=device,
-        loaders_alone=loaders_alone,
+        loop=rates.loop,
+        device=max(rates.loop, rates.device),
+        loaders_alone=rates.loaders_alone,
         loaders=setup.loading.loaders,
         macs=float(kind_of(case.spec).macs(case.spec)),
         peak_macs=peak_macs(setup.device, precision),
-        memory=memory,
-        largest_batch=None if memory is None else _largest_batch(case, source, setup, memory),
+        memory=rates.memory,
+        largest_batch=None if rates.ready_memory is None else _largest_batch(case, source, setup, rates.ready_memory),
         error=error,
     )
 
 
-def _loop_and_device(
-    case: Case, source: RandomImages, setup: Setup, loaders_alone: float
-) -> tuple[float, float, int | None]:
-    """Images per second of the whole loop and of the loop that is given its views; peak bytes on the device.
+@dataclass(frozen=True)
+class _Rates:
+    """Images per second, and peak bytes on the device; None on a CPU."""
 
-    `loaders_alone`: images per second of the loaders without training.
-    """
+    device: float  # the loop that is given its views
+    loaders_alone: float
+    loop: float
+    ready_memory: int | None  # of the loop that is given its views
+    memory: int | None  # of the whole loop
+
+
+def _rates(case: Case, source: RandomImages, setup: Setup) -> _Rates:
+    """All three rates of one objective. The device comes first, so that a batch that does not fit fails at once."""
     batch, loading = case.spec.train.batch_size, setup.loading
-    ready = replace(loading, loaders=0, first_batch_only=True)
-    device = batch * steps_per_second(case, source, setup, ready, _WARM_STEPS)
-    _release_memory()
-    # Where loaders may be the limit, batches that were ready before the clock started must be used up: the rate is that
-    # of hours, not of seconds. Where they are far faster, batches are always ready.
-    drained = loading.depth if loading.loaders and loaders_alone < _FAR_FASTER * device else 0
-    memory = None
-    if setup.device == "cuda":
+    steps, ready_memory = _with_peak(
+        setup.device, lambda: steps_per_second(case, source, setup, _views_ready(loading), _WARM_STEPS)
+    )
+    device, loaders_alone = batch * steps, loaders_rate(case, source, setup)
+    warm, multiple = _WARM_STEPS, 1
+    if loading.loaders and loaders_alone < _FAR_FASTER * device:
+        # Loaders may be the limit. Batches that were ready before the clock started must be used up: the rate is that
+        # of hours, not of seconds. Loaders also finish their batches at about the same time, one each; so whole rounds
+        # of them are timed. Where loaders are far faster, batches are always ready.
+        warm, multiple = warm + loading.depth, loading.loaders
+    steps, memory = _with_peak(setup.device, lambda: steps_per_second(case, source, setup, loading, warm, multiple))
+    return _Rates(device, loaders_alone, batch * steps, ready_memory, memory)
+
+
+def _views_ready(loading: Loading) -> Loading:
+    """Every step is given the views of the first one."""
+    return replace(loading, loaders=0, first_batch_only=True)
+
+
+def _with_peak(device: Kind, run: Callable[[], float]) -> tuple[float, int | None]:
+    """What `run` returns, and the peak bytes on the device meanwhile; None on a CPU. Frees the memory afterwards."""
+    if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    loop = batch * steps_per_second(case, source, setup, loading, _WARM_STEPS + drained)
-    if setup.device == "cuda":
-        memory = torch.cuda.max_memory_allocated()
-    _release_memory()
-    return loop, max(loop, device), memory
+    try:
+        return run(), torch.cuda.max_memory_allocated() if device == "cuda" else None
+    finally:
+        release_memory()
 
 
-def steps_per_second(case: Case, source: RandomImages, setup: Setup, loading: Loading, warm_steps: int) -> float:
-    """Of the training loop of `suite.training`, from the step after `warm_steps` on."""
+def steps_per_second(
+    case: Case, source: RandomImages, setup: Setup, loading: Loading, warm_steps: int, multiple: int = 1
+) -> float:
+    """Of the training loop of `suite.training`, after `warm_steps` steps and over a multiple of `multiple` steps."""
     torch.set_num_threads(torch_threads(setup.device, setup.loading.loaders, setup.threads))
     spec = case.spec
     fabric = fabric_of(Rank(), setup.device, 0, spec.train.precision)
     endless = spec.train.model_copy(update={"epochs": _ENDLESS})
     with tempfile.TemporaryDirectory(prefix="suite-bench-") as folder:
-        session = TimedSession(Path(folder), fabric, loading=loading).measure(warm_steps, setup.seconds)
+        session = TimedSession(Path(folder), fabric, loading=loading).measure(warm_steps, setup.seconds, multiple)
         with suppress(Interrupted):
             if isinstance(spec, PretrainSpec):
                 pretrain.pretrain(spec.model_copy(update={"train": endless}), source, None, session)
@@ -164,7 +187,10 @@ def steps_per_second(case: Case, source: RandomImages, setup: Setup, loading: Lo
 
 
 def loaders_rate(case: Case, source: RandomImages, setup: Setup) -> float:
-    """Images per second of the loaders alone (one, where the loop has none), without training."""
+    """Images per second of the loaders alone (one, where the loop has none), without training.
+
+    They finish their batches at about the same time: one batch of each is not timed, then whole rounds are.
+    """
     torch.set_num_threads(torch_threads(setup.device, setup.loading.loaders, setup.threads))
     spec, device = case.spec, torch.device(setup.device)
     loading = replace(setup.loading, loaders=max(1, setup.loading.loaders))
@@ -174,28 +200,25 @@ def loaders_rate(case: Case, source: RandomImages, setup: Setup) -> float:
         else finetune.feed_of(spec, source, device, loading)
     )
     with Ahead(feed.prepare, range(_ENDLESS), loading) as ahead:
-        for _ in range(loading.depth):  # made while nothing else was asked for
+        for _ in range(loading.loaders):
             ahead.take()
         steps, began = 0, time.perf_counter()
-        while steps < _LEAST_STEPS or time.perf_counter() - began < setup.seconds:
+        while steps < _LEAST_STEPS or steps % loading.loaders or time.perf_counter() - began < setup.seconds:
             ahead.take()
             steps += 1
         return float(spec.train.batch_size * steps / (time.perf_counter() - began))
 
 
 def _largest_batch(case: Case, source: RandomImages, setup: Setup, memory: int) -> int | None:
-    """From the peak at the measured batch and at half of it."""
+    """From the peaks of the loop that is given its views: `memory` at the measured batch, and that at half of it."""
     batch = case.spec.train.batch_size
     half = batch // 2 // case.batch_step * case.batch_step
     if not half:
         return None
-    torch.cuda.reset_peak_memory_stats()
-    loading = replace(setup.loading, loaders=0, first_batch_only=True)
-    steps_per_second(case.with_train(batch_size=half), source, replace(setup, seconds=0), loading, 1)
-    peak = torch.cuda.max_memory_allocated()
-    _release_memory()
+    smaller, quick, ready = case.with_train(batch_size=half), replace(setup, seconds=0), _views_ready(setup.loading)
+    _, peak = _with_peak(setup.device, lambda: steps_per_second(smaller, source, quick, ready, 1))
     _, total = torch.cuda.mem_get_info()
-    return largest_batch([(half, peak), (batch, memory)], total, case.batch_step)
+    return None if peak is None else largest_batch([(half, peak), (batch, memory)], total, case.batch_step)
 
 
 @cache
@@ -228,7 +251,8 @@ def device_name(device: Kind) -> str:
     return platform.machine()
 
 
-def _release_memory() -> None:
+def release_memory() -> None:
+    """Give the GPU's memory back that nothing uses any more."""
     if torch.cuda.is_available():
         import gc
 

@@ -52,10 +52,12 @@ def bench(
     from suite.cores import cores
     from suite.errors import UsageError
     from suite.execute.local.machine import machine
+    from suite.execute.variables import use_job_variables
     from suite.planning.forecast import Forecast
 
-    plan = Chosen(grid, profile, data, runs, dataset, method, only, None, set_, plugin, stage1).plan(draw=False)
     here = machine()
+    use_job_variables(here.threads)  # before a plugin or a measurement loads torch
+    plan = Chosen(grid, profile, data, runs, dataset, method, only, None, set_, plugin, stage1).plan(draw=False)
     cases = cases_of(Forecast(plan, here))
     if not cases:
         raise UsageError("the selected cells train nothing. Select a row that is pretrained, such as --method byol.")

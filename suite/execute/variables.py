@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 
 
@@ -25,3 +26,9 @@ def job_variables(threads: int, given: Mapping[str, str] | None = None) -> dict[
     if not {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & given.keys():
         values["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     return values
+
+
+def use_job_variables(threads: int) -> None:
+    """Set them for this process, as far as torch has not been loaded and will still read them."""
+    if "torch" not in sys.modules:
+        os.environ.update(job_variables(threads))

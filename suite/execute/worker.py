@@ -160,18 +160,22 @@ def _run_loop(job: Job, store: Store, context: JobContext, rank: Rank) -> tuple[
 
 def _record_speed(store: Store, job: Job, context: JobContext, result: Result) -> None:
     if result.images_per_second:
+        import torch
+
         speed = result.images_per_second, kind_of(job.spec).macs(job.spec)
         key, device = throughput_key(job.spec), context.device
+        card = torch.cuda.get_device_name() if device.kind == "cuda" else ""
         with contextlib.suppress(OSError):  # only estimates of time would miss it
-            record_speed(store.root, Speed(key, device.kind, *speed, device.devices))
+            record_speed(store.root, Speed(key, device.kind, *speed, device.devices, card=card))
 
 
 def _free_memory() -> None:
     """Give a job's GPU memory back: the next job of this worker may be small, and another worker may need the card."""
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
         gc.collect()
-        with contextlib.suppress(RuntimeError):  # a broken CUDA context; the process retires
+        with contextlib.suppress(RuntimeError, AttributeError):  # a broken CUDA context; the process retires
             torch.cuda.empty_cache()
+            torch._C._host_emptyCache()  # page-locked memory; torch has no public function for it
 
 
 @contextlib.contextmanager

@@ -77,6 +77,7 @@ class Machine:
     workers: int
     threads: int = 1
     devices: int = 1
+    card: str = ""  # name of the (first) GPU, where it is known
 
     def devices_for(self, spec: JobSpec) -> int:
         """Number of devices of a job: all of a group if the job has epochs, otherwise one."""
@@ -109,6 +110,8 @@ class Costs:
     def __init__(self, speeds: Iterable[Speed], machine: Machine, sizes: Mapping[str, Size]) -> None:
         self.machine, self._sizes = machine, sizes
         here = [speed for speed in speeds if speed.device == machine.device]
+        if machine.card:  # another card's speed says less than what this one reached in other jobs
+            here = [speed for speed in here if speed.card == machine.card] or here
         self._alike: dict[tuple[str, int], list[float]] = {}
         self._benchmarked: dict[tuple[str, int], float] = {}  # the latest: hardware and settings may have changed
         for speed in here:

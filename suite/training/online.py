@@ -14,11 +14,11 @@ from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.probe import KnnArgs
 
 if TYPE_CHECKING:  # the parent of a run describes what to measure, and does not load torch for that
-    import torch
     from torch import Tensor
 
     from methods.backbone import Backbone
     from suite.data.decoded.split import Part, SplitSource
+    from suite.training.session import Session
 
 METRIC = "knn_held_out"  # in metrics.jsonl, percent
 
@@ -34,7 +34,7 @@ class OnlineKnn:
     knn: KnnArgs
 
     def watch(
-        self, spec: PretrainSpec, train: SplitSource, device: torch.device
+        self, spec: PretrainSpec, train: SplitSource, session: Session
     ) -> Callable[[Backbone, int], dict[str, float]]:
         """For `Session.watch`: after every so many epochs and after the last, {METRIC: top-1}."""
         from suite.training.evaluation import held_out_parts
@@ -44,25 +44,26 @@ class OnlineKnn:
         def measure(backbone: Backbone, epoch: int) -> dict[str, float]:
             if epoch % self.every and epoch < spec.train.epochs:
                 return {}
-            return {METRIC: self._top1(backbone, bank, asked, spec.image_size, device)}
+            return {METRIC: self._top1(backbone, bank, asked, spec.image_size, session)}
 
         return measure
 
-    def _top1(self, backbone: Backbone, bank: Part, asked: Part, side: int, device: torch.device) -> float:
+    def _top1(self, backbone: Backbone, bank: Part, asked: Part, side: int, session: Session) -> float:
         from suite.training.evaluation import top1_accuracy
         from suite.training.features import knn_predict
 
+        device = session.fabric.device
         modes = [(module, module.training) for module in backbone.modules()]
         try:
-            bank_features, asked_features = (self._features(backbone, part, side, device) for part in (bank, asked))
+            bank_features, asked_features = (self._features(backbone, part, side, session) for part in (bank, asked))
         finally:
             for module, training in modes:
                 module.training = training
         predicted = knn_predict(bank_features, bank.labels.to(device), asked_features, self.knn)
         return top1_accuracy(predicted, asked.labels.to(device))
 
-    def _features(self, backbone: Backbone, part: Part, side: int, device: torch.device) -> Tensor:
+    def _features(self, backbone: Backbone, part: Part, side: int, session: Session) -> Tensor:
         from suite.training.evaluation import centre_crops
         from suite.training.features import features
 
-        return features(backbone, centre_crops(part, side, self.eval_resize), device)
+        return features(backbone, centre_crops(part, side, self.eval_resize, session.loading), session.fabric.device)

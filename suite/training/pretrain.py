@@ -74,7 +74,7 @@ def run(spec: PretrainSpec, inputs: Inputs, session: Session) -> Outcome:
     counts = {} if spec.saliency is None else {"saliency_fallbacks": inputs.fallbacks(spec.saliency)}
     whole = inputs.split("train", spec.saliency)
     if inputs.online is not None and spec.data.name in inputs.online.datasets:
-        session.watch = inputs.online.watch(spec, whole, session.fabric.device)
+        session.watch = inputs.online.watch(spec, whole, session)
     source = held_out_parts(whole, spec.held_out, spec.seed)[0] if spec.held_out else whole
     outcome = pretrain(spec, source, inputs.backbone(spec.init), session)
     outcome.counts = {"n_train": len(source), **counts}

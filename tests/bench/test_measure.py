@@ -115,6 +115,44 @@ def test_views_that_take_long_are_seen_in_the_loop_and_not_in_the_device(
     assert ahead > loop
 
 
+@pytest.mark.parametrize("seconds", [0.2, 0.35, 0.5, 1.0])
+def test_steps_that_come_in_rounds_of_the_loaders_are_timed_in_whole_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Four loaders make a batch in 0.3 s each, at the same time; the device needs 0.03 s: 4 / 0.3 steps a second."""
+    now = 0.0
+
+    def step(number: int) -> None:
+        nonlocal now
+        now = 0.3 * (1 + number // 4) + 0.03 * (1 + number % 4)
+        timed.checkpoint_if_asked(dict)
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    fabric = module.fabric_of(module.Rank(), "cpu", 0, "32-true")
+    timed = module.TimedSession(tmp_path, fabric).measure(2, seconds, 4)
+    with pytest.raises(module.Interrupted):
+        list(map(step, range(100)))
+    assert timed.rate == pytest.approx(4 / 0.3)
+
+
+def test_the_loaders_alone_are_timed_in_whole_rounds(
+    tmp_path: Path, tiny_profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is read after a multiple of three batches only, and no network is built."""
+    case = cases(tmp_path, tiny_profile, "byol")["byol"]
+    taken: list[int] = []
+
+    def take(self: module.Ahead[Any]) -> Any:
+        taken.append(1)
+        return original(self)
+
+    original = module.Ahead.take
+    monkeypatch.setattr(module.Ahead, "take", take)
+    loaders_rate(case, RandomImages(case.pictures, 100), Setup("cpu", Loading(3), seconds=0.05, threads=1))
+    assert len(taken) >= 6
+    assert len(taken) % 3 == 0
+
+
 def test_missing_memory_names_its_remedies_and_halves_the_batch(
     tmp_path: Path, tiny_profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,10 +164,17 @@ def test_missing_memory_names_its_remedies_and_halves_the_batch(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
         return real(case, *arguments)
 
+    def loaders(case: Case, *_: Any) -> float:
+        asked.append(case.spec.train.batch_size)
+        return 1.0
+
+    asked: list[int] = []
     monkeypatch.setattr(module, "steps_per_second", small_card)
+    monkeypatch.setattr(module, "loaders_rate", loaders)
     found = measure(case, 8, SETUP)
     assert isinstance(found, Measurement)
     assert (found.batch, found.recipe_batch) == (4, 8)
+    assert asked == [4]  # not with the batch that did not fit
     assert "The batch is 8 images" in found.error
     assert "--devices N" in found.error
     assert "pretrain.batch_size=4" in found.error

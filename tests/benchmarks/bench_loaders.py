@@ -16,15 +16,19 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
-from suite.bench.cases import Case, batch_within, cases_of
-from suite.bench.images import RandomImages
-from suite.bench.measure import Setup, device_name, loaders_rate, steps_per_second
-from suite.cli.select import Chosen
 from suite.execute.local.machine import machine
-from suite.planning.forecast import Forecast
-from suite.training.feed import Loading
+from suite.execute.variables import use_job_variables
+
+use_job_variables(machine().threads)  # before torch is loaded
+
+import torch  # noqa: E402
+
+from suite.bench.cases import Case, batch_within, cases_of  # noqa: E402
+from suite.bench.images import RandomImages  # noqa: E402
+from suite.bench.measure import Setup, device_name, loaders_rate, release_memory, steps_per_second  # noqa: E402
+from suite.cli.select import Chosen  # noqa: E402
+from suite.planning.forecast import Forecast  # noqa: E402
+from suite.training.feed import Loading  # noqa: E402
 
 _WARM_STEPS = 2
 
@@ -48,8 +52,12 @@ def main() -> None:
             if options.rows and case.name not in options.rows:
                 continue
             batch = batch_within(case, here, options.seconds)
-            measure(case.with_train(batch_size=batch), Setup(here.device, Loading(1), options.seconds, here.threads),
-                    options.loaders, end)  # fmt: skip
+            setup = Setup(here.device, Loading(1), options.seconds, here.threads)
+            try:
+                measure(case.with_train(batch_size=batch), setup, options.loaders, end)
+            except torch.OutOfMemoryError as error:
+                say(row=case.name, batch=batch, error=str(error))
+            release_memory()
 
 
 def measure(case: Case, setup: Setup, numbers: list[int], end: float) -> None:
@@ -67,7 +75,7 @@ def measure(case: Case, setup: Setup, numbers: list[int], end: float) -> None:
             return
         with_loaders = replace(setup, loading=Loading(number))
         warm = _WARM_STEPS + with_loaders.loading.depth  # batches that were ready before the clock started
-        loop = batch * steps_per_second(case, source, with_loaders, with_loaders.loading, warm)
+        loop = batch * steps_per_second(case, source, with_loaders, with_loaders.loading, warm, number)
         alone = loaders_rate(case, source, with_loaders)
         say(row=case.name, loaders=number, loop=round(loop), loaders_alone=round(alone))
 

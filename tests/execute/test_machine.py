@@ -15,7 +15,7 @@ from suite.planning.costs import Machine
 
 # In place of the driver: as many GPUs as CUDA_VISIBLE_DEVICES has valid entries up to the first invalid one.
 DRIVER = """
-import os
+import json, os
 known = {"0", "1", "2", "GPU-8f6d", "MIG-11aa"}
 entries = os.environ.get("CUDA_VISIBLE_DEVICES", "0,1,2").split(",")
 valid = []
@@ -23,7 +23,7 @@ for entry in entries:
     if entry not in known or entry in valid:
         break
     valid.append(entry)
-print(len(valid))
+print(json.dumps([f"card {entry}" for entry in valid]))
 """
 
 
@@ -31,10 +31,10 @@ print(len(valid))
 def _driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(module, "glob", lambda _: ["/dev/nvidia0"])
     monkeypatch.setattr(module, "_cuda_of_torch", lambda: 12)
-    monkeypatch.setattr(module, "_COUNT", DRIVER)
-    module._count.cache_clear()
+    monkeypatch.setattr(module, "_NAMES", DRIVER)
+    module._names.cache_clear()
     yield
-    module._count.cache_clear()
+    module._names.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,13 @@ def test_the_driver_counts(visible: str | None, count: int, monkeypatch: pytest.
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_count() == count
     assert machine().device == ("cuda" if count else "cpu")
+    assert machine().card == (f"card {(visible or '0').split(',')[0]}" if count else "")
 
 
 @pytest.mark.parametrize("script", ["raise SystemExit(1)", "import ctypes; ctypes.CDLL('libnothing.so')", "print('x')"])
 def test_a_driver_that_fails_counts_none(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setattr(module, "_COUNT", script)
+    monkeypatch.setattr(module, "_NAMES", script)
     assert gpu_count() == 0
 
 

@@ -92,6 +92,23 @@ def test_jobs_come_before_the_bench_and_its_latest_rate_counts() -> None:
     assert both.estimate(other) == Costs([job], CPU, SIZES).estimate(other)
 
 
+def test_the_speeds_of_this_card_come_before_those_of_another() -> None:
+    spec, other = finetune(), finetune().model_copy(update={"image_size": 96})
+    work = kind_of(spec).macs(spec)
+    here = Machine("cuda", 1, card="H100")
+    fast, slow, unknown = (
+        Speed(throughput_key(spec), "cuda", rate, work, card=card)
+        for rate, card in ((40.0, "H100"), (10.0, "T4"), (9.0, ""))
+    )
+    assert Costs([slow, fast, unknown], here, SIZES).estimate(spec) == Costs([fast], here, SIZES).estimate(spec)
+    assert Costs([slow, fast], here, SIZES).estimate(other) == Costs([fast], here, SIZES).estimate(other)
+    assert Costs([slow, unknown], here, SIZES).estimate(spec).source == "measured"  # better than a guess
+    anywhere = Machine("cuda", 1)  # a cluster, whose cards are not known here
+    assert (
+        Costs([slow, fast], anywhere, SIZES).estimate(spec).seconds > Costs([fast], here, SIZES).estimate(spec).seconds
+    )
+
+
 def test_several_devices_share_what_has_epochs() -> None:
     spec, other = finetune(), finetune().model_copy(update={"image_size": 96})
     pair = Machine("cpu", workers=1, devices=2)

@@ -22,6 +22,9 @@ from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.probe import KnnArgs, ProbeSpec
 from suite.planning.plan import Plan
 from suite.store.store import Store
+from suite.training import evaluation
+from suite.training.evaluation import centre_crops
+from suite.training.feed import Loading
 from suite.training.online import METRIC, OnlineKnn
 from suite.tuning.trial import METRICS, Objective, PretrainOn, TrialJobs, trial_cells, trial_jobs
 
@@ -113,11 +116,23 @@ def test_the_test_split_is_never_opened(
     assert "test" in opened  # the spy sees what a plain job opens
 
 
-def test_a_watched_pretraining_ends_in_the_same_bits(drawn: Path, tmp_path: Path, tiny_profile: Path) -> None:
+@pytest.mark.parametrize("loaders", [0, 2])
+def test_a_watched_pretraining_ends_in_the_same_bits(
+    drawn: Path, tmp_path: Path, tiny_profile: Path, monkeypatch: pytest.MonkeyPatch, loaders: int
+) -> None:
+    """The kNN reads its images with the loaders of the job."""
+
+    def crops(*arguments: Any) -> Any:
+        used.append(arguments[3])
+        return centre_crops(*arguments)
+
+    used: list[Loading] = []
+    monkeypatch.setattr(evaluation, "centre_crops", crops)
     plans = [planned(drawn, tmp_path / name, tiny_profile, "paper_table1", "pretrain.epochs=3") for name in "ab"]
     job = plans[0].jobs[0]
     run(job, plans[0])
-    run(job, plans[1], replace(CPU, online=ONLINE))
+    run(job, plans[1], replace(CPU, online=ONLINE, loaders=loaders))
+    assert {loading.loaders for loading in used} == {loaders}
     plain, watched = (Store(plan.workspace.runs) for plan in plans)
     weights = [load_file(store.weights(job.key, "backbone.safetensors")) for store in (plain, watched)]
     assert weights[0].keys() == weights[1].keys()

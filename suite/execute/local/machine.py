@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,15 +17,19 @@ from suite.planning.costs import Machine
 
 # Asks the CUDA driver, which reads CUDA_VISIBLE_DEVICES as torch does: UUIDs, MIG instances, repeated or invalid
 # entries, an empty list. Run in a child process, so that this one gets no CUDA context.
-_COUNT = """
-import ctypes, sys
+_NAMES = """
+import ctypes, json, sys
 cuda = ctypes.CDLL("libcuda.so.1")
-count, version = ctypes.c_int(0), ctypes.c_int(0)
+count, version, device = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
+names = []
 if cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0:
     cuda.cuDriverGetVersion(ctypes.byref(version))
-    print(count.value if version.value // 1000 >= int(sys.argv[1]) else 0)
-else:
-    print(0)
+    for index in range(count.value if version.value // 1000 >= int(sys.argv[1]) else 0):
+        name = ctypes.create_string_buffer(256)
+        cuda.cuDeviceGet(ctypes.byref(device), index)
+        cuda.cuDeviceGetName(name, 256, device)
+        names.append(name.value.decode(errors="replace"))
+print(json.dumps(names))
 """
 
 
@@ -35,25 +40,30 @@ def default_workers(devices: int = 1) -> int:
 
 
 def gpu_count() -> int:
-    """The NVIDIA GPUs that torch would see here. Takes no time where there is no NVIDIA device file, and is asked once
-    per value of CUDA_VISIBLE_DEVICES."""
+    """The number of NVIDIA GPUs that torch would see here."""
+    return len(gpu_names())
+
+
+def gpu_names() -> tuple[str, ...]:
+    """The NVIDIA GPUs that torch would see here, such as "NVIDIA H100 80GB HBM3". Takes no time where there is no
+    NVIDIA device file, and is asked once per value of CUDA_VISIBLE_DEVICES."""
     if not glob("/dev/nvidia[0-9]*") and not Path("/dev/dxg").exists():  # noqa: PTH207
-        return 0
-    return _count(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return ()
+    return _names(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 @cache
-def _count(visible: str | None) -> int:
-    """Ask the driver in a child process; 0 where it does not answer, or torch cannot use it."""
+def _names(visible: str | None) -> tuple[str, ...]:
+    """Ask the driver in a child process; none where it does not answer, or torch cannot use it."""
     major = _cuda_of_torch()
     if major is None or visible == "":
-        return 0
+        return ()
     try:
-        command = [sys.executable, "-c", _COUNT, str(major)]
+        command = [sys.executable, "-c", _NAMES, str(major)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
-        return 0
+        return tuple(map(str, json.loads(done.stdout))) if done.returncode == 0 else ()
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return ()
 
 
 @cache
@@ -75,4 +85,4 @@ def machine(workers: int | None = None, devices: int = 1) -> Machine:
     """Workers, devices per job, and threads per process: the cores divided by the number of processes."""
     count = workers or default_workers(devices)
     kind: Literal["cpu", "cuda"] = "cuda" if gpu_count() else "cpu"
-    return Machine(kind, count, max(1, cores() // (count * devices)), devices)
+    return Machine(kind, count, max(1, cores() // (count * devices)), devices, next(iter(gpu_names()), ""))
