@@ -22,6 +22,7 @@ from analysis.cells.results import read_results
 from analysis.statistics.intervals import paired_interval
 from analysis.statistics.tests import holm, paired_t_test
 from suite.grid.profile import load_profile
+from suite.grid.recipe import resolve
 from suite.grid.spec import Row, load_grid
 from suite.store.cells import ResultLine
 
@@ -137,6 +138,25 @@ def rates() -> list[str]:
     return markdown(["base rate", *tried], [*rows, mean])
 
 
+def pretraining_trials() -> dict[str, list[tuple[float, float]]]:
+    """{row: [(base rate, held-out top-1)]}, by rising rate."""
+    trials: dict[str, list[tuple[float, float]]] = {}
+    with (RESULTS / "pretrain_rates.csv").open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            trials.setdefault(line["row"], []).append((float(line["base_lr"]), float(line["held_out_top1"])))
+    return {row: sorted(of_row) for row, of_row in trials.items()}
+
+
+def pretraining_rates() -> list[str]:
+    """Markdown: held-out accuracy at half the rate of pretraining, at the rate and at twice the rate."""
+    labels = {row.name: row.label for row in load_grid("paper_table1").rows}
+    rows = [
+        [labels[row], f"{trials[1][0]:g}", *(number([value]) for _, value in trials)]
+        for row, trials in pretraining_trials().items()
+    ]
+    return markdown(["", "base rate", "half of it", "the rate", "twice"], rows)
+
+
 def both_rates() -> list[str]:
     """Markdown: fine-tuned accuracy of seed 0 on test images, at the rate of the profile demo and at that of photos."""
     rows = [[row.label, *(number([each.values(row.name, TUNED)[0]]) for each in (SLOW, CUB))] for row in CUB.rows]
@@ -226,6 +246,7 @@ SMALL = {name: read("aircraft_cars.csv", "paper_table1", name) for name in ("air
 BLOCKS = {
     "rates": rates(),
     "both rates": both_rates(),
+    "pretraining rates": pretraining_rates(),
     "cub": table(CUB, ACCURACY),
     "cub differences": cub_differences(),
     "look": look(CUB),
@@ -401,6 +422,36 @@ def test_the_rate_of_the_profile_is_the_best_on_held_out_images() -> None:
     page = " ".join(PAGE.read_text("utf-8").split())
     assert len(gains) == 6
     assert f"Six of the nine pretrained rows gain {min(gains):.1f} to {max(gains):.1f} points" in page
+
+
+def test_the_search_for_rates_of_pretraining_is_around_those_of_the_profile_and_as_the_page_says() -> None:
+    trials, better = pretraining_trials(), {}
+    profile = load_profile("photos")
+    recipes = {row.name: resolve(profile, row, {}).recipe for row in load_grid("paper_table1").rows}
+    assert trials.keys() == recipes.keys() - {"random"}
+    for row, of_row in trials.items():
+        (half, low), (rate, value), (twice, high) = of_row
+        assert (half, twice) == (rate / 2, rate * 2), row
+        stage = recipes[row].pretrain
+        assert stage is not None
+        assert rate == stage.optimizer.base_lr, row
+        assert value == tuned_at(row, "1.6"), row  # the same job
+        if max(low, high) > value:
+            better[row] = (low > high, f"{max(low, high) - value:.1f}")
+    assert better == {"insloc": (False, "0.6"), "byol": (True, "0.1"), "byol_dilo": (True, "1.8")}
+    best = {row: max(value for _, value in of_row) for row, of_row in trials.items()}
+    assert f"{best['byol'] - best['byol_cvsa']:.1f}" == "0.5"
+
+
+def tuned_at(row: str, rate: str) -> float:
+    """Held-out accuracy of the search for the rate of fine-tuning."""
+    with (RESULTS / "finetune_rates.csv").open(encoding="utf-8", newline="") as file:
+        (found,) = (
+            float(line["held_out_top1"])
+            for line in csv.DictReader(file)
+            if (line["row"], line["base_lr"]) == (row, rate)
+        )
+    return found
 
 
 def file_of(name: str) -> Path:
