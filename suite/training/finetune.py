@@ -4,12 +4,11 @@ part of the training split where a learning rate is to be chosen."""
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -34,16 +33,14 @@ from suite.training.evaluation import (
 )
 from suite.training.feed import Feed, Loading
 from suite.training.inputs import Inputs
+from suite.training.loop import TrainingLoop
 from suite.training.optimizers import build_optimizer, restore_optimizer, set_lr
 from suite.training.outcome import Outcome
-from suite.training.scalars import StepScalars
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
-from suite.training.session import Interrupted, Session
+from suite.training.session import Session
 from suite.weights import load_backbone_state, load_weights, save_weights
 
 log = logging.getLogger(__name__)
-
-_PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
 
 
 class Labelled(ImageSource, Protocol):
@@ -133,25 +130,13 @@ def finetune(
 
     wrapped, optimizer = fabric.setup(model, optimizer)
     wrapped.train()
-    monitor, start = StepScalars(fabric), 0
-    if (state := session.resume()) is not None:
-        model.load_state_dict(state["model"])
-        restore_optimizer(optimizer, state["optimizer"])
-        session.restore(state)
-        monitor.restore(state["means"])
-        start = int(state["step"])
-
-    def training_state(done: int) -> dict[str, Any]:
-        return {
-            "step": done,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "means": monitor.state(),
-        }
+    loop = TrainingLoop(session, batches, lambda: {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    if (checkpoint := loop.resume()) is not None:
+        model.load_state_dict(checkpoint["model"])
+        restore_optimizer(optimizer, checkpoint["optimizer"])
 
     feed = feed_of(spec, train, fabric.device, session.loading)
-    began, line = time.monotonic(), session.last_metrics() if start == batches.total else {}
-    with closing(feed.steps(start)) as steps:
+    with loop.timed(feed.steps(loop.start)) as steps:
         for step, batch in steps:
             rate = lr * lr_factor(step, batches.total, warmup)
             set_lr(optimizer, rate)
@@ -163,46 +148,41 @@ def finetune(
             scalars = all_reduce_mean(
                 {"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()}
             )
-            monitor.before_step(scalars, step, rate)
+            loop.scalars.before_step(scalars, step, rate)
             optimizer.step()
 
-            monitor.after_step(scalars)
-            done = step + 1
-            if done % batches.per_epoch == 0:
-                line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **monitor.take()}
-                speed = (done - start) * args.batch_size / (time.monotonic() - began)
-                session.write_metrics({**line, "images_per_second": speed})
-            if done < batches.total:
-                session.checkpoint_if_asked(partial(training_state, done))
-    monitor.check()
-    seconds = time.monotonic() - began
+            loop.scalars.after_step(scalars)
+            loop.end_of_step(step, rate)
     if not session.leads:
-        return Outcome({}, 0, seconds)  # rank 0 measures alone
+        return Outcome({}, 0, loop.seconds)  # rank 0 measures alone
 
-    try:
+    with loop.measuring():
         top1 = _top1(model, test, spec, session)
-    except Interrupted:
-        session.save(training_state(batches.total))  # the next attempt only measures
-        raise
     if not spec.held_out:
         save_weights(session.folder / "checkpoint" / "model.safetensors", model)
     return Outcome(
         metrics={
             "held_out_top1" if spec.held_out else "top1": top1,
-            **{key: line[key] for key in ("loss", "train_top1") if key in line},
+            **{key: loop.last_line[key] for key in ("loss", "train_top1") if key in loop.last_line},
         },
-        images=(batches.total - start) * args.batch_size,
-        seconds=seconds,
-        suspicious=[*monitor.doubts(line), *_not_above_chance(top1, classes)],
+        images=loop.images,
+        seconds=loop.seconds,
+        suspicious=[*loop.scalars.doubts(loop.last_line), *_not_above_chance(top1, classes)],
     )
 
 
 def feed_of(spec: FinetuneSpec, train: Labelled, device: torch.device, loading: Loading) -> Feed:
     """The views of every step on `device`, with their labels."""
-    args = RandomResizedCropArgs(scale=spec.train.crop_scale, photometry=(_PLAIN,), interpolation="bilinear")
-    views = RandomResizedCrop(args, train, spec.image_size)
+    views = crops_and_flips(train, spec.train.crop_scale, spec.image_size)
     random = partial(generator, spec.seed, "finetune-views")
     return Feed(views, _batches(spec, train), random, device, loading, labels=train.labels)
+
+
+def crops_and_flips(train: ImageSource, scale: float, side: int) -> RandomResizedCrop:
+    """One view per image: a random crop of at least `scale` of its area at side x side px, half of them flipped."""
+    unchanged = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
+    args = RandomResizedCropArgs(scale=scale, photometry=(unchanged,), interpolation="bilinear")
+    return RandomResizedCrop(args, train, side)
 
 
 def _batches(spec: FinetuneSpec, train: Labelled) -> Batches:

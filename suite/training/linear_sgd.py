@@ -10,32 +10,27 @@ logistic regression on central crops to the end, with the penalty chosen on held
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from methods.args import PhotometryArgs, RandomResizedCropArgs
 from methods.backbone import Backbone
-from methods.views.random_resized_crop import RandomResizedCrop
 from suite.kinds.linear_sgd import LinearSgdArgs, LinearSgdSpec
 from suite.training.evaluation import centre_crops, measuring_precision, top1_accuracy
 from suite.training.feed import Feed
-from suite.training.finetune import Labelled, predict
+from suite.training.finetune import Labelled, crops_and_flips, predict
 from suite.training.inputs import Inputs
+from suite.training.loop import TrainingLoop
 from suite.training.networks import frozen_backbone
 from suite.training.optimizers import set_lr
 from suite.training.outcome import Outcome
-from suite.training.scalars import LossCheck, RunningMeans
 from suite.training.schedule import Batches, derived_seed, generator
-from suite.training.session import Interrupted, Session
-
-_PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
+from suite.training.session import Session
 
 
 def run(spec: LinearSgdSpec, inputs: Inputs, session: Session) -> Outcome:
@@ -70,22 +65,15 @@ def linear_sgd(
         classifier.parameters(), lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay
     )
     batches = Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "linear-sgd"))
-    losses, means, start = LossCheck(), RunningMeans(), 0
-    if (state := session.resume()) is not None:
-        classifier.load_state_dict(state["classifier"])
-        optimizer.load_state_dict(state["optimizer"])
-        session.restore(state)
-        means.restore(state["means"])
-        start = int(state["step"])
+    loop = TrainingLoop(
+        session, batches, lambda: {"classifier": classifier.state_dict(), "optimizer": optimizer.state_dict()}
+    )
+    if (checkpoint := loop.resume()) is not None:
+        classifier.load_state_dict(checkpoint["classifier"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
 
-    def training_state(done: int) -> dict[str, Any]:
-        losses.flush()
-        parts = {"classifier": classifier.state_dict(), "optimizer": optimizer.state_dict(), "means": means.state()}
-        return {"step": done, **parts}
-
-    began, line = time.monotonic(), session.last_metrics() if start == batches.total else {}
     feed = _feed(spec, train, batches, session)
-    with closing(feed.steps(start)) as steps, measuring_precision():
+    with loop.timed(feed.steps(loop.start)) as steps, measuring_precision():
         for step, batch in steps:
             rate = learning_rate(args, step // batches.per_epoch)
             set_lr(optimizer, rate)
@@ -96,27 +84,18 @@ def linear_sgd(
             loss = cross_entropy(logits, labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            losses.add(loss, step, rate)
+            scalars = {"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()}
+            loop.scalars.before_step(scalars, step, rate)
             optimizer.step()
-            means.add({"loss": loss, "train_top1": 100 * (logits.argmax(dim=1) == labels).double().mean()})
-            done = step + 1
-            if done % batches.per_epoch == 0:
-                line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **means.take()}
-                speed = (done - start) * args.batch_size / (time.monotonic() - began)
-                session.write_metrics({**line, "images_per_second": speed})
-            if done < batches.total:
-                session.checkpoint_if_asked(partial(training_state, done))
-    losses.flush()
-    seconds = time.monotonic() - began
-    try:
+            loop.scalars.after_step(scalars)
+            loop.end_of_step(step, rate)
+    with loop.measuring():
         top1 = _top1(nn.Sequential(_Pooled(backbone), classifier), test, spec, session)
-    except Interrupted:
-        session.save(training_state(batches.total))  # the next attempt only measures
-        raise
+    last = loop.last_line
     return Outcome(
-        {"top1": top1, "loss": line["loss"], "train_top1": line["train_top1"]},
-        images=(batches.total - start) * args.batch_size,
-        seconds=seconds,
+        {"top1": top1, "loss": last["loss"], "train_top1": last["train_top1"]},
+        images=loop.images,
+        seconds=loop.seconds,
     )
 
 
@@ -144,8 +123,7 @@ def _classifier(dim: int, classes: int, seed: int) -> nn.Linear:
 
 def _feed(spec: LinearSgdSpec, train: Labelled, batches: Batches, session: Session) -> Feed:
     """Random resized crops, flipped half of the time, with their labels."""
-    crops = RandomResizedCropArgs(scale=spec.linear_sgd.crop_scale, photometry=(_PLAIN,), interpolation="bilinear")
-    views = RandomResizedCrop(crops, train, spec.image_size)
+    views = crops_and_flips(train, spec.linear_sgd.crop_scale, spec.image_size)
     random = partial(generator, spec.seed, "linear-sgd-views")
     return Feed(views, batches, random, session.fabric.device, session.loading, labels=train.labels)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,9 +22,9 @@ from suite.training.adaptive import training_steps
 from suite.training.evaluation import held_out_parts
 from suite.training.feed import Feed, Loading
 from suite.training.inputs import Inputs
+from suite.training.loop import TrainingLoop
 from suite.training.optimizers import build_optimizer, restore_optimizer, set_lr
 from suite.training.outcome import Outcome
-from suite.training.scalars import StepScalars
 from suite.training.schedule import Batches, derived_seed, effective_lr, generator, lr_factor
 from suite.training.session import Session
 from suite.weights import load_backbone_state, load_weights, save_weights
@@ -111,28 +109,23 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
 
     model, optimizer = fabric.setup(objective, optimizer)
     model.train()
-    monitor, start = StepScalars(fabric), 0
     feed = feed_of(spec, source, fabric.device, session.loading)
-    if (state := session.resume()) is not None:
-        objective.load_state_dict(state["objective"])
-        restore_optimizer(optimizer, state["optimizer"])
-        session.restore(state)
-        monitor.restore(state["means"])
-        feed.views.load_state(state.get("views", {}))
-        start = int(state["step"])
 
-    def training_state(done: int) -> dict[str, Any]:
+    def state() -> dict[str, Any]:
         return {
-            "step": done,
             "objective": objective.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "means": monitor.state(),
             "views": feed.views.state(),
         }
 
-    began, line = time.monotonic(), {}
-    training = training_steps(feed, train.epochs, start, objective.backbone, fabric.device, session.loading)
-    with closing(training) as steps:
+    loop = TrainingLoop(session, batches, state)
+    if (checkpoint := loop.resume()) is not None:
+        objective.load_state_dict(checkpoint["objective"])
+        restore_optimizer(optimizer, checkpoint["optimizer"])
+        feed.views.load_state(checkpoint.get("views", {}))
+
+    training = training_steps(feed, train.epochs, loop.start, objective.backbone, fabric.device, session.loading)
+    with loop.timed(training) as steps:
         for step, batch in steps:
             rate = lr * lr_factor(step, batches.total, warmup)
             set_lr(optimizer, rate)
@@ -142,29 +135,22 @@ def pretrain(spec: PretrainSpec, source: ImageSource, init: Path | None, session
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(scalars["loss"])
             scalars = all_reduce_mean(scalars)
-            monitor.before_step(scalars, step, rate)
+            loop.scalars.before_step(scalars, step, rate)
             optimizer.step()
             objective.after_step(step / batches.total)
 
-            monitor.after_step(scalars)
-            done = step + 1
-            if done % batches.per_epoch == 0:
-                line = {"epoch": done // batches.per_epoch, "step": done, "lr": rate, **monitor.take()}
-                speed = (done - start) * train.batch_size / (time.monotonic() - began)
-                watched = session.watch(objective.backbone, done // batches.per_epoch)
-                session.write_metrics({**line, "images_per_second": speed, **watched})
-            if done < batches.total:
-                session.checkpoint_if_asked(partial(training_state, done))
-    monitor.check()
+            loop.scalars.after_step(scalars)
+            loop.end_of_step(step, rate, partial(session.watch, objective.backbone))
 
     if session.leads:
         save_weights(session.folder / "checkpoint" / "backbone.safetensors", objective.backbone)
-    suspicious = monitor.doubts(line)
+    line = loop.last_line
+    suspicious = loop.scalars.doubts(line)
     if line and line.get("embedding_std", 1.0) < train.collapse_std:
         suspicious.append(f"pretraining collapsed: embedding_std {line['embedding_std']:.3f} < {train.collapse_std}")
     return Outcome(
         metrics={name: value for name, value in line.items() if name not in {"epoch", "step", "lr", "loss_scale"}},
-        images=(batches.total - start) * train.batch_size,
-        seconds=time.monotonic() - began,
+        images=loop.images,
+        seconds=loop.seconds,
         suspicious=suspicious,
     )
