@@ -149,7 +149,8 @@ def run(
         selectors: as for `plan`.
 
     Returns:
-        The outcome; `outcome.holes()` names cells without a number and why, `outcome.exit_code` is 0 if there are none.
+        The outcome; `outcome.missing_cells()` names cells without a number and why, `outcome.exit_code` is 0 if there
+        are none.
 
     Raises:
         DataError: data are missing or wrong; nothing was trained.

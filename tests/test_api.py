@@ -46,7 +46,7 @@ def test_plan_has_the_keys_of_the_command_line(selectors: dict[str, Any]) -> Non
 
 def test_run_trains_and_results_are_those_of_the_file(selectors: dict[str, Any], outcome: Any) -> None:
     assert outcome.exit_code == 0
-    assert outcome.holes() == {}
+    assert outcome.missing_cells() == {}
     numbers = suite.results(selectors["runs"])
     with (selectors["runs"] / "results.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))

@@ -109,7 +109,7 @@ Maps = tuple[NDArray[Any] | str, NDArray[Any] | str]  # of the two methods
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StageMaps:
-    """The maps [N, H, W] of the poster's panel. A str in place of maps is a hole and says what is missing."""
+    """The maps [N, H, W] of the poster's panel. A str in place of maps says why they are missing."""
 
     methods: tuple[str, str]  # names of the two rows
     first: NDArray[Any] | str | Maps  # after the first stage: of the network that the two methods share, or of each

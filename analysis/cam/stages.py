@@ -34,7 +34,7 @@ METHODS = {"byol": "BYOL", "byol_cvsa": "BYOL+CVSA"}  # the rows of the panel
 
 @dataclass(frozen=True, slots=True)
 class StageCells:
-    """The cells of one panel. None is a hole."""
+    """The cells of one panel. None where a cell is missing."""
 
     dataset: str
     stage1: str
@@ -110,7 +110,7 @@ def _column(entry: CellRecord) -> str:
 def write_panels(
     workspace: Workspace, entries: Sequence[CellRecord], out: Path, options: CamOptions
 ) -> list[tuple[StageCells, list[Path]]]:
-    """Write every panel that `entries`, the reported cells of all grids, make up; holes are named in it.
+    """Write every panel that `entries`, the reported cells of all grids, make up; missing cells are named in it.
 
     Returns the panels with their files: `stages_<kind>_<first stage>_<dataset>.pdf`, `.png` and `.json`; the first
     stage is `coco`, or `coco_own` in the panel of own first stages.
@@ -132,12 +132,12 @@ def _write(workspace: Workspace, panel: StageCells, stem: Path, options: CamOpti
     keys = {place: entry.measured["finetune"] for place, entry in panel.cells.items() if entry is not None}
     spec = finetune_spec(workspace.store, next(iter(keys.values())))
     images = photographs(workspace, spec, options)
-    holes: dict[str, str] = {}
+    missing: dict[str, str] = {}
 
     def maps(column: str, method: str) -> NDArray[np.float32] | str:
-        why = _hole(workspace, panel, (column, method), images)
+        why = _why_missing(workspace, panel, (column, method), images)
         if why:
-            holes[f"{column}: {METHODS[method]}"] = why
+            missing[f"{column}: {METHODS[method]}"] = why
             return why
         return network_maps(workspace, keys[column, method], images, kind)
 
@@ -158,12 +158,17 @@ def _write(workspace: Workspace, panel: StageCells, stem: Path, options: CamOpti
     ]
     figure = stages_figure(stages, images.shown, images.names, boxes=images.boxes, notes=text, colours=options.colours)
     networks = {f"{column}: {METHODS[method]}": key for (column, method), key in keys.items()}
-    facts: dict[str, object] = {"stage1": panel.stage1, "profile": panel.profile, "networks": networks, "holes": holes}
+    facts: dict[str, object] = {
+        "stage1": panel.stage1,
+        "profile": panel.profile,
+        "networks": networks,
+        "holes": missing,
+    }
     facts |= {"first_stage": "own"} if panel.own else {}
     return save(figure, stem, record(images, spec, options, kind) | facts)
 
 
-def _hole(workspace: Workspace, panel: StageCells, place: tuple[str, str], images: Photographs) -> str:
+def _why_missing(workspace: Workspace, panel: StageCells, place: tuple[str, str], images: Photographs) -> str:
     """Why there is no map at a place, or nothing where there is one."""
     entry = panel.cells[place]
     if entry is None:

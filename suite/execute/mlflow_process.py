@@ -70,19 +70,19 @@ def _serve(connection: Connection, root: Path, uri: str, grid: str, every: float
     warned = False
     with suppress(EOFError):
         while True:  # at once for the first time: what takes long then, a new database, is not waited for at the end
-            warned = _sync(mirror, grid, holes=False, warned=warned)
+            warned = _sync(mirror, grid, include_unstarted=False, warned=warned)
             if connection.poll(every):
                 break
         deadline = time.monotonic() + connection.recv()
-        _sync(mirror, grid, holes=True, warned=warned)
+        _sync(mirror, grid, include_unstarted=True, warned=warned)
     if mirror.behind:
         _say_behind(uri)
 
 
-def _sync(mirror: Mirror, grid: str, holes: bool, warned: bool) -> bool:
+def _sync(mirror: Mirror, grid: str, include_unstarted: bool, warned: bool) -> bool:
     """Whether by now a failure has been reported."""
     try:
-        mirror.sync(grid, holes)
+        mirror.sync(grid, include_unstarted)
     except Exception as error:  # noqa: BLE001  - the tracker may fail in any way; training must not
         if not warned:
             log.warning("%s Training goes on; `suite sync` catches up.", describe_tracker_error(error, mirror.uri))

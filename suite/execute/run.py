@@ -46,16 +46,16 @@ class RunOutcome:
             return 130
         return 1 if self.summary.failed else 0
 
-    def holes(self) -> dict[str, str]:
+    def missing_cells(self) -> dict[str, str]:
         """Cells without a number, and why."""
         store = self.plan.store
-        holes = {}
+        missing = {}
         for item in self.plan.cell_jobs:
             unfinished = [job for job in item.jobs if not store.done(job.key)]
             if unfinished:
                 why = "queued" if self.summary.queued else "not run"
-                holes[item.cell.id] = self.summary.failed.get(unfinished[0].key, why)
-        return holes
+                missing[item.cell.id] = self.summary.failed.get(unfinished[0].key, why)
+        return missing
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -63,7 +63,7 @@ class RunOutcome:
             "cells": len(self.plan.cells),
             "trained": self.trained,
             "cached": self.cached,
-            "holes": self.holes(),
+            "holes": self.missing_cells(),
             "interrupted": self.summary.interrupted,
             "queued": self.summary.queued,
             "seconds": round(self.seconds, 1),
@@ -77,7 +77,7 @@ class RunOutcome:
             f"Results: {self.results}"
         ]
         if not self.summary.queued:
-            lines += [f"  no number for {cell}: {reason}" for cell, reason in self.holes().items()]
+            lines += [f"  no number for {cell}: {reason}" for cell, reason in self.missing_cells().items()]
         if self.summary.interrupted:
             lines.append("interrupted; run the same command again to resume.")
         if self.summary.queued:

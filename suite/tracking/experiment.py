@@ -61,13 +61,13 @@ class ExperimentMirror:
         self._bulk = BulkWriter.of(client, experiment)
         self.behind = False  # whether the last sync left something
 
-    def sync(self, entries: Sequence[CellRecord], holes: bool) -> int:
+    def sync(self, entries: Sequence[CellRecord], include_unstarted: bool) -> int:
         """One cell after another, each with those of its jobs that no cell before it has. Returns the number of runs
         that were created or changed.
 
         Args:
             entries: cells of this grid.
-            holes: cells of which nothing has run yet get their (scheduled) run as well.
+            include_unstarted: cells of which nothing has run yet get their (scheduled) run as well.
         """
         self.behind = False
         changed = 0
@@ -79,7 +79,7 @@ class ExperimentMirror:
             new = [key for key in entry.jobs if key not in states]
             states |= {key: "done" if key in self._settled else self._store.status(key) for key in new}
             of_jobs = [states[key] for key in entry.jobs]
-            if not holes and all(state == "new" for state in of_jobs):
+            if not include_unstarted and all(state == "new" for state in of_jobs):
                 continue
             if self._late():
                 self.behind = True

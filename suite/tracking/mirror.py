@@ -59,11 +59,12 @@ class Mirror:
         self._experiments: dict[str, ExperimentMirror] = {}  # by grid; what MLflow has is remembered
         self._token = uuid.uuid4().hex
 
-    def sync(self, grid: str | None = None, holes: bool = True) -> int:
+    def sync(self, grid: str | None = None, include_unstarted: bool = True) -> int:
         """Replay what MLflow lacks, for one grid, one study (`tune/<study>`) or all. Returns the number of runs it
         created or changed.
 
-        `holes`: cells of which nothing has run yet get their (scheduled) run as well, for a report to name them.
+        `include_unstarted`: cells of which nothing has run yet get their (scheduled) run as well, for a report to name
+        them.
 
         Raises the tracker's exceptions; callers that must continue catch them.
         """
@@ -83,7 +84,7 @@ class Mirror:
                 grid_mirror = known.get(name)
                 if grid_mirror is None or grid_mirror.experiment != experiment:
                     grid_mirror = ExperimentMirror(client, experiment, self.store, self.late)
-                changed += grid_mirror.sync([entry for entry in cells if entry.grid == name], holes)
+                changed += grid_mirror.sync([entry for entry in cells if entry.grid == name], include_unstarted)
                 self.behind = self.behind or grid_mirror.behind
                 known[name] = grid_mirror
             for study in studies:
