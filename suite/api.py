@@ -60,9 +60,9 @@ class Request:
     selection: Selection
     plugins: tuple[Path, ...]
 
-    def plan(self, prepare: bool = False) -> Plan:
-        """The plan. With `prepare`, missing synthetic datasets are written and missing checkpoints downloaded."""
-        return make_plan(self.workspace, self.grid, self.profile, self.selection, prepare, self.plugins)
+    def plan(self, obtain_inputs: bool = False) -> Plan:
+        """The plan. `obtain_inputs`: render missing synthetic datasets and download missing checkpoints."""
+        return make_plan(self.workspace, self.grid, self.profile, self.selection, obtain_inputs, self.plugins)
 
 
 def load_grid(grid: str, plugins: Iterable[Path | str] = ()) -> GridSpec:
@@ -161,7 +161,7 @@ def run(
 
     asked = request(grid, **selectors)
     engine = LocalEngine(workers, devices) if engine is None else engine
-    return run_plan(asked.plan(prepare=True), asked.selection.overrides, engine, fail_fast)
+    return run_plan(asked.plan(obtain_inputs=True), asked.selection.overrides, engine, fail_fast)
 
 
 def evaluate(
@@ -196,7 +196,7 @@ def evaluate(
     from suite.execute.run import run_plan
 
     asked = evaluation_request(backbones, measure, **selectors)
-    chosen = asked.plan(prepare=True)
+    chosen = asked.plan(obtain_inputs=True)
     if engine is None:  # one backbone gets all threads
         engine = LocalEngine(workers or min(default_workers(), max(1, len(chosen.cells))))
     return run_plan(chosen, asked.selection.overrides, engine, fail_fast=False)

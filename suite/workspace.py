@@ -35,10 +35,12 @@ class Workspace:
         """The results."""
         return Store(self.runs)
 
-    def data_root(self, profile: Profile, draw: bool) -> Path:
-        """Folder of a profile's datasets. Synthetic data have a folder in the cache and are rendered now if `draw`."""
+    def data_root(self, profile: Profile, render: bool) -> Path:
+        """Folder of a profile's datasets. `render`: write missing synthetic data into their folder in the cache."""
         if profile.synthetic is None:
             return self.data
-        from suite.data.synthetic.draw import draw_synthetic, synthetic_root
+        from suite.data.synthetic.render import render_synthetic, synthetic_root
 
-        return draw_synthetic(profile.synthetic, self.cache) if draw else synthetic_root(profile.synthetic, self.cache)
+        return (
+            render_synthetic(profile.synthetic, self.cache) if render else synthetic_root(profile.synthetic, self.cache)
+        )

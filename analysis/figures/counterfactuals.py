@@ -41,7 +41,7 @@ def counterfactual_sheet(
     recipe = resolve(used, plain, parse_overrides(overrides)).recipe
     if recipe.background is None or recipe.saliency is None:
         raise UsageError(f"profile '{profile}' has no section background; add one: background: {{fill: tile}}")
-    root = workspace.data_root(used, draw=True)
+    root = workspace.data_root(used, render=True)
     found = load_dataset(dataset, root)
     print_of = fingerprints({dataset: found}, workspace.cache)[dataset]
     data = DataSpec(name=dataset, fingerprint=print_of, store_size=recipe.store_size)

@@ -66,7 +66,7 @@ def preview_sheet(
     used = load_profile(profile)
     recipe = _recipe(used, view, overrides)
     rng = torch.Generator().manual_seed(seed)
-    root = workspace.data_root(used, draw=True)
+    root = workspace.data_root(used, render=True)
     whole = load_dataset(dataset, root)
     chosen = torch.randperm(len(whole.train), generator=rng)[: images + BACKGROUNDS].tolist()
     part = replace(whole, train=tuple(whole.train[index] for index in chosen), test=())
@@ -165,7 +165,7 @@ def _views(
     workspace: Workspace, profile: Profile, whole: Dataset, part: Dataset, view: str, recipe: Recipe
 ) -> Iterator[ViewMaker]:
     """The view over the images of `part`. Their maps stay in the cache, their decoded images are temporary."""
-    root = workspace.data_root(profile, draw=True)
+    root = workspace.data_root(profile, render=True)
     with TemporaryDirectory() as temporary, preparation() as progress:
         store = build_store(
             part, "preview", recipe.store_size, Path(temporary), lambda done, total: progress("decode", done, total)

@@ -93,21 +93,21 @@ def augment(boxes: Tensor, candidates: Tensor, args: BoxAugmentationArgs, rng: G
     scores = uniform(rng, tuple(overlap.shape), dtype=torch.float32)
     pick = uniform(rng, (len(boxes),))
     return candidates[
-        _drawn(overlap, candidates, scores, pick, args.iou, min(args.fallback, len(candidates)), args.nms)
+        _sampled_anchors(overlap, candidates, scores, pick, args.iou, min(args.fallback, len(candidates)), args.nms)
     ]
 
 
 @compiled
-def _drawn(
+def _sampled_anchors(
     overlap: Tensor, candidates: Tensor, scores: Tensor, pick: Tensor, iou: float, fallback: int, threshold: float
 ) -> Tensor:
-    """Positions of the anchors drawn, int64 [B]."""
+    """Positions of the sampled anchors, int64 [B]."""
     picks: list[float] = pick.tolist()
-    drawn: list[Tensor] = []
+    sampled: list[Tensor] = []
     for row in range(len(picks)):
         near = (overlap[row] > iou).nonzero()[:, 0]
         if len(near) == 0:
             near = overlap[row].topk(fallback)[1]
         left = near[nms(candidates[near], scores[row][near], threshold)]
-        drawn.append(left[int(picks[row] * len(left))])
-    return torch.stack(drawn)
+        sampled.append(left[int(picks[row] * len(left))])
+    return torch.stack(sampled)

@@ -57,7 +57,9 @@ def bench(
 
     here = machine()
     use_job_variables(here.threads)  # before a plugin or a measurement loads torch
-    plan = Chosen(grid, profile, data, runs, dataset, method, only, None, set_, plugin, stage1).plan(draw=False)
+    plan = Chosen(grid, profile, data, runs, dataset, method, only, None, set_, plugin, stage1).plan(
+        obtain_inputs=False
+    )
     cases = cases_of(Forecast(plan, here))
     if not cases:
         raise UsageError("the selected cells train nothing. Select a row that is pretrained, such as --method byol.")

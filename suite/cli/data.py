@@ -43,7 +43,7 @@ def synth(
     runs: options.Runs = None,
 ) -> None:
     """Render the synthetic datasets of a profile."""
-    from suite.data.synthetic.draw import draw_synthetic
+    from suite.data.synthetic.render import render_synthetic
     from suite.data.synthetic.write import write_synthetic
     from suite.errors import UsageError
     from suite.grid.profile import load_profile
@@ -53,7 +53,7 @@ def synth(
     if spec is None:
         raise UsageError(f"profile '{profile}' has no synthetic datasets; try --profile demo.")
     if out is None:
-        out = draw_synthetic(spec, Workspace.of(None, runs).cache)
+        out = render_synthetic(spec, Workspace.of(None, runs).cache)
     else:
         write_synthetic(out, spec)
     print(out)

@@ -45,7 +45,9 @@ def plan(
 
     from suite.cli.select import Chosen
 
-    planned = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1).plan(draw=False)
+    planned = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1).plan(
+        obtain_inputs=False
+    )
     if resolved:
         from suite.grid.recipe import own_first_stage
 

@@ -56,7 +56,7 @@ def run(
         raise UsageError("--fail-fast needs a run that waits; leave --detach out.")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
-    plan = chosen.plan(draw=True)
+    plan = chosen.plan(obtain_inputs=True)
     warn_without_gpu(Forecast(plan, engine.machine))
     outcome = run_plan(plan, chosen.selection.overrides, engine, fail_fast)
     print(json.dumps(outcome.as_dict(), indent=2) if json_ else outcome.text())

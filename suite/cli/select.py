@@ -50,9 +50,9 @@ class Chosen:
         """Parsed selectors."""
         return self.request.selection
 
-    def plan(self, draw: bool) -> Plan:
-        """The plan; with `draw`, synthetic datasets are written where they are missing."""
-        plan = self.request.plan(draw)
+    def plan(self, obtain_inputs: bool) -> Plan:
+        """The plan. `obtain_inputs`: render missing synthetic datasets and download missing checkpoints."""
+        plan = self.request.plan(obtain_inputs)
         for row, why in plan.left_out.items():
             print(f"note: reference row {row} left out: {why}", file=sys.stderr)
         if EVERY in self.selection.checkpoints:

@@ -114,7 +114,7 @@ def tune(
     values |= {name: value for name, value in typed.items() if value is not None}
     values |= {"params": (*values.get("params", ()), *(param or ())), "trials": trials, "seed": seed}
     request = validated(Request, values, "suite tune")
-    plan = chosen.plan(draw=True)
+    plan = chosen.plan(obtain_inputs=True)
     tuning = Tuning(plan, with_plugins(load_grid(grid)), chosen.selection, profile, request)
     outcome = run_study(tuning, engine)
     figures = [str(path) for path in tuning_figures(tuning.folder)]

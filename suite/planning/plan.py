@@ -152,11 +152,11 @@ def make_plan(
     grid: GridSpec,
     profile: Profile,
     selection: Selection,
-    draw: bool = False,
+    obtain_inputs: bool = False,
     plugins: tuple[Path, ...] = (),
 ) -> Plan:
-    """Resolve a selection; with `draw`, write synthetic data and download checkpoints. Note missing data."""
-    root = workspace.data_root(profile, draw)
+    """Resolve a selection; with `obtain_inputs`, render synthetic data and download checkpoints. Note missing data."""
+    root = workspace.data_root(profile, obtain_inputs)
     plan = Plan(workspace, profile, cells(grid, profile, selection), root, plugins=plugins)
 
     for name in dict.fromkeys(name for cell in plan.cells for name in cell.data):
@@ -168,7 +168,7 @@ def make_plan(
         try:
             public = of_source(source)
             if public is None:
-                plan.checkpoints[source] = obtain_file(source, workspace.cache, download=draw)
+                plan.checkpoints[source] = obtain_file(source, workspace.cache, download=obtain_inputs)
             else:
                 plan.checkpoints[source] = find_public(public, workspace.data, workspace.cache)
         except DataError as error:

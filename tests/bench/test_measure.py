@@ -33,7 +33,7 @@ def cases(tmp_path: Path, profile: Path, *methods: str, overrides: tuple[str, ..
     plan = Chosen(
         "paper_table1", str(profile), tmp_path / "none", tmp_path / "runs", ["cub"], list(methods), None, None,
         list(overrides),
-    ).plan(draw=False)  # fmt: skip
+    ).plan(obtain_inputs=False)  # fmt: skip
     return {case.name: case for case in cases_of(Forecast(plan, CPU))}
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         plan = Chosen(
             "paper_table1", options.profile, None, Path(folder), None, None, None, None, None, None, None
-        ).plan(draw=False)
+        ).plan(obtain_inputs=False)
         here = machine()
         say(device=device_name(here.device), torch=torch.__version__, seconds=options.seconds)
         for case in cases_of(Forecast(plan, here)):

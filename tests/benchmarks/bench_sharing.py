@@ -42,7 +42,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as nothing:
             for grid in GRIDS:
                 where = Path(nothing)
-                plan = Chosen(grid, profile, where, where / "runs", *[None] * 7).plan(draw=False)
+                plan = Chosen(grid, profile, where, where / "runs", *[None] * 7).plan(obtain_inputs=False)
                 forecast = Forecast(plan, Machine("cuda", workers=1))
                 cells += forecast.cells
                 seconds |= {key: estimate.seconds for key, estimate in forecast.estimates.items()}

@@ -71,7 +71,7 @@ def test_an_error_names_five_of_many() -> None:
 )
 def test_errors_name_the_reason(typed: dict[str, list[str]], said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=said):
-        chosen(data=tmp_path, runs=tmp_path, datasets=["cub"], **typed).plan(draw=False)
+        chosen(data=tmp_path, runs=tmp_path, datasets=["cub"], **typed).plan(obtain_inputs=False)
 
 
 def test_a_plugin_that_registers_nothing_is_an_error(tmp_path: Path) -> None:

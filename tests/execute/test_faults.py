@@ -31,7 +31,7 @@ SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
 
 def plan_of(drawn: Path, runs: Path, profile: Path, cell: str = "byol/cub") -> Plan:
     changed = ["pretrain.epochs=1"] if cell == "byol/cub" else []
-    return Chosen("paper_table1", str(profile), drawn, runs, None, None, cell, None, changed).plan(draw=False)
+    return Chosen("paper_table1", str(profile), drawn, runs, None, None, cell, None, changed).plan(obtain_inputs=False)
 
 
 def arguments(drawn: Path, runs: Path, profile: Path) -> list[str]:
@@ -184,7 +184,7 @@ def test_a_failure_keeps_traceback_and_last_log_lines(tmp_path: Path, drawn: Pat
         "paper_table1", str(tiny_profile), drawn, tmp_path, None, None, "random/cub", None,
         ["finetune.optimizer.base_lr=1e30"],
     )  # fmt: skip
-    plan = chosen.plan(draw=False)
+    plan = chosen.plan(obtain_inputs=False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
     outcome, error = train(plan.jobs[0], plan)
     assert outcome == "failed"

@@ -14,7 +14,9 @@ from suite.planning.devices import refuse_uneven
 
 def jobs(root: Path, methods: list[str]) -> list[Job]:
     """Of the paper's recipes: batches of 64 to 256, shuffle-BN in 8 groups."""
-    plan = Chosen("paper_table1", "paper", root, root / "runs", ["cub"], methods, None, None, []).plan(draw=False)
+    plan = Chosen("paper_table1", "paper", root, root / "runs", ["cub"], methods, None, None, []).plan(
+        obtain_inputs=False
+    )
     return [job for cell in plan.unready for job in cell.jobs]
 
 

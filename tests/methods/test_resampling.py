@@ -82,7 +82,7 @@ def test_the_loops_are_compiled() -> None:
     """Not compiled, they give the same pixels, but wait for the interpreter's lock: nothing else would show it."""
     loops = (
         resampling._crop_rows, resampling._paste_rows, resampling._paste_map_rows, resampling._copy_parts,
-        resampling._copy_turns, dilo.composites, instance_composition._drawn,
+        resampling._copy_turns, dilo.composites, instance_composition._sampled_anchors,
     )  # fmt: skip
     assert all(isinstance(loop, torch.jit.ScriptFunction) for loop in loops)
 

@@ -16,7 +16,7 @@ def forecast(tmp_path: Path, profile: Path, *methods: str) -> Forecast:
     """Of CUB and a data root that does not exist: 5,994 training images and 5,794 test images."""
     plan = Chosen(
         "paper_table1", str(profile), tmp_path / "none", tmp_path / "runs", ["cub"], list(methods), None, "0", []
-    ).plan(draw=False)
+    ).plan(obtain_inputs=False)
     return Forecast(plan, Machine("cpu", workers=1))
 
 

@@ -49,7 +49,7 @@ def main() -> None:
         wanted = json.loads(line)
         runs = Path(wanted["runs"])
         chosen = Chosen(wanted["grid"], profile, Path(data), runs, ["cub"], None, wanted["cell"], None, wanted["set"])
-        plan = chosen.plan(draw=False)
+        plan = chosen.plan(obtain_inputs=False)
         sys.stdout.flush()
         child = os.fork()
         if not child:

@@ -85,7 +85,7 @@ class Cell(Runs):
     def __init__(self, root: Path, drawn: Path, profile: Path, cell: str, *overrides: str) -> None:
         super().__init__(root, drawn, profile, cell, *overrides)
         self.plan = Chosen(self.grid, str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
-            draw=False
+            obtain_inputs=False
         )
 
 

@@ -42,7 +42,9 @@ class Runs:
     grid = "paper_table1"
 
     def __init__(self, root: Path, drawn: Path, profile: Path, cell: str, *overrides: str) -> None:
-        plan = Chosen(self.grid, str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(draw=False)
+        plan = Chosen(self.grid, str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
+            obtain_inputs=False
+        )
         prepare(plan.jobs, plan.datasets, drawn, root / "cache", lambda *_: None)
         self.jobs: list[Job] = [job for job in plan.jobs if job.spec.kind != "probe"]
         self.places = RunPaths(root, Workspace.of(drawn, root).cache)

@@ -48,7 +48,9 @@ def test_a_nan_leaves_neither_checkpoint_nor_weights(
     cell: str, loaders: int, tmp_path: Path, drawn: Path, tiny_profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a checkpoint after every step, the step after the NaN would write one, if it were not checked before."""
-    plan = Chosen("paper_table1", str(tiny_profile), drawn, tmp_path, None, None, cell, None, []).plan(draw=False)
+    plan = Chosen("paper_table1", str(tiny_profile), drawn, tmp_path, None, None, cell, None, []).plan(
+        obtain_inputs=False
+    )
     prepare(plan.jobs, plan.datasets, drawn, tmp_path / "cache", lambda *_: None)
     job, store = plan.jobs[0], Store(tmp_path)
     saved: list[int] = []

@@ -78,7 +78,7 @@ def tuning(drawn: Path, runs: Path, profile: Path) -> Tuning:
     space = load_space("byol")
     select = Chosen("paper_table1", str(profile), drawn, runs, ["cub"], ["byol"], None, "0", None)
     request = Request(trials=3, **space.request)
-    return Tuning(select.plan(draw=False), load_grid("paper_table1"), select.selection, str(profile), request)
+    return Tuning(select.plan(obtain_inputs=False), load_grid("paper_table1"), select.selection, str(profile), request)
 
 
 def test_a_trial_of_a_recipe_has_all_of_its_fields_and_the_best_one_becomes_a_profile(

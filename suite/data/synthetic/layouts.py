@@ -15,22 +15,22 @@ from suite.data.synthetic.spec import SetName
 _MAT_HEADER = 116  # bytes of free text at the start of a MATLAB 5 file; scipy puts the date there
 
 
-class Drawn(NamedTuple):
-    """A picture once drawn: size in pixels with the banner, tight box of the silhouette (right, bottom exclusive)."""
+class RenderedPicture(NamedTuple):
+    """A rendered picture: size in pixels with the banner, tight box of the silhouette (right, bottom exclusive)."""
 
     width: int
     height: int
     box: tuple[int, int, int, int]
 
 
-Rows = Sequence[tuple[Item, Drawn]]
+Rows = Sequence[tuple[Item, RenderedPicture]]
 
 
-def annotate(folder: Path, plan: SetPlan, drawn: Sequence[Drawn]) -> None:
+def annotate(folder: Path, plan: SetPlan, rendered: Sequence[RenderedPicture]) -> None:
     """Write the annotation files of `plan` into `folder`, where its pictures are."""
     write = _WRITERS.get(plan.name)
     if write is not None:
-        write(folder, plan, list(zip(plan.items, drawn, strict=True)))
+        write(folder, plan, list(zip(plan.items, rendered, strict=True)))
 
 
 def _lines(path: Path, lines: Iterable[str]) -> None:
@@ -111,7 +111,7 @@ def _cars(folder: Path, plan: SetPlan, rows: Rows) -> None:
     names[0, :] = plan.classes
     write_mat(folder / "devkit" / "cars_meta.mat", {"class_names": names})
     for train, path in ((True, "devkit/cars_train_annos.mat"), (False, "cars_test_annos_withlabels.mat")):
-        part = [(item, drawn.box) for item, drawn in rows if item.train == train]
+        part = [(item, rendered.box) for item, rendered in rows if item.train == train]
         fields = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"]
         table = np.empty((1, len(part)), dtype=[(field, object) for field in fields])
         for k, (item, (x0, y0, x1, y1)) in enumerate(part):

@@ -1,4 +1,4 @@
-"""The six sets as lists of pictures to draw: kind, class, split and file names in the official layout."""
+"""The six sets as lists of pictures to render: kind, class, split and file names in the official layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BANNER = 20  # rows below every Aircraft picture that the official release fills
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture to draw. `image` and `mask` are paths below the set's folder."""
+    """One picture to render. `image` and `mask` are paths below the set's folder."""
 
     id: str
     label: int | None  # 0 .. classes-1
@@ -29,7 +29,7 @@ class Item:
     short_side: int
     banner: int = 0
 
-    def draw(self) -> Picture:
+    def render(self) -> Picture:
         """The picture, without its banner."""
         if len(self.actors) > 1:
             return draw_several(self.actors, self.short_side, self.seed)
@@ -56,7 +56,9 @@ def nabirds_class_id(label: int) -> int:
     return 295 + 7 * label + label % 3
 
 
-def _drawn(name: SetName, counts: Counts, spec: SyntheticSpec) -> list[tuple[int, bool, tuple[int, int, int]]]:
+def _labels_splits_seeds(
+    name: SetName, counts: Counts, spec: SyntheticSpec
+) -> list[tuple[int, bool, tuple[int, int, int]]]:
     """Label, split and seed of every picture, class by class; which ones are for training is shuffled in the class."""
     place = SET_NAMES.index(name)
     per_class = counts.train + counts.test
@@ -72,7 +74,7 @@ def _cub(spec: SyntheticSpec) -> SetPlan:
     looks = classes(KINDS["bird"].parts, spec.cub.classes)
     names = [f"{k:03d}.{name.replace(' ', '_')}" for k, name in enumerate(bird_names(looks), 1)]
     items: list[Item] = []
-    for n, (label, train, seed) in enumerate(_drawn("cub", spec.cub, spec), 1):
+    for n, (label, train, seed) in enumerate(_labels_splits_seeds("cub", spec.cub, spec), 1):
         stem = f"{names[label]}/{names[label][4:]}_{seed[2]:04d}"
         items.append(
             Item(str(n), label, train, f"images/{stem}.jpg", f"segmentations/{stem}.png",
@@ -85,7 +87,7 @@ def _nabirds(spec: SyntheticSpec) -> SetPlan:
     # The next stretch of species after CUB's: shared parts, no shared class, as a transfer set should be.
     looks = classes(KINDS["bird"].parts, spec.nabirds.classes, skip=spec.cub.classes)
     items: list[Item] = []
-    for label, train, seed in _drawn("nabirds", spec.nabirds, spec):
+    for label, train, seed in _labels_splits_seeds("nabirds", spec.nabirds, spec):
         key = uuid.UUID(bytes=np.random.default_rng([*seed, 1]).bytes(16), version=4)
         stem = f"{nabirds_class_id(label):04d}/{key.hex}"
         items.append(
@@ -99,7 +101,7 @@ def _nabirds(spec: SyntheticSpec) -> SetPlan:
 def _aircraft(spec: SyntheticSpec) -> SetPlan:
     looks = classes(KINDS["aircraft"].parts, spec.aircraft.classes)
     items: list[Item] = []
-    rows = _drawn("aircraft", spec.aircraft, spec)
+    rows = _labels_splits_seeds("aircraft", spec.aircraft, spec)
     ids = np.random.default_rng([spec.seed, SET_NAMES.index("aircraft")]).choice(9_999_999, len(rows), replace=False)
     for number, (label, train, seed) in zip(ids, rows, strict=True):
         key = f"{int(number):07d}"
@@ -112,7 +114,7 @@ def _aircraft(spec: SyntheticSpec) -> SetPlan:
 
 def _cars(spec: SyntheticSpec) -> SetPlan:
     looks = classes(KINDS["car"].parts, spec.cars.classes)
-    rows = _drawn("cars", spec.cars, spec)
+    rows = _labels_splits_seeds("cars", spec.cars, spec)
     order = np.random.default_rng([spec.seed, SET_NAMES.index("cars")]).permutation(len(rows))
     seen = {True: 0, False: 0}
     items: list[Item] = []

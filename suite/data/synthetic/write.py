@@ -1,4 +1,4 @@
-"""Writes a whole data root of drawn sets, complete or not at all."""
+"""Writes a whole data root of synthetic sets, complete or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from suite.cores import cores
-from suite.data.synthetic.layouts import Drawn, annotate
+from suite.data.synthetic.layouts import RenderedPicture, annotate
 from suite.data.synthetic.sets import Item, SetPlan, plan
 from suite.data.synthetic.spec import SyntheticSpec
 from suite.errors import DataError
@@ -32,9 +32,9 @@ _FEW = 200  # below this many pictures, starting worker processes costs more tha
 
 
 def write_synthetic(root: Path, spec: SyntheticSpec | None = None, workers: int | None = None) -> None:
-    """Draw the sets of `spec` (default: the demo's) into `root`, in the official layouts, with exact masks.
+    """Render the sets of `spec` (default: the demo's) into `root`, in the official layouts, with exact masks.
 
-    Does nothing where `root` already holds this spec. The files appear all at once: they are drawn into a folder
+    Does nothing where `root` already holds this spec. The files appear all at once: they are rendered into a folder
     beside `root`, which is renamed at the end. `workers`: processes, default one per core; more than one needs the
     caller to be an importable module or guarded by ``if __name__ == "__main__"``. Raises DataError where `root`
     holds anything else.
@@ -88,26 +88,26 @@ def _write_sets(root: Path, plans: list[SetPlan], workers: int) -> None:
     for parent in {(folder / path).parent for folder, item in tasks for path in (item.image, item.mask)}:
         parent.mkdir(parents=True, exist_ok=True)
     if workers == 1 or len(tasks) < _FEW:
-        drawn = [_write_picture(*task) for task in tasks]
+        rendered = [_write_picture(*task) for task in tasks]
     else:
         # spawn: the caller may hold threads (torch's, a database's) that do not survive a fork.
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            drawn = list(pool.map(_write_picture, *zip(*tasks, strict=True), chunksize=32))
-    rest = iter(drawn)
+            rendered = list(pool.map(_write_picture, *zip(*tasks, strict=True), chunksize=32))
+    rest = iter(rendered)
     for one in plans:
         annotate(root / one.folder, one, list(itertools.islice(rest, len(one.items))))
 
 
-def _write_picture(folder: Path, item: Item) -> Drawn:
-    """Draw and save one picture and its mask. Runs in a worker."""
-    image, mask, box = item.draw()
+def _write_picture(folder: Path, item: Item) -> RenderedPicture:
+    """Render and save one picture and its mask. Runs in a worker."""
+    image, mask, box = item.render()
     if item.banner:
         image = np.concatenate([image, _banner(image.shape[1], item)])
         mask = np.pad(mask, ((0, item.banner), (0, 0)))
     # Full chroma: the default halves it, which at this size would smear parts two pixels wide.
     Image.fromarray(image).save(folder / item.image, quality=92, subsampling=0)
     Image.fromarray(mask).save(folder / item.mask)
-    return Drawn(image.shape[1], image.shape[0], box)
+    return RenderedPicture(image.shape[1], image.shape[0], box)
 
 
 def _banner(width: int, item: Item) -> NDArray[np.uint8]:

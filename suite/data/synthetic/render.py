@@ -16,8 +16,8 @@ def synthetic_root(spec: SyntheticSpec, cache: Path) -> Path:
     return cache / "synthetic" / f"{content_key(spec)[:12]}-v{VERSION}"
 
 
-def draw_synthetic(spec: SyntheticSpec, cache: Path) -> Path:
-    """Draw the datasets of a spec unless that has been done. Returns the data root."""
+def render_synthetic(spec: SyntheticSpec, cache: Path) -> Path:
+    """Render the datasets of a spec unless that has been done. Returns the data root."""
 
     root = synthetic_root(spec, cache)
     root.parent.mkdir(parents=True, exist_ok=True)
