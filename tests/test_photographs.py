@@ -122,10 +122,15 @@ def against_random(results: Results) -> list[tuple[str, str]]:
     return [(row.name, "random") for row in results.rows if row.name != "random"]
 
 
+def search(file: str) -> list[tuple[str, str, float]]:
+    """(row, base rate, held-out top-1) of every trial."""
+    with (RESULTS / file).open(encoding="utf-8", newline="") as lines:
+        return [(line["row"], line["base_lr"], float(line["held_out_top1"])) for line in csv.DictReader(lines)]
+
+
 def rates() -> list[str]:
     """Markdown: held-out accuracy over the rate of fine-tuning, and its mean over the rows."""
-    with (RESULTS / "finetune_rates.csv").open(encoding="utf-8", newline="") as file:
-        trials = [(line["row"], line["base_lr"], float(line["held_out_top1"])) for line in csv.DictReader(file)]
+    trials = search("finetune_rates.csv")
     tried = sorted({rate for _, rate, _ in trials}, key=float)
     rows = [
         [
@@ -141,9 +146,8 @@ def rates() -> list[str]:
 def pretraining_trials() -> dict[str, list[tuple[float, float]]]:
     """{row: [(base rate, held-out top-1)]}, by rising rate."""
     trials: dict[str, list[tuple[float, float]]] = {}
-    with (RESULTS / "pretrain_rates.csv").open(encoding="utf-8", newline="") as file:
-        for line in csv.DictReader(file):
-            trials.setdefault(line["row"], []).append((float(line["base_lr"]), float(line["held_out_top1"])))
+    for row, rate, value in search("pretrain_rates.csv"):
+        trials.setdefault(row, []).append((float(rate), value))
     return {row: sorted(of_row) for row, of_row in trials.items()}
 
 
@@ -426,6 +430,7 @@ def test_the_rate_of_the_profile_is_the_best_on_held_out_images() -> None:
 
 def test_the_search_for_rates_of_pretraining_is_around_those_of_the_profile_and_as_the_page_says() -> None:
     trials, better = pretraining_trials(), {}
+    tuned = {row: value for row, rate, value in search("finetune_rates.csv") if rate == "1.6"}
     profile = load_profile("photos")
     recipes = {row.name: resolve(profile, row, {}).recipe for row in load_grid("paper_table1").rows}
     assert trials.keys() == recipes.keys() - {"random"}
@@ -435,23 +440,12 @@ def test_the_search_for_rates_of_pretraining_is_around_those_of_the_profile_and_
         stage = recipes[row].pretrain
         assert stage is not None
         assert rate == stage.optimizer.base_lr, row
-        assert value == tuned_at(row, "1.6"), row  # the same job
+        assert value == tuned[row], row  # the same job
         if max(low, high) > value:
             better[row] = (low > high, f"{max(low, high) - value:.1f}")
     assert better == {"insloc": (False, "0.6"), "byol": (True, "0.1"), "byol_dilo": (True, "1.8")}
     best = {row: max(value for _, value in of_row) for row, of_row in trials.items()}
     assert f"{best['byol'] - best['byol_cvsa']:.1f}" == "0.5"
-
-
-def tuned_at(row: str, rate: str) -> float:
-    """Held-out accuracy of the search for the rate of fine-tuning."""
-    with (RESULTS / "finetune_rates.csv").open(encoding="utf-8", newline="") as file:
-        (found,) = (
-            float(line["held_out_top1"])
-            for line in csv.DictReader(file)
-            if (line["row"], line["base_lr"]) == (row, rate)
-        )
-    return found
 
 
 def file_of(name: str) -> Path:

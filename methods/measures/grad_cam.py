@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.backbone import Classifier
+from methods.backbone import Classifier, evaluating
 from methods.measures.cam_kinds import KINDS
 
 if TYPE_CHECKING:
@@ -104,17 +104,14 @@ def _raw_cam(model: Classifier, layer: nn.Module, kind: str) -> Any:
 @contextmanager
 def _restored(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients wanted and none stored; afterwards everything is as before."""
-    modes = [(module, module.training) for module in model.modules()]
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     try:
-        model.eval()
         for parameter, _, _ in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None  # set aside: the package calls model.zero_grad()
-        yield
+        with evaluating(model):
+            yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for parameter, wanted, grad in parameters:
             parameter.requires_grad_(wanted)
             parameter.grad = grad

@@ -7,14 +7,13 @@ the network's weights at that moment, so that the views of a step do not depend 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from methods.backbone import Backbone
+from methods.backbone import Backbone, evaluating
 from methods.distributed import all_gather, rank, world_size
 from methods.views.base import ViewMaker, as_input, planar_unit
 from methods.views.geometry import whole_boxes
@@ -76,15 +75,3 @@ class AdaptiveViews(ViewMaker):
                 maps = backbone(as_input(planar_unit(images.to(device))).to(precision))
                 rows[chunk.start : chunk.stop] = self.learn(maps)
         self.learnt = all_gather(rows[None]).sum(dim=0).cpu()  # every row is zero in all ranks but one
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every part is in the mode that it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -19,6 +19,7 @@ from suite.bench.result import Failure, Measurement, largest_batch
 from suite.errors import TrainingError
 from suite.execute.ddp.group import Kind, Rank, fabric_of
 from suite.execute.device_errors import explained
+from suite.execute.device_memory import release_device_memory
 from suite.execute.loaders import torch_threads
 from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.pretrain import PretrainSpec
@@ -99,7 +100,7 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
             error = error or explained(out_of_memory, case.spec)
         except TrainingError as refused:
             return Failure(case.name, case.spec.train.batch_size, str(refused))
-        release_memory()  # what the traceback held
+        release_device_memory()  # what the traceback held
         smaller = case.spec.train.batch_size // 2 // case.batch_step * case.batch_step
         if not smaller:
             return Failure(case.name, recipe.batch_size, error)
@@ -139,7 +140,7 @@ def _rates(case: Case, source: RandomImages, setup: Setup) -> _Rates:
     """All three rates of one objective. The device comes first, so that a batch that does not fit fails at once."""
     batch, loading = case.spec.train.batch_size, setup.loading
     steps, ready_memory = _with_peak(
-        setup.device, lambda: steps_per_second(case, source, setup, _views_ready(loading), _WARM_STEPS)
+        setup.device, lambda: steps_per_second(case, source, setup, views_ready(loading), _WARM_STEPS)
     )
     device, loaders_alone = batch * steps, loaders_rate(case, source, setup)
     warm, multiple = _WARM_STEPS, 1
@@ -152,7 +153,7 @@ def _rates(case: Case, source: RandomImages, setup: Setup) -> _Rates:
     return _Rates(device, loaders_alone, batch * steps, ready_memory, memory)
 
 
-def _views_ready(loading: Loading) -> Loading:
+def views_ready(loading: Loading) -> Loading:
     """Every step is given the views of the first one."""
     return replace(loading, loaders=0, first_batch_only=True)
 
@@ -164,7 +165,7 @@ def _with_peak(device: Kind, run: Callable[[], float]) -> tuple[float, int | Non
     try:
         return run(), torch.cuda.max_memory_allocated() if device == "cuda" else None
     finally:
-        release_memory()
+        release_device_memory()
 
 
 def steps_per_second(
@@ -215,7 +216,7 @@ def _largest_batch(case: Case, source: RandomImages, setup: Setup, memory: int) 
     half = batch // 2 // case.batch_step * case.batch_step
     if not half:
         return None
-    smaller, quick, ready = case.with_train(batch_size=half), replace(setup, seconds=0), _views_ready(setup.loading)
+    smaller, quick, ready = case.with_train(batch_size=half), replace(setup, seconds=0), views_ready(setup.loading)
     _, peak = _with_peak(setup.device, lambda: steps_per_second(smaller, source, quick, ready, 1))
     _, total = torch.cuda.mem_get_info()
     return None if peak is None else largest_batch([(half, peak), (batch, memory)], total, case.batch_step)
@@ -249,12 +250,3 @@ def device_name(device: Kind) -> str:
     import platform
 
     return platform.machine()
-
-
-def release_memory() -> None:
-    """Give the GPU's memory back that nothing uses any more."""
-    if torch.cuda.is_available():
-        import gc
-
-        gc.collect()
-        torch.cuda.empty_cache()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
-import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +17,7 @@ from suite.errors import StoreError, TrainingError
 from suite.execute.context import JobContext
 from suite.execute.ddp.group import ProcessGroup, Rank, SingleProcess, fabric_of
 from suite.execute.device_errors import breaks_process, explained
+from suite.execute.device_memory import release_device_memory
 from suite.execute.loaders import torch_threads
 from suite.execute.provenance import environment
 from suite.jobs.identity import Job
@@ -64,7 +63,7 @@ def run_job(job: Job, context: JobContext, processes: ProcessGroup | None = None
     except (OSError, StoreError) as error:  # nothing can be written into the store, not even the reason
         return JobEnd("failed", str(error))
     finally:
-        _free_memory()
+        release_device_memory(page_locked=True)  # the next job of this worker may be small
 
 
 def _claim_and_run(job: Job, store: Store, context: JobContext, processes: ProcessGroup) -> JobEnd:
@@ -167,15 +166,6 @@ def _record_speed(store: Store, job: Job, context: JobContext, result: Result) -
         card = torch.cuda.get_device_name() if device.kind == "cuda" else ""
         with contextlib.suppress(OSError):  # only estimates of time would miss it
             record_speed(store.root, Speed(key, device.kind, *speed, device.devices, card=card))
-
-
-def _free_memory() -> None:
-    """Give a job's GPU memory back: the next job of this worker may be small, and another worker may need the card."""
-    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
-        gc.collect()
-        with contextlib.suppress(RuntimeError, AttributeError):  # a broken CUDA context; the process retires
-            torch.cuda.empty_cache()
-            torch._C._host_emptyCache()  # page-locked memory; torch has no public function for it
 
 
 @contextlib.contextmanager

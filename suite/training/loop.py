@@ -91,7 +91,7 @@ class TrainingLoop:
 
     @property
     def images(self) -> int:
-        """That passed through the network in this attempt, once all steps are done."""
+        """Number of images that passed through the network in this attempt, once all steps are done."""
         return (self._batches.total - self.start) * self._batches.batch_size
 
     def _checkpoint(self, done: int) -> dict[str, Any]:

@@ -49,16 +49,13 @@ class OnlineKnn:
         return measure
 
     def _top1(self, backbone: Backbone, bank: Part, asked: Part, side: int, session: Session) -> float:
+        from methods.backbone import evaluating
         from suite.training.evaluation import top1_accuracy
         from suite.training.features import knn_predict
 
         device = session.fabric.device
-        modes = [(module, module.training) for module in backbone.modules()]
-        try:
+        with evaluating(backbone):
             bank_features, asked_features = (self._features(backbone, part, side, session) for part in (bank, asked))
-        finally:
-            for module, training in modes:
-                module.training = training
         predicted = knn_predict(bank_features, bank.labels.to(device), asked_features, self.knn)
         return top1_accuracy(predicted, asked.labels.to(device))
 

@@ -25,8 +25,9 @@ import torch  # noqa: E402
 
 from suite.bench.cases import Case, batch_within, cases_of  # noqa: E402
 from suite.bench.images import RandomImages  # noqa: E402
-from suite.bench.measure import Setup, device_name, loaders_rate, release_memory, steps_per_second  # noqa: E402
+from suite.bench.measure import Setup, device_name, loaders_rate, steps_per_second, views_ready  # noqa: E402
 from suite.cli.select import Chosen  # noqa: E402
+from suite.execute.device_memory import release_device_memory  # noqa: E402
 from suite.planning.forecast import Forecast  # noqa: E402
 from suite.training.feed import Loading  # noqa: E402
 
@@ -57,7 +58,7 @@ def main() -> None:
                 measure(case.with_train(batch_size=batch), setup, options.loaders, end)
             except torch.OutOfMemoryError as error:
                 say(row=case.name, batch=batch, error=str(error))
-            release_memory()
+            release_device_memory()
 
 
 def measure(case: Case, setup: Setup, numbers: list[int], end: float) -> None:
@@ -68,7 +69,7 @@ def measure(case: Case, setup: Setup, numbers: list[int], end: float) -> None:
     source = RandomImages(case.pictures, max(case.size.train, 2 * batch), case.size.classes)
     if time.monotonic() > end:
         return
-    ready = replace(setup.loading, loaders=0, first_batch_only=True)
+    ready = views_ready(setup.loading)
     say(row=case.name, batch=batch, device=round(batch * steps_per_second(case, source, setup, ready, _WARM_STEPS)))
     for number in numbers:
         if time.monotonic() > end:
