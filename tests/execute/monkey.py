@@ -1,8 +1,10 @@
 """Runs a grid while something kills its processes, until it is through; compares with a run that was left alone.
 
-    python tests/execute/monkey.py --kills 50 --every 4 --out FOLDER -- --grid paper_table1 --profile demo ...
+    python tests/execute/monkey.py --kills 50 --out FOLDER -- --grid paper_table1 --profile demo ...
 
-Prints JSON: kills of workers and of parents, starts, seconds, and what differs (nothing, if all is well).
+The run that is left alone goes first. The pauses between kills are a share of its time: with fixed pauses the run would
+end before most kills on a fast machine. Prints JSON: kills of workers and of parents, starts, seconds, and what differs
+(nothing, if all is well).
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ def workers(parent: int) -> list[int]:
     return [int(text) for text in found.stdout.split()]
 
 
-def disturb(arguments: list[str], runs: Path, kills: int, every: float, seed: int) -> dict[str, int]:
-    """Kill a worker or the parent about every `every` seconds; start again what has ended; then let it finish."""
+def disturb(arguments: list[str], runs: Path, kills: int, pause: float, seed: int) -> dict[str, int]:
+    """Kill a worker or the parent about every `pause` seconds; start again what has ended; then let it finish."""
     rng = random.Random(seed)
     counts = {"workers": 0, "parents": 0, "starts": 1}
     process, began = start(arguments, runs), time.time()
@@ -45,8 +47,8 @@ def disturb(arguments: list[str], runs: Path, kills: int, every: float, seed: in
         if rng.random() < 0.7:  # mostly in the middle of training, however long it takes to get there
             while process.poll() is None and not saved_since(began, runs):
                 time.sleep(0.02)
-        pause = time.monotonic() + rng.uniform(0.2, 2 * every)
-        while time.monotonic() < pause and process.poll() is None:
+        end = time.monotonic() + rng.uniform(0.2, 2 * pause)
+        while time.monotonic() < end and process.poll() is None:
             time.sleep(0.02)
         if process.poll() is None:
             children = workers(process.pid)
@@ -115,7 +117,6 @@ def read(path: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, required=True)
-    parser.add_argument("--every", type=float, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("arguments", nargs="+")
@@ -125,8 +126,9 @@ def main() -> None:
     began = time.monotonic()
     start(given.arguments, calm).wait()
     between = time.monotonic()
-    counts = disturb(given.arguments, disturbed, given.kills, given.every, given.seed)
-    seconds = {"calm": between - began, "disturbed": time.monotonic() - between}
+    alone = between - began
+    counts = disturb(given.arguments, disturbed, given.kills, alone / (2 * given.kills), given.seed)
+    seconds = {"calm": alone, "disturbed": time.monotonic() - between}
     resumed = sum("resuming at step" in read(path) for path in disturbed.glob("*/log.txt"))
     report = {**counts, "resumed_jobs": resumed, "seconds": seconds, "different": differences(calm, disturbed)}
     print(json.dumps(report, indent=2))

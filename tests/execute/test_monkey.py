@@ -20,10 +20,10 @@ def test_a_killed_grid_ends_as_an_undisturbed_one(tmp_path: Path, drawn: Path, t
         "--set", "pretrain.epochs=150", "--set", "finetune.epochs=60",
     ]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, str(MONKEY), "--kills", "8", "--every", "4", "--out", str(tmp_path), "--", *arguments],
+        [sys.executable, str(MONKEY), "--kills", "8", "--out", str(tmp_path), "--", *arguments],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     report = json.loads(done.stdout)
     assert report["different"] == []
-    assert report["workers"] + report["parents"] >= 4, report  # a fast machine may be through before the eighth
+    assert report["workers"] + report["parents"] >= 4, report  # the run may be through before the eighth
     assert report["resumed_jobs"] >= 1, report
