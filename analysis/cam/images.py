@@ -24,33 +24,33 @@ from suite.kinds.finetune import FinetuneSpec
 from suite.store.store import Store
 from suite.workspace import Workspace
 
-DISPLAY = 224  # px, side of the photographs in the figure, however small the network's input is
+DISPLAY = 224  # px, side of the images in the figure, however small the network's input is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Photographs:
+class FigureImages:
     """Test images of one dataset, for the network and for the eye."""
 
     store: ImageStore
     paths: tuple[str, ...]  # below the dataset's image folder
     names: tuple[str, ...]  # class and file name, in two lines
     inputs: Tensor  # [N, 3, S, S], normalised
-    shown: NDArray[np.uint8]  # [N, DISPLAY, DISPLAY, 3]
+    display: NDArray[np.uint8]  # [N, DISPLAY, DISPLAY, 3]
     labels: Tensor  # [N]
     boxes: tuple[Box | None, ...]  # in pixels of `shown`
-    drawn: bool  # by the seed; else they were named
+    sampled: bool  # by the seed; else chosen by name
 
 
-def photographs(workspace: Workspace, spec: FinetuneSpec, options: CamOptions) -> Photographs:
-    """The named test images that the dataset of `spec` has, else `options.count` drawn by `options.seed`."""
+def figure_images(workspace: Workspace, spec: FinetuneSpec, options: CamOptions) -> FigureImages:
+    """The named test images that the dataset of `spec` has, else `options.count` sampled by `options.seed`."""
     store = _open(workspace, spec)
-    named = find(store, options.files)
-    chosen = list(named.values()) or pick(store, options.count, options.seed)
+    named = named_positions(store, options.files)
+    chosen = list(named.values()) or sampled_positions(store, options.count, options.seed)
     squares = [_square(store, index, spec.train.eval_resize) for index in chosen]
     pairs = list(zip(chosen, squares, strict=True))
     inputs = torch.stack([_cut(store, index, square, spec.image_size) for index, square in pairs])
     shown = torch.stack([_cut(store, index, square, DISPLAY) for index, square in pairs])
-    return Photographs(
+    return FigureImages(
         store,
         tuple(store.paths[index] for index in chosen),
         tuple(f"{store.facts.classes[store.labels[i]]}\n{PurePosixPath(store.paths[i]).name}" for i in chosen),
@@ -62,8 +62,8 @@ def photographs(workspace: Workspace, spec: FinetuneSpec, options: CamOptions) -
     )
 
 
-def pick(store: ImageStore, count: int, seed: int = 0) -> list[int]:
-    """Positions of `count` test images of different classes where possible, drawn by `seed` alone."""
+def sampled_positions(store: ImageStore, count: int, seed: int = 0) -> list[int]:
+    """Positions of `count` test images of different classes where possible, sampled by `seed` alone."""
     rng = np.random.default_rng(seed)
     test = np.array(store.indices("test"))
     shuffled = rng.permutation(test)
@@ -73,7 +73,7 @@ def pick(store: ImageStore, count: int, seed: int = 0) -> list[int]:
     return [int(index) for index in np.concatenate([different, rest])[:count]]
 
 
-def find(store: ImageStore, names: Sequence[str]) -> dict[str, int]:
+def named_positions(store: ImageStore, names: Sequence[str]) -> dict[str, int]:
     """{name: position} of those `names` that are test images of the dataset, by file name or by path."""
     places: dict[str, int] = {}
     for index in store.indices("test"):
@@ -89,7 +89,7 @@ def refuse_unknown(workspace: Workspace, keys: Iterable[str], names: Sequence[st
     """
     specs = {spec.data: spec for key in keys for spec in [finetune_spec(workspace.store, key)]} if names else {}
     stores = [_open(workspace, spec) for spec in specs.values()]
-    found = {name for store in stores for name in find(store, names)}
+    found = {name for store in stores for name in named_positions(store, names)}
     for name in names:
         if name not in found:
             where = ", ".join(store.facts.describe.partition(":")[0] for store in stores) or "any finished cell"

@@ -148,8 +148,8 @@ def stages_figure(
         for index, (image, box) in enumerate(zip(images, boxes, strict=True)):
             top = head + index * block
             half = (cell + GAP) / 2
-            drawn = [part[index] for column in shades for part in column if not isinstance(part, str)]
-            highest = max((float(part.max()) for part in drawn), default=1.0) or 1.0
+            maps = [part[index] for column in shades for part in column if not isinstance(part, str)]
+            highest = max((float(part.max()) for part in maps), default=1.0) or 1.0
             axes = _bare(sheet.axes(LABEL, top + half, cell, cell))
             axes.imshow(image)
             outline(axes, box)
@@ -157,13 +157,13 @@ def stages_figure(
                 LABEL - 0.07, top + half + cell / 2, wrapped(image_labels[index]), ha="right", va="center", size=6
             )
             bar = None
-            for place, column in enumerate(shades):
-                left = LABEL + (cell + GAP) * (1 + place) + (name if 1 + place >= named else 0.0)
+            for position, column in enumerate(shades):
+                left = LABEL + (cell + GAP) * (1 + position) + (name if 1 + position >= named else 0.0)
                 for row, part in enumerate(column):
                     down = half if len(column) == 1 else row * (cell + GAP)
                     axes = _bare(sheet.axes(left, top + down, cell, cell))
                     if isinstance(part, str):
-                        _hole(axes, part)
+                        _missing_map(axes, part)
                     else:
                         bar = overlay(axes, image, part[index], highest, colours)
                         outline(axes, box)
@@ -172,11 +172,11 @@ def stages_figure(
                 right = LABEL + named * (cell + GAP) + name
                 sheet.text(right - 0.07, middle, _name(method), ha="right", va="center", size=7)
             if bar is not None:
-                place_of_bar = sheet.axes(width - 0.4, top + 0.2, BAR, 2 * cell + GAP - 0.25)
-                sheet.scale(bar, place_of_bar, highest, "vertical")
+                bar_axes = sheet.axes(width - 0.4, top + 0.2, BAR, 2 * cell + GAP - 0.25)
+                sheet.scale(bar, bar_axes, highest, "vertical")
                 sheet.text(width - 0.4, top + 0.1, "× mean", ha="left", va="center", size=6)
-        for place, title in enumerate(("Image", "(a)\nstage 1 only", "(b)\nstage 2 only", "(c)\ndual stage")):
-            middle = LABEL + place * (cell + GAP) + cell / 2 + (name if place >= named else 0.0)
+        for position, title in enumerate(("Image", "(a)\nstage 1 only", "(b)\nstage 2 only", "(c)\ndual stage")):
+            middle = LABEL + position * (cell + GAP) + cell / 2 + (name if position >= named else 0.0)
             sheet.text(middle, head - 0.05, title, ha="center", va="bottom", size=7)
         sheet.text(MARGIN, sheet.height - 0.04, text, ha="left", va="bottom", size=6, linespacing=1.35)
     return sheet.figure
@@ -197,8 +197,8 @@ def _bare(axes: Axes) -> Axes:
     return axes
 
 
-def _hole(axes: Axes, why: str) -> None:
-    """A frame that says what would be here."""
+def _missing_map(axes: Axes, reason: str) -> None:
+    """A frame with the reason why no map is here."""
     from matplotlib.patches import Rectangle
 
     axes.add_patch(
@@ -206,4 +206,4 @@ def _hole(axes: Axes, why: str) -> None:
             (0, 0), 1, 1, fill=False, edgecolor="#999999", linewidth=0.6, linestyle="--", transform=axes.transAxes
         )
     )
-    axes.text(0.5, 0.5, textwrap.fill(why, 16), transform=axes.transAxes, ha="center", va="center", size=5.5)
+    axes.text(0.5, 0.5, textwrap.fill(reason, 16), transform=axes.transAxes, ha="center", va="center", size=5.5)

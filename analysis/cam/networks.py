@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from analysis.cam.images import DISPLAY, Photographs, finetune_spec, photographs
+from analysis.cam.images import DISPLAY, FigureImages, figure_images, finetune_spec
 from analysis.cam.layout import networks_figure
 from analysis.cam.options import CamOptions
 from analysis.figures.style import CamColumn, cam_figure, save
@@ -43,18 +43,18 @@ def gradcam_figure(
     """
     keys = [(grid.row(entry.row), entry.measured["finetune"]) for entry in entries]
     spec = finetune_spec(workspace.store, keys[0][1])
-    images = photographs(workspace, spec, options)
+    images = figure_images(workspace, spec, options)
     columns = [CamColumn(row_label(row), network_maps(workspace, key, images, kind)) for row, key in keys]
     draw = cam_figure if len(columns) <= MOST_COLUMNS else networks_figure
     figure = draw(
-        columns, images.shown, images.names, boxes=images.boxes, notes=notes(images, spec, options, kind),
+        columns, images.display, images.names, boxes=images.boxes, notes=notes(images, spec, options, kind),
         colours=options.colours,
     )  # fmt: skip
     networks = {row.name: key for row, key in keys}
     return save(figure, stem, record(images, spec, options, kind) | {"grid": grid.name, "networks": networks})
 
 
-def network_maps(workspace: Workspace, key: str, images: Photographs, kind: str) -> NDArray[np.float32]:
+def network_maps(workspace: Workspace, key: str, images: FigureImages, kind: str) -> NDArray[np.float32]:
     """Maps [N, DISPLAY, DISPLAY] of the fine-tuned network of job `key` for the true classes."""
     spec = finetune_spec(workspace.store, key)
     model = load_classifier(workspace, key, spec, len(images.store.facts.classes))
@@ -72,25 +72,25 @@ def load_classifier(workspace: Workspace, key: str, spec: FinetuneSpec, classes:
     return model.eval()
 
 
-def notes(images: Photographs, spec: FinetuneSpec, options: CamOptions, kind: str) -> list[str]:
+def notes(images: FigureImages, spec: FinetuneSpec, options: CamOptions, kind: str) -> list[str]:
     """Sentences below a figure: what is shown, and of what."""
     facts = images.store.facts
-    found = [f"{facts.describe}."] if facts.subset or facts.synthetic else []
-    found.append("" if kind == "gradcam" else f"{KINDS[kind][1]}.")
-    found.append(f"Test images drawn by seed {options.seed}." if images.drawn else "Test images chosen by name.")
-    found.append(f"Networks of training seed {spec.seed}, input {spec.image_size} px.")
+    sentences = [f"{facts.describe}."] if facts.subset or facts.synthetic else []
+    sentences.append("" if kind == "gradcam" else f"{KINDS[kind][1]}.")
+    sentences.append(f"Test images drawn by seed {options.seed}." if images.sampled else "Test images chosen by name.")
+    sentences.append(f"Networks of training seed {spec.seed}, input {spec.image_size} px.")
     if any(box is not None for box in images.boxes):
-        found.append("Thin frame: box from the annotations.")
-    return [note for note in found if note]
+        sentences.append("Thin frame: box from the annotations.")
+    return [note for note in sentences if note]
 
 
-def record(images: Photographs, spec: FinetuneSpec, options: CamOptions, kind: str) -> dict[str, object]:
+def record(images: FigureImages, spec: FinetuneSpec, options: CamOptions, kind: str) -> dict[str, object]:
     """What is needed to draw the figure again."""
     return {
         "cam": kind,
         "dataset": images.store.facts.describe,
         "seed": spec.seed,
         "images": list(images.paths),
-        "image_seed": options.seed if images.drawn else None,
+        "image_seed": options.seed if images.sampled else None,
         "colormap": options.colours,
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.cam.images import Photographs, finetune_spec, photographs
+from analysis.cam.images import FigureImages, figure_images, finetune_spec
 from analysis.cam.layout import StageMaps, stages_figure
 from analysis.cam.networks import network_maps, notes, record
 from analysis.cam.options import CamOptions, file_name
@@ -41,19 +41,19 @@ class StageCells:
     profile: str
     seed: int
     cells: dict[tuple[str, str], CellRecord | None]  # (column a, b or c; method) -> a finished cell
-    own: bool = False  # the first stage is trained by each method itself
+    own_first_stage: bool = False  # trained by each method itself
 
     @property
     def title(self) -> str:
         """For people."""
         stage1, dataset = DATASETS[self.stage1].label, DATASETS[self.dataset].label
-        method = " by each method itself" * self.own
+        method = " by each method itself" * self.own_first_stage
         return f"One stage and two: first stage on {stage1}{method}, second stage on {dataset}, seed {self.seed}"
 
     @property
     def first(self) -> tuple[str, ...]:
         """The methods of column (a)."""
-        return tuple(METHODS) if self.own else ("byol",)
+        return tuple(METHODS) if self.own_first_stage else ("byol",)
 
 
 def stage_cells(entries: Iterable[CellRecord], finished: set[str]) -> list[StageCells]:
@@ -70,17 +70,25 @@ def stage_cells(entries: Iterable[CellRecord], finished: set[str]) -> list[Stage
     panels = []
     for records in groups.values():
         for stage1 in sorted({entry.stage1 for entry in records} - {"none"}):
-            for own in (False, True):
-                panels += _panel([e for e in records if e.stage1 in {"none", stage1} and _fits(e, own)], stage1, own)
+            for own_first_stage in (False, True):
+                panels += _panel(
+                    [e for e in records if e.stage1 in {"none", stage1} and _in_panel(e, own_first_stage)],
+                    stage1,
+                    own_first_stage,
+                )
     return panels
 
 
-def _fits(entry: CellRecord, own: bool) -> bool:
+def _in_panel(entry: CellRecord, own_first_stage: bool) -> bool:
     """Whether a cell belongs to the panel of own first stages, or to that of plain ones. BYOL's are the same."""
-    return (entry.first_stage == "own") == own or entry.stage1 == "none" or (own and entry.method == "byol")
+    return (
+        (entry.first_stage == "own") == own_first_stage
+        or entry.stage1 == "none"
+        or (own_first_stage and entry.method == "byol")
+    )
 
 
-def _panel(records: Sequence[CellRecord], stage1: str, own: bool) -> list[StageCells]:
+def _panel(records: Sequence[CellRecord], stage1: str, own_first_stage: bool) -> list[StageCells]:
     """The panel of the cells of one profile, dataset and first stage; empty where they make up none."""
     cells: dict[tuple[str, str, int], CellRecord] = {}
     for entry in records:
@@ -89,15 +97,18 @@ def _panel(records: Sequence[CellRecord], stage1: str, own: bool) -> list[StageC
     if not seeds:
         return []
     seed = min(seeds, key=lambda seed: (-seeds[seed], seed))
-    places = {(column, method): entry for (column, method, s), entry in cells.items() if s == seed}
-    columns = {column for column, _ in places}
+    by_position = {(column, method): entry for (column, method, s), entry in cells.items() if s == seed}
+    columns = {column for column, _ in by_position}
     if not ("b" in columns and columns & {"a", "c"}):
         return []
-    if own and not any(entry.first_stage == "own" for entry in places.values()):
+    if own_first_stage and not any(entry.first_stage == "own" for entry in by_position.values()):
         return []
-    panel = StageCells(records[0].dataset, stage1, records[0].profile, seed, {}, own)
-    wanted = [*(("a", method) for method in panel.first), *((column, method) for column in "bc" for method in METHODS)]
-    return [replace(panel, cells={place: places.get(place) for place in wanted})]
+    panel = StageCells(records[0].dataset, stage1, records[0].profile, seed, {}, own_first_stage)
+    positions = [
+        *(("a", method) for method in panel.first),
+        *((column, method) for column in "bc" for method in METHODS),
+    ]
+    return [replace(panel, cells={position: by_position.get(position) for position in positions})]
 
 
 def _column(entry: CellRecord) -> str:
@@ -122,29 +133,29 @@ def write_panels(
     written = []
     for panel in panels:
         for kind in options.kinds:
-            name = f"stages_{file_name(kind)}_{panel.stage1}{'_own' * panel.own}_{panel.dataset}"
+            name = f"stages_{file_name(kind)}_{panel.stage1}{'_own' * panel.own_first_stage}_{panel.dataset}"
             stem = out / (f"{name}_{panel.profile}" if several else name)
             written.append((panel, _write(workspace, panel, stem, options, kind)))
     return written
 
 
 def _write(workspace: Workspace, panel: StageCells, stem: Path, options: CamOptions, kind: str) -> list[Path]:
-    keys = {place: entry.measured["finetune"] for place, entry in panel.cells.items() if entry is not None}
+    keys = {position: entry.measured["finetune"] for position, entry in panel.cells.items() if entry is not None}
     spec = finetune_spec(workspace.store, next(iter(keys.values())))
-    images = photographs(workspace, spec, options)
+    images = figure_images(workspace, spec, options)
     missing: dict[str, str] = {}
 
     def maps(column: str, method: str) -> NDArray[np.float32] | str:
-        why = _why_missing(workspace, panel, (column, method), images)
-        if why:
-            missing[f"{column}: {METHODS[method]}"] = why
-            return why
+        reason = _missing_reason(workspace, panel, (column, method), images)
+        if reason:
+            missing[f"{column}: {METHODS[method]}"] = reason
+            return reason
         return network_maps(workspace, keys[column, method], images, kind)
 
     first, second = METHODS
     stages = StageMaps(
         methods=(METHODS[first], METHODS[second]),
-        first=(maps("a", first), maps("a", second)) if panel.own else maps("a", first),
+        first=(maps("a", first), maps("a", second)) if panel.own_first_stage else maps("a", first),
         second=(maps("b", first), maps("b", second)),
         dual=(maps("c", first), maps("c", second)),
     )
@@ -152,11 +163,13 @@ def _write(workspace: Workspace, panel: StageCells, stem: Path, options: CamOpti
     text = [
         *notes(images, spec, options, kind),
         f"First stage on {stage1}: {METHODS[first]} and {METHODS[second]}, each from its own network."
-        if panel.own
+        if panel.own_first_stage
         else f"First stage: {METHODS[first]} on {stage1}; both methods start from this network.",
         f"Profile {panel.profile}.",
     ]
-    figure = stages_figure(stages, images.shown, images.names, boxes=images.boxes, notes=text, colours=options.colours)
+    figure = stages_figure(
+        stages, images.display, images.names, boxes=images.boxes, notes=text, colours=options.colours
+    )
     networks = {f"{column}: {METHODS[method]}": key for (column, method), key in keys.items()}
     facts: dict[str, object] = {
         "stage1": panel.stage1,
@@ -164,15 +177,15 @@ def _write(workspace: Workspace, panel: StageCells, stem: Path, options: CamOpti
         "networks": networks,
         "holes": missing,
     }
-    facts |= {"first_stage": "own"} if panel.own else {}
+    facts |= {"first_stage": "own"} if panel.own_first_stage else {}
     return save(figure, stem, record(images, spec, options, kind) | facts)
 
 
-def _why_missing(workspace: Workspace, panel: StageCells, place: tuple[str, str], images: Photographs) -> str:
-    """Why there is no map at a place, or nothing where there is one."""
-    entry = panel.cells[place]
+def _missing_reason(workspace: Workspace, panel: StageCells, position: tuple[str, str], images: FigureImages) -> str:
+    """Why there is no map at a (column, method), or nothing where there is one."""
+    entry = panel.cells[position]
     if entry is None:
-        return f"no finished cell of {METHODS[place[1]]}, seed {panel.seed}"
+        return f"no finished cell of {METHODS[position[1]]}, seed {panel.seed}"
     key = entry.measured["finetune"]
     if not (workspace.store.checkpoint(key) / "model.safetensors").is_file():
         return "its weights were not found"

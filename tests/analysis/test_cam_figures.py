@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.cam.images import finetune_spec, photographs, refuse_unknown
+from analysis.cam.images import figure_images, finetune_spec, refuse_unknown
 from analysis.cam.layout import StageMaps, networks_figure, stages_figure
 from analysis.cam.options import CamOptions
 from analysis.cam.stages import stage_cells, write_panels
@@ -43,7 +43,7 @@ def finetuned(workspace: Workspace, dataset: str) -> list[str]:
     return [entry.measured["finetune"] for entry in entries]
 
 
-def test_the_posters_panel_is_drawn_from_both_grids_and_names_its_hole(both: Workspace, tmp_path: Path) -> None:
+def test_the_posters_panel_is_drawn_from_both_grids_and_names_its_missing_maps(both: Workspace, tmp_path: Path) -> None:
     written = write_panels(both, read_cells(both.runs), tmp_path, CamOptions(count=2, colours="jet"))
     assert [(panel.dataset, panel.stage1, panel.seed) for panel, _ in written] == [
         ("cub", "coco", 0),
@@ -104,7 +104,10 @@ def test_own_first_stages_have_a_panel_of_their_own() -> None:
     plain = [entry("coco", "no", "byol", 0), entry("coco", "yes", "byol_cvsa", 0)]
     entries = [*scratch, *plain, own("no"), own("yes")]
     panels = stage_cells(entries, {e.measured["finetune"] for e in entries})
-    assert [(panel.own, panel.first) for panel in panels] == [(False, ("byol",)), (True, ("byol", "byol_cvsa"))]
+    assert [(panel.own_first_stage, panel.first) for panel in panels] == [
+        (False, ("byol",)),
+        (True, ("byol", "byol_cvsa")),
+    ]
     keys = [{place: record.measured["finetune"] for place, record in panel.cells.items() if record} for panel in panels]
     assert keys[0]["c", "byol_cvsa"] == "coco-yes-byol_cvsa-0"
     assert ("a", "byol_cvsa") not in panels[0].cells
@@ -116,26 +119,26 @@ def test_own_first_stages_have_a_panel_of_their_own() -> None:
 
 def test_images_are_named_or_drawn(both: Workspace) -> None:
     spec = finetune_spec(both.store, finetuned(both, "cub")[0])
-    drawn = photographs(both, spec, CamOptions(count=3))
-    assert drawn.paths == photographs(both, spec, CamOptions(count=3)).paths
-    assert any(drawn.paths != photographs(both, spec, CamOptions(count=3, seed=seed)).paths for seed in (1, 2, 3))
-    wanted = (Path(drawn.paths[2]).name, drawn.paths[0])
-    named = photographs(both, spec, CamOptions(files=wanted))
-    assert named.paths == (drawn.paths[2], drawn.paths[0])  # by file name and by path, in the order given
-    assert (drawn.drawn, named.drawn) == (True, False)
-    np.testing.assert_array_equal(named.shown, drawn.shown[[2, 0]])
+    random = figure_images(both, spec, CamOptions(count=3))
+    assert random.paths == figure_images(both, spec, CamOptions(count=3)).paths
+    assert any(random.paths != figure_images(both, spec, CamOptions(count=3, seed=seed)).paths for seed in (1, 2, 3))
+    wanted = (Path(random.paths[2]).name, random.paths[0])
+    named = figure_images(both, spec, CamOptions(files=wanted))
+    assert named.paths == (random.paths[2], random.paths[0])  # by file name and by path, in the order given
+    assert (random.sampled, named.sampled) == (True, False)
+    np.testing.assert_array_equal(named.display, random.display[[2, 0]])
     cars = finetune_spec(both.store, finetuned(both, "cars")[0])
-    assert photographs(both, cars, CamOptions(count=2, files=wanted)).drawn  # they are birds
+    assert figure_images(both, cars, CamOptions(count=2, files=wanted)).sampled  # they are birds
 
 
 def test_an_unknown_image_is_refused_with_the_nearest(both: Workspace) -> None:
     keys = [finetuned(both, data)[0] for data in ("cub", "cars")]
     spec = finetune_spec(both.store, keys[0])
-    name = Path(photographs(both, spec, CamOptions(count=1)).paths[0]).name
+    name = Path(figure_images(both, spec, CamOptions(count=1)).paths[0]).name
     refuse_unknown(both, keys, [name])
     with pytest.raises(UsageError, match=rf"test image of CUB.*Did you mean '{name}'"):
         refuse_unknown(both, keys, [name, name.replace(".jpg", "x.jpg")])
-    training = Path(photographs(both, spec, CamOptions(count=1)).store.paths[0]).name
+    training = Path(figure_images(both, spec, CamOptions(count=1)).store.paths[0]).name
     with pytest.raises(UsageError, match="it is a training image"):
         refuse_unknown(both, keys, [training])
     with pytest.raises(UsageError, match="any finished cell"):
