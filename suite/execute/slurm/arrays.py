@@ -15,27 +15,27 @@ from typing import Generic, TypeVar
 from suite.jobs.identity import Job
 from suite.jobs.order import children_of, longest_paths
 
-Request = TypeVar("Request", bound=Hashable)
-Place = tuple[int, int]  # of a job: which array, which task
+R = TypeVar("R", bound=Hashable)
+TaskPosition = tuple[int, int]  # of a job: which array, which task
 
 
 @dataclass(frozen=True)
-class Array(Generic[Request]):
+class Array(Generic[R]):
     """Jobs to submit at once, and what they wait for."""
 
     jobs: tuple[Job, ...]
-    request: Request
+    request: R
     afterok: tuple[str, ...] = ()  # keys of the jobs that every task waits for
     aftercorr: tuple[int, ...] = ()  # indices of the arrays whose task i the task i waits for
 
 
 def into_arrays(
     jobs: Sequence[Job],
-    requests: Mapping[str, Request],
+    requests: Mapping[str, R],
     seconds: Mapping[str, float],
     queued: Collection[str] = (),
     largest: int = 1000,
-) -> list[Array[Request]]:
+) -> list[Array[R]]:
     """Group `jobs` into arrays, parents before children, the heads of the longest paths first.
 
     Args:
@@ -47,21 +47,21 @@ def into_arrays(
     """
     undone = {job.key for job in jobs} | set(queued)
     parents = {job.key: tuple(sorted({parent.key for parent in job.parents} & undone)) for job in jobs}
-    alike, paths = _alike(jobs, requests), longest_paths(jobs, seconds)
-    arrays: list[Array[Request]] = []
-    places: dict[str, Place] = {}
+    group_numbers, paths = _group_numbers(jobs, requests), longest_paths(jobs, seconds)
+    arrays: list[Array[R]] = []
+    positions: dict[str, TaskPosition] = {}
     for level in _levels(jobs, parents):
         groups: dict[Hashable, list[Job]] = defaultdict(list)
         for job in sorted(level, key=lambda job: -paths[job.key]):
-            groups[alike[job.key]].append(job)
+            groups[group_numbers[job.key]].append(job)
         for group in groups.values():
-            for array in _split(group, requests[group[0].key], parents, places, arrays, largest):
-                places |= {job.key: (len(arrays), task) for task, job in enumerate(array.jobs)}
+            for array in _split(group, requests[group[0].key], parents, positions, arrays, largest):
+                positions |= {job.key: (len(arrays), task) for task, job in enumerate(array.jobs)}
                 arrays.append(array)
     return arrays
 
 
-def _alike(jobs: Sequence[Job], requests: Mapping[str, Request]) -> dict[str, int]:
+def _group_numbers(jobs: Sequence[Job], requests: Mapping[str, R]) -> dict[str, int]:
     """A number per job, equal for jobs that ask for the same and behind which the same shape of jobs waits: those
     behind them then fill an array of the same length."""
     numbers: dict[Hashable, int] = {}
@@ -84,50 +84,50 @@ def _levels(jobs: Sequence[Job], parents: Mapping[str, tuple[str, ...]]) -> list
 
 def _split(
     group: Sequence[Job],
-    request: Request,
+    request: R,
     parents: Mapping[str, tuple[str, ...]],
-    places: Mapping[str, Place],
-    arrays: Sequence[Array[Request]],
+    positions: Mapping[str, TaskPosition],
+    arrays: Sequence[Array[R]],
     largest: int,
-) -> list[Array[Request]]:
+) -> list[Array[R]]:
     """A group in as few arrays as its dependencies allow."""
     by_parents: dict[tuple[str, ...], list[Job]] = defaultdict(list)
     for job in group:
         by_parents[parents[job.key]].append(job)
-    alone = [
-        Array(tuple(some[start : start + largest]), request, afterok=waited_for)
-        for waited_for, some in by_parents.items()
-        for start in range(0, len(some), largest)
+    by_common_parents = [
+        Array(tuple(members[start : start + largest]), request, afterok=waited_for)
+        for waited_for, members in by_parents.items()
+        for start in range(0, len(members), largest)
     ]
-    side_by_side = _aligned(group, request, parents, places, arrays)
-    return alone if side_by_side is None or len(alone) <= len(side_by_side) else side_by_side
+    aligned = _aligned(group, request, parents, positions, arrays)
+    return by_common_parents if aligned is None or len(by_common_parents) <= len(aligned) else aligned
 
 
 def _aligned(
     group: Sequence[Job],
-    request: Request,
+    request: R,
     parents: Mapping[str, tuple[str, ...]],
-    places: Mapping[str, Place],
-    arrays: Sequence[Array[Request]],
-) -> list[Array[Request]] | None:
+    positions: Mapping[str, TaskPosition],
+    arrays: Sequence[Array[R]],
+) -> list[Array[R]] | None:
     """Arrays in which task i waits for task i of the parents' arrays; None where the group is not made like that."""
     siblings: Counter[tuple[str, ...]] = Counter()
     groups: dict[tuple[tuple[int, ...], int], dict[int, Job]] = defaultdict(dict)  # arrays, sibling -> task -> job
     for job in group:
         waits = parents[job.key]
-        at = [places[parent] for parent in waits if parent in places]
-        tasks = {task for _, task in at}
-        if len(at) < len(waits) or len(tasks) != 1:
+        parent_positions = [positions[parent] for parent in waits if parent in positions]
+        tasks = {task for _, task in parent_positions}
+        if len(parent_positions) < len(waits) or len(tasks) != 1:
             return None
-        groups[tuple(sorted(array for array, _ in at)), siblings[waits]][tasks.pop()] = job
+        groups[tuple(sorted(array for array, _ in parent_positions)), siblings[waits]][tasks.pop()] = job
         siblings[waits] += 1
-    made = []
+    aligned = []
     for (waited_for, _), jobs in groups.items():
         if {len(arrays[index].jobs) for index in waited_for} != {len(jobs)}:
             return None
         ordered = tuple(jobs[task] for task in sorted(jobs))
         if len(ordered) == 1:  # no array, so it has no tasks to correspond to
-            made.append(Array(ordered, request, afterok=parents[ordered[0].key]))
+            aligned.append(Array(ordered, request, afterok=parents[ordered[0].key]))
         else:
-            made.append(Array(ordered, request, aftercorr=waited_for))
-    return made
+            aligned.append(Array(ordered, request, aftercorr=waited_for))
+    return aligned

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from suite.execute.engine import Ended, Event, QueueSilent, Started
 from suite.execute.slurm.queue import State, cancel, states
-from suite.execute.slurm.records import Record, folder, forget, in_queue, settle
+from suite.execute.slurm.records import SubmittedJob, folder, forget, in_queue, settle
 from suite.execute.slurm.submit import Submission
 from suite.execute.watch_store import StoreWatch
 from suite.jobs.identity import Job
@@ -18,7 +18,7 @@ from suite.store.store import Store
 
 log = logging.getLogger(__name__)
 
-_LOOK = 0.5  # seconds between two looks at the store
+_STORE_POLL_SECONDS = 0.5  # seconds between two looks at the store
 _RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT"}
 
 
@@ -37,10 +37,10 @@ class SlurmBackend:
     def __init__(self, submission: Submission, store: Store, seconds: dict[str, float]) -> None:
         self._submission, self._store, self._seconds = submission, store, seconds
         self._poll = submission.site.poll_seconds
-        self._records: dict[str, Record] = {}
-        self._own: set[str] = set()  # submitted by this run
+        self._records: dict[str, SubmittedJob] = {}
+        self._submitted: set[str] = set()  # submitted by this run
         self._waiting: dict[str, Job] = {}  # handed over and not ended
-        self._begun: set[str] = set()  # have left the queue, according to Slurm
+        self._started: set[str] = set()  # have left the queue, according to Slurm
         self._ended: set[str] = set()  # ended according to Slurm at the last poll, and without a result so far
         self._events: list[Event] = []  # to be reported next
         self._watch = StoreWatch(store)
@@ -68,10 +68,10 @@ class SlurmBackend:
         waiting = f" {len(queued)} are in its queue already." if queued else ""
         print(f"submitted {len(submitted)} jobs to Slurm{': ' + names if names else ''}.{waiting}", file=sys.stderr)
         self._records |= queued | submitted
-        self._own |= submitted.keys()
+        self._submitted |= submitted.keys()
         for job in jobs:
             self._waiting[job.key] = job
-            self._begun.discard(job.key)
+            self._started.discard(job.key)
             self._ended.discard(job.key)
 
     def events(self, timeout: float) -> Iterator[Event]:
@@ -84,25 +84,25 @@ class SlurmBackend:
                 yield from self._report(self._ask_slurm())
                 self._next_poll = time.monotonic() + (min(2.0, self._poll) if self._ended else self._poll)
             yield from self._report(
-                self._watch.look([self._waiting[key] for key in self._begun & self._waiting.keys()])
+                self._watch.look([self._waiting[key] for key in self._started & self._waiting.keys()])
             )
-            if not self._waiting or time.monotonic() + _LOOK > deadline:
+            if not self._waiting or time.monotonic() + _STORE_POLL_SECONDS > deadline:
                 break
-            time.sleep(_LOOK)
+            time.sleep(_STORE_POLL_SECONDS)
         if self._waiting:
             time.sleep(max(0.0, deadline - time.monotonic()))
 
     def leave(self, job: Job) -> None:
         """Cancel one job; it saves at SIGTERM."""
-        if job.key in self._own:
+        if job.key in self._submitted:
             cancel([self._records[job.key].slurm])
         else:
-            self._lose(job)
+            self._stop_waiting(job)
 
     def drop(self, jobs: Sequence[Job], orphaned: bool) -> list[Job]:
         """Cancel this run's jobs that are still pending. Slurm never starts a job whose parent has no result."""
-        jobs = jobs if orphaned else [job for job in jobs if job.key in self._own]
-        cancel([self._records[job.key].slurm for job in jobs if job.key in self._own], pending_only=True)
+        jobs = jobs if orphaned else [job for job in jobs if job.key in self._submitted]
+        cancel([self._records[job.key].slurm for job in jobs if job.key in self._submitted], pending_only=True)
         for job in jobs:
             del self._waiting[job.key]
             if orphaned:
@@ -115,8 +115,8 @@ class SlurmBackend:
     def stop(self) -> None:
         """Cancel this run's jobs, and leave the others."""
         self._stopped = True
-        for job in [job for key, job in self._waiting.items() if key not in self._own]:
-            self._lose(job)
+        for job in [job for key, job in self._waiting.items() if key not in self._submitted]:
+            self._stop_waiting(job)
         cancel([self._records[key].slurm for key in self._waiting])
 
     def kill(self) -> None:
@@ -125,7 +125,7 @@ class SlurmBackend:
     def close(self) -> None:
         """Nothing to release."""
 
-    def _lose(self, job: Job) -> None:
+    def _stop_waiting(self, job: Job) -> None:
         """Stop waiting for a job that continues."""
         self._events.append(Ended(job, "left"))
 
@@ -155,7 +155,7 @@ class SlurmBackend:
             if state.name in _RUNNING:
                 yield Started(job)
             if state.name in _RUNNING or state.ended:
-                self._begun.add(job.key)
+                self._started.add(job.key)
             if state.never_starts:
                 cancel([self._records[job.key].slurm])
             if not state.ended:
@@ -163,9 +163,9 @@ class SlurmBackend:
             elif job.key not in self._ended:
                 self._ended.add(job.key)  # a shared disk may show the result later: decided at the next poll
             else:
-                yield from self._decide(job, state)
+                yield from self._end_event(job, state)
 
-    def _decide(self, job: Job, state: State) -> Iterator[Event]:
+    def _end_event(self, job: Job, state: State) -> Iterator[Event]:
         """The end of a job that has ended for Slurm and has no result. Parents come first, so that a job which cannot
         start without its parent counts as skipped, not as interrupted."""
         if self._store.result(job.key) is not None or any(parent.key in self._waiting for parent in job.parents):

@@ -29,8 +29,8 @@ _HINTS = {  # for states in which the job may not have had time to record a reas
 
 
 @dataclass(frozen=True)
-class Record:
-    """A submitted job."""
+class SubmittedJob:
+    """A job of the store as it was submitted to Slurm."""
 
     key: str
     name: str
@@ -45,24 +45,24 @@ def folder(store: Store) -> Path:
     return store.root / "slurm"
 
 
-def write_record(store: Store, record: Record) -> None:
+def write_record(store: Store, record: SubmittedJob) -> None:
     """Record a submission, and forget the failure of an earlier attempt."""
     store.forget_failure(record.key)
     write_json(folder(store) / f"{record.key}.json", asdict(record))
 
 
-def read_records(store: Store) -> dict[str, Record]:
+def read_records(store: Store) -> dict[str, SubmittedJob]:
     """All of them by key, in the order of submission."""
     records = []
     for path in folder(store).glob("*.json"):
         try:
-            records.append(Record(**json.loads(path.read_text("utf-8"))))
+            records.append(SubmittedJob(**json.loads(path.read_text("utf-8"))))
         except FileNotFoundError:  # ended just now
             continue
     return {record.key: record for record in sorted(records, key=lambda record: (record.submitted, record.slurm))}
 
 
-def in_queue(store: Store, keys: Collection[str] | None = None) -> dict[str, tuple[Record, State]]:
+def in_queue(store: Store, keys: Collection[str] | None = None) -> dict[str, tuple[SubmittedJob, State]]:
     """The jobs of the store, or of `keys`, that Slurm has not finished. Records of ended jobs are settled and removed.
 
     Raises:
@@ -84,7 +84,7 @@ def forget(store: Store, key: str) -> None:
     (folder(store) / f"{key}.json").unlink(missing_ok=True)
 
 
-def settle(store: Store, record: Record, state: State) -> str:
+def settle(store: Store, record: SubmittedJob, state: State) -> str:
     """Remove an ended job's record, and return why it has no result; empty where it has one.
 
     If the job itself recorded no reason, Slurm's state is recorded. Only FAILED counts as failed: after any other state
@@ -105,7 +105,7 @@ def settle(store: Store, record: Record, state: State) -> str:
     return error
 
 
-def _reason(record: Record, state: State) -> str:
+def _reason(record: SubmittedJob, state: State) -> str:
     """Slurm's state, with a remedy or the last line that the process printed."""
     hint = _HINTS.get(state.name) or _last_line(Path(record.log)) or f"nothing in {record.log}"
     return f"Slurm ended job {record.slurm}: {state.name}, {hint}"

@@ -11,9 +11,9 @@ from suite.errors import UsageError
 from suite.execute.context import RunPaths
 from suite.execute.slurm.arrays import Array, into_arrays
 from suite.execute.slurm.queue import cancel
-from suite.execute.slurm.records import Record, folder, write_record
+from suite.execute.slurm.records import SubmittedJob, folder, write_record
 from suite.execute.slurm.site import Resources, Site
-from suite.execute.slurm.task import Order, run_task
+from suite.execute.slurm.task import TaskParameters, run_task
 from suite.execute.variables import job_variables
 from suite.jobs.identity import Job
 from suite.store.store import Store
@@ -21,8 +21,8 @@ from suite.training.online import OnlineKnn
 
 
 @dataclass(frozen=True)
-class Request:
-    """The resources that each task of an array requests."""
+class ResourceRequest:
+    """The resources of each task of an array."""
 
     kind: str  # named in the queue
     resources: Resources
@@ -39,7 +39,9 @@ class Submission:
     at_once: int  # tasks of one array that run side by side
     online: OnlineKnn | None = None  # measured during pretraining
 
-    def submit(self, jobs: Sequence[Job], seconds: Mapping[str, float], queued: Mapping[str, str]) -> dict[str, Record]:
+    def submit(
+        self, jobs: Sequence[Job], seconds: Mapping[str, float], queued: Mapping[str, str]
+    ) -> dict[str, SubmittedJob]:
         """Submit `jobs`, all or none, and record them.
 
         Args:
@@ -51,21 +53,21 @@ class Submission:
             UsageError: sbatch refuses; says why.
         """
         requests = {
-            job.key: Request(
+            job.key: ResourceRequest(
                 job.spec.kind, self.site.resources(job.spec.kind), self.site.minutes(seconds.get(job.key, 0.0))
             )
             for job in jobs
         }
         arrays = into_arrays(jobs, requests, seconds, queued, self.site.array_largest)
-        store, records, ids = Store(self.paths.runs), dict[str, Record](), list[str]()
+        store, records, ids = Store(self.paths.runs), dict[str, SubmittedJob](), list[str]()
         slurm_ids = dict(queued)
         try:
             for array in arrays:
-                made = self._sbatch(array, slurm_ids, ids)
-                ids.append(made[0][0].partition("_")[0])
-                for job, (slurm, log) in zip(array.jobs, made, strict=True):
+                submitted = self._sbatch(array, slurm_ids, ids)
+                ids.append(submitted[0][0].partition("_")[0])
+                for job, (slurm, log) in zip(array.jobs, submitted, strict=True):
                     slurm_ids[job.key] = slurm
-                    records[job.key] = Record(
+                    records[job.key] = SubmittedJob(
                         job.key, job.name, slurm, log, time.time(), job.spec.model_dump(mode="json")
                     )
                     write_record(store, records[job.key])
@@ -74,7 +76,9 @@ class Submission:
             raise
         return records
 
-    def _sbatch(self, array: Array[Request], slurm_ids: Mapping[str, str], ids: Sequence[str]) -> list[tuple[str, str]]:
+    def _sbatch(
+        self, array: Array[ResourceRequest], slurm_ids: Mapping[str, str], ids: Sequence[str]
+    ) -> list[tuple[str, str]]:
         """One call of sbatch. Returns, per job, Slurm's id and the file that its process prints to."""
         import submitit
         from submitit.core.utils import FailedJobError
@@ -84,17 +88,17 @@ class Submission:
         waits += [f"aftercorr:{ids[index]}" for index in array.aftercorr]
         executor.update_parameters(**self.parameters(array.request, waits))
         try:
-            made = executor.map_array(run_task, [self._order(job, array.request) for job in array.jobs])
+            submitted = executor.map_array(run_task, [self._parameters_json(job, array.request) for job in array.jobs])
         except FailedJobError as error:
-            said = str(error).strip().splitlines()[-1]
-            raise UsageError(f"sbatch refuses {array.jobs[0].name}: {said}. Nothing was submitted.") from None
-        return [(str(job.job_id), str(job.paths.stderr)) for job in made]
+            reason = str(error).strip().splitlines()[-1]
+            raise UsageError(f"sbatch refuses {array.jobs[0].name}: {reason}. Nothing was submitted.") from None
+        return [(str(job.job_id), str(job.paths.stderr)) for job in submitted]
 
-    def parameters(self, request: Request, waits: Sequence[str]) -> dict[str, Any]:
+    def parameters(self, request: ResourceRequest, waits: Sequence[str]) -> dict[str, Any]:
         """Arguments of submitit's `update_parameters`."""
         site, used = self.site, request.resources
         variables = [f"export {name}={value}" for name, value in job_variables(used.threads).items()]
-        given = {
+        requested = {
             "job_name": f"suite-{request.kind}", "time": request.minutes, "nodes": used.nodes,
             "ntasks_per_node": used.tasks_per_node, "cpus_per_task": used.cpus_per_task,
             "gpus_per_node": used.gpus_per_node or None, "mem": f"{round(used.mem_gb * 1024)}M",
@@ -109,10 +113,10 @@ class Submission:
             "signal": f"{site.signal}@{site.grace_seconds}", "requeue": True, "kill-on-invalid-dep": "yes",
             "open-mode": "append",
         }  # fmt: skip
-        return {**given, "wckey": None, "additional_parameters": {**always, **site.options}}
+        return {**requested, "wckey": None, "additional_parameters": {**always, **site.options}}
 
-    def _order(self, job: Job, request: Request) -> str:
-        return Order(
+    def _parameters_json(self, job: Job, request: ResourceRequest) -> str:
+        return TaskParameters(
             key=job.key,
             name=job.name,
             spec=job.spec.model_dump(mode="json"),

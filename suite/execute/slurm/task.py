@@ -30,11 +30,11 @@ from suite.plugin import load_plugins
 from suite.store.store import Failure, Store
 from suite.training.online import OnlineKnn
 
-_BUSY = 5.0  # seconds between two looks at a job that another process works on
+_BUSY_POLL_SECONDS = 5.0  # seconds between two looks at a job that another process works on
 _REQUEUED = 120.0  # seconds for Slurm to end this process after it has accepted the requeue
 
 
-class Order(BaseModel):
+class TaskParameters(BaseModel):
     """The arguments of a task. JSON, not a pickle of our classes: code may change while the job waits."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,100 +55,100 @@ class Order(BaseModel):
     online: OnlineKnn | None = None
 
 
-class Stop:
+class StopSignals:
     """Whether, and by which signal, this process was asked to stop."""
 
     def __init__(self, save_and_requeue: str) -> None:
-        self._again = signal.Signals[f"SIG{save_and_requeue}"]
-        self._by: set[int] = set()
-        self.told_to_leave = threading.Event()
+        self._requeue_signal = signal.Signals[f"SIG{save_and_requeue}"]
+        self._received: set[int] = set()
+        self.termination = threading.Event()
 
     def listen(self) -> None:
         """Take both signals, in place of submitit's handlers, which would act in the middle of a step."""
-        for number in (self._again, signal.SIGTERM):
+        for number in (self._requeue_signal, signal.SIGTERM):
             signal.signal(number, self._note)
 
     def _note(self, number: int, _: object) -> None:
-        self._by.add(number)
+        self._received.add(number)
         if number == signal.SIGTERM:
-            self.told_to_leave.set()
+            self.termination.set()
 
-    def asked(self) -> bool:
-        """By either signal."""
-        return bool(self._by)
+    def requested(self) -> bool:
+        """Whether either signal has come."""
+        return bool(self._received)
 
     @property
     def to_requeue(self) -> bool:
         """Whether this process is to requeue the Slurm job."""
-        return self._again in self._by and not self.told_to_leave.is_set()
+        return self._requeue_signal in self._received and not self.termination.is_set()
 
 
-def run_task(order_json: str) -> str:
+def run_task(parameters_json: str) -> str:
     """Run the job and return its outcome. Raises TrainingError if the jobs that depend on it must not start. An error
     before training begins goes to the Slurm job's log only, and is read from there when its record is settled."""
     secure_process()
-    order = Order.model_validate_json(order_json)
-    open_to_group(order.runs)
-    stop = Stop(order.signal)
+    parameters = TaskParameters.model_validate_json(parameters_json)
+    open_to_group(parameters.runs)
+    stop = StopSignals(parameters.signal)
     stop.listen()
-    load_plugins(order.plugins)
-    outcome, error = _run(Job(_spec(order), order.name), order, stop)
+    load_plugins(parameters.plugins)
+    outcome, error = _run(Job(_spec(parameters), parameters.name), parameters, stop)
     if outcome == "busy" or (outcome == "interrupted" and stop.to_requeue):
-        _start_again(order, stop)
+        _requeue(parameters, stop)
     if outcome not in {"done", "elsewhere"}:
-        raise TrainingError(f"{order.name} ({order.key}) {outcome}: {error or 'stopped on request'}")
+        raise TrainingError(f"{parameters.name} ({parameters.key}) {outcome}: {error or 'stopped on request'}")
     return outcome
 
 
-def _run(job: Job, order: Order, stop: Stop) -> tuple[str, str]:
+def _run(job: Job, parameters: TaskParameters, stop: StopSignals) -> tuple[str, str]:
     from suite.execute.ddp.group import Rank
     from suite.execute.ddp.launched import run_launched
     from suite.execute.loaders import steps_ahead
 
-    rank = Rank.from_slurm(os.environ) if order.devices > 1 else Rank()
-    accelerator: Literal["cpu", "cuda"] = "cuda" if order.gpu else "cpu"
+    rank = Rank.from_slurm(os.environ) if parameters.devices > 1 else Rank()
+    accelerator: Literal["cpu", "cuda"] = "cuda" if parameters.gpu else "cpu"
     device = Device(
         accelerator,
-        threads=order.threads,
-        checkpoint_minutes=order.checkpoint_minutes,
-        loaders=order.loaders,
+        threads=parameters.threads,
+        checkpoint_minutes=parameters.checkpoint_minutes,
+        loaders=parameters.loaders,
         steps_ahead=steps_ahead(),
-        online=order.online,
+        online=parameters.online,
     )
-    if order.gpu and device.kind != "cuda":
+    if parameters.gpu and device.kind != "cuda":
         return "failed", f"the site file asks for a GPU, but torch sees none on {os.uname().nodename}"
     # Wait while another process works on the job; usually the job is done then. Other ranks wait for rank 0.
-    while rank.rank == 0 and Store(order.runs).status(job.key) == "running":
-        if stop.told_to_leave.wait(_BUSY) or stop.asked():
+    while rank.rank == 0 and Store(parameters.runs).status(job.key) == "running":
+        if stop.termination.wait(_BUSY_POLL_SECONDS) or stop.requested():
             return "interrupted", "another process worked on it"
-    paths = RunPaths(order.runs, order.cache, order.plugins)
-    end = run_launched(job, JobContext(paths, device, stop.asked), rank)
+    paths = RunPaths(parameters.runs, parameters.cache, parameters.plugins)
+    end = run_launched(job, JobContext(paths, device, stop.requested), rank)
     return end.outcome, end.error
 
 
-def _start_again(order: Order, stop: Stop) -> None:
+def _requeue(parameters: TaskParameters, stop: StopSignals) -> None:
     """Requeue this job, and wait for Slurm to end this process. Returns only if the job is not requeued."""
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     try:
-        if restarts >= order.requeues:
+        if restarts >= parameters.requeues:
             raise TrainingError(f"requeued {restarts} times without an end; raise requeues or time in the site file")
         if os.environ.get("SLURM_PROCID", "0") == "0":  # one of the job's processes does it for all
             requeue(os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}")
     except (TrainingError, QueueSilent) as error:
-        Store(order.runs).fail(order.key, Failure(error=str(error), kind="killed", traceback=""))
+        Store(parameters.runs).fail(parameters.key, Failure(error=str(error), kind="killed", traceback=""))
         return
-    stop.told_to_leave.wait(_REQUEUED)
+    stop.termination.wait(_REQUEUED)
 
 
-def _spec(order: Order) -> JobSpec:
+def _spec(parameters: TaskParameters) -> JobSpec:
     """The submitted spec, if today's code would still train the same thing."""
-    spec = parse_spec(order.spec)
-    if (key := content_key(spec)) != order.key or (changed := next(_changed(spec), None)) is not None:
-        what = f"its spec now reads as job {key}" if key != order.key else changed
+    spec = parse_spec(parameters.spec)
+    if (key := content_key(spec)) != parameters.key or (changed := next(_changed(spec), None)) is not None:
+        what = f"its spec now reads as job {key}" if key != parameters.key else changed
         raise TrainingError(
-            f"the code has changed since {order.name} was submitted as {order.key}: {what}. The same `suite run` "
-            "submits it as it is now."
+            f"the code has changed since {parameters.name} was submitted as {parameters.key}: {what}. The same "
+            "`suite run` submits it as it is now."
         )
     return spec
 

@@ -13,7 +13,7 @@ import yaml
 from suite.errors import UsageError
 from suite.execute.context import RunPaths
 from suite.execute.slurm.site import load_site
-from suite.execute.slurm.submit import Request, Submission
+from suite.execute.slurm.submit import ResourceRequest, Submission
 
 
 def write(folder: Path, **values: Any) -> str:
@@ -69,7 +69,7 @@ def test_every_field_reaches_sbatch(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     submission = Submission(site, RunPaths(tmp_path, tmp_path), 5.0, at_once=3)
-    request = Request("pretrain", site.resources("pretrain"), 30)
+    request = ResourceRequest("pretrain", site.resources("pretrain"), 30)
     parameters = submission.parameters(request, ["afterok:1_0:2", "aftercorr:4"])
     script = _make_sbatch_string(command="python", folder=tmp_path, map_count=8, **parameters)
     for line in (
@@ -81,7 +81,7 @@ def test_every_field_reaches_sbatch(tmp_path: Path) -> None:
     assert "wckey" not in script
     assert script.index("export OMP_NUM_THREADS=2") < script.index("module load cuda") < script.index("srun")
     assert "--cpus-per-task=2 --open-mode=append" in script
-    other = Request("probe", site.resources("probe"), 30)
+    other = ResourceRequest("probe", site.resources("probe"), 30)
     assert submission.parameters(other, [])["partition"] == "small"
 
 

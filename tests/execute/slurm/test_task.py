@@ -17,9 +17,9 @@ from suite.errors import TrainingError
 from suite.execute.engine import QueueSilent
 from suite.execute.slurm import queue, task
 from suite.execute.slurm.queue import State, states
-from suite.execute.slurm.records import Record, in_queue, read_records, settle, write_record
+from suite.execute.slurm.records import SubmittedJob, in_queue, read_records, settle, write_record
 from suite.execute.slurm.status import SlurmQueue
-from suite.execute.slurm.task import Order, Stop, run_task
+from suite.execute.slurm.task import StopSignals, TaskParameters, run_task
 from suite.execute.worker import JobEnd
 from suite.grid.cell_jobs import jobs_of
 from suite.grid.cells import Selection, cells
@@ -35,13 +35,13 @@ def job() -> Job:
     return jobs_of(cell, {"cub": "print"}, {"masks": ("1", None)}).stages[0]
 
 
-def order(job: Job, runs: Path, **changes: Any) -> str:
+def task_json(job: Job, runs: Path, **changes: Any) -> str:
     values: dict[str, Any] = {
         "key": job.key, "name": job.name, "spec": job.spec.model_dump(mode="json"), "runs": runs,
         "cache": runs / "cache", "plugins": (), "threads": 1, "gpu": False, "checkpoint_minutes": 5.0,
         "signal": "USR1", "requeues": 3,
     }  # fmt: skip
-    return Order(**{**values, **changes}).model_dump_json()
+    return TaskParameters(**{**values, **changes}).model_dump_json()
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +55,10 @@ def _own_handlers() -> Any:
 def test_the_submitted_spec_is_what_runs(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = job.spec.model_dump(mode="json")
     with pytest.raises(TrainingError, match=r"code has changed since pretrain byol .* now reads as job"):
-        run_task(order(job, tmp_path, spec={**spec, "seed": 7}))
+        run_task(task_json(job, tmp_path, spec={**spec, "seed": 7}))
     monkeypatch.setitem(task.OBJECTIVES, "byol", replace(task.OBJECTIVES["byol"], version=2))
     with pytest.raises(TrainingError, match="byol is another version now"):
-        run_task(order(job, tmp_path))
+        run_task(task_json(job, tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -68,61 +68,61 @@ def test_a_gpu_that_is_not_there_is_no_reason_to_train_on_the_cpu(job: Job, tmp_
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(TrainingError, match="asks for a GPU"):
-        run_task(order(job, tmp_path, gpu=True))
+        run_task(task_json(job, tmp_path, gpu=True))
 
 
 def test_signals_are_told_apart() -> None:
-    stop = Stop("USR1")
+    stop = StopSignals("USR1")
     stop.listen()
-    assert not stop.asked()
+    assert not stop.requested()
     signal.raise_signal(signal.SIGUSR1)
-    assert stop.asked()
+    assert stop.requested()
     assert stop.to_requeue
     signal.raise_signal(signal.SIGTERM)  # somebody cancels: it must not come back by our doing
-    assert stop.asked()
+    assert stop.requested()
     assert not stop.to_requeue
 
 
 def test_a_job_that_another_process_works_on_is_waited_for(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task, "_BUSY", 0.01)
+    monkeypatch.setattr(task, "_BUSY_POLL_SECONDS", 0.01)
     states_seen = iter(["running", "running", "done"])
     monkeypatch.setattr(task.Store, "status", lambda self, key: next(states_seen))
     monkeypatch.setattr("suite.execute.ddp.launched.run_launched", lambda *_: JobEnd("elsewhere"))
-    assert run_task(order(job, tmp_path)) == "elsewhere"
+    assert run_task(task_json(job, tmp_path)) == "elsewhere"
     assert next(states_seen, None) is None
 
 
 def test_a_job_is_put_back_into_the_queue_only_so_often(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    requeued: list[str] = []
 
     def interrupted(*_: object) -> JobEnd:
         signal.raise_signal(signal.SIGUSR1)
         return JobEnd("interrupted")
 
     monkeypatch.setattr("suite.execute.ddp.launched.run_launched", interrupted)
-    monkeypatch.setattr(task, "requeue", asked.append)
+    monkeypatch.setattr(task, "requeue", requeued.append)
     monkeypatch.setattr(task, "_REQUEUED", 0.01)
     for name, value in (("SLURM_ARRAY_JOB_ID", "4"), ("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_RESTART_COUNT", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(TrainingError, match="stopped on request"):
-        run_task(order(job, tmp_path))
-    assert asked == ["4_2"]
+        run_task(task_json(job, tmp_path))
+    assert requeued == ["4_2"]
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     with pytest.raises(TrainingError, match="interrupted"):
-        run_task(order(job, tmp_path))
-    assert asked == ["4_2"]
+        run_task(task_json(job, tmp_path))
+    assert requeued == ["4_2"]
     failure = Store(tmp_path).failure(job.key)
     assert failure is not None
     assert "requeued 3 times without an end" in failure.error
 
 
-def record(job: Job, folder: Path, slurm: str = "12_3") -> Record:
+def record(job: Job, folder: Path, slurm: str = "12_3") -> SubmittedJob:
     log = folder / "12_3_0_log.err"
-    return Record(job.key, job.name, slurm, str(log), time.time(), job.spec.model_dump(mode="json"))
+    return SubmittedJob(job.key, job.name, slurm, str(log), time.time(), job.spec.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize(
