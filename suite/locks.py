@@ -23,7 +23,7 @@ from suite.filesystem import has_file_locks, publish, touch
 
 BEAT = 15.0  # seconds between two touches
 STALE = 120.0  # seconds without a touch after which a named file counts for nothing
-_POLL = 0.05
+_LOCK_POLL_SECONDS = 0.05  # between two attempts to take a lock
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class FileLock:
         try:
             if has_file_locks(self._path.parent):
                 native = filelock.FileLock(self._path, mode=0o666 & ~current_umask())
-                native.acquire(timeout=timeout, poll_interval=_POLL)
+                native.acquire(timeout=timeout, poll_interval=_LOCK_POLL_SECONDS)
                 self._native = native
             else:
                 self._acquire_named(timeout)
@@ -161,7 +161,7 @@ class FileLock:
         while not named.take():
             if time.monotonic() >= deadline:
                 raise Timeout(str(self._path))
-            time.sleep(_POLL)
+            time.sleep(_LOCK_POLL_SECONDS)
         self._named = named
         self._released.clear()
         self._thread = threading.Thread(target=self._keep_alive, args=(named,), name="suite-lock", daemon=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from suite.api import Request, request
 from suite.errors import UsageError
-from suite.grid.cells import EVERY, Selection, parse_overrides
+from suite.grid.cells import ALL_OBJECTIVES, Selection, parse_overrides
 from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan
 from suite.plugin import load_plugins
@@ -55,7 +55,7 @@ class Chosen:
         plan = self.request.plan(obtain_inputs)
         for row, why in plan.left_out.items():
             print(f"note: reference row {row} left out: {why}", file=sys.stderr)
-        if EVERY in self.selection.checkpoints:
+        if ALL_OBJECTIVES in self.selection.checkpoints:
             rows = {cell.row.name for cell in plan.cells if cell.row.stage1 != "none" and cell.checkpoint is None}
             if rows:
                 named = ", ".join(sorted(rows))
@@ -104,7 +104,7 @@ def _checkpoints(pairs: Sequence[str]) -> dict[str, str]:
     checkpoints = {}
     for pair in pairs:
         if pair.strip() == "public":
-            checkpoints[EVERY] = "public"
+            checkpoints[ALL_OBJECTIVES] = "public"
             continue
         objective, equals, source = pair.partition("=")
         if not equals or not objective or not source:

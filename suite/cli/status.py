@@ -85,7 +85,8 @@ def cancel(
     The same as the first Ctrl-C in the shell of the run. Queued jobs of the store, as those of Slurm, are cancelled;
     running ones save as well.
     """
-    from suite.store.active import active_runs
+    from suite.store.active import POLL_SECONDS, active_runs
+    from suite.store.claim import CLAIM_POLL_SECONDS
     from suite.workspace import Workspace
 
     store = Workspace.of(None, runs).store
@@ -102,7 +103,7 @@ def cancel(
     going = active
     left = [dict(jobs) for _, _, jobs in submitted]
     while (going or any(left)) and time.monotonic() < deadline:
-        time.sleep(1.0 if any(left) else 0.2)
+        time.sleep(POLL_SECONDS if any(left) else CLAIM_POLL_SECONDS)
         going = [run for run in going if run.alive]
         left = [_not_ended(queue, rest) if rest else rest for (_, queue, _), rest in zip(submitted, left, strict=True)]
     if active:

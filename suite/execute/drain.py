@@ -12,9 +12,8 @@ from suite.execute.engine import Backend, Ended, Event, Listener, Options, Outco
 from suite.execute.signals import handle_signals
 from suite.jobs.identity import Job
 from suite.jobs.order import Ready
+from suite.store.active import POLL_SECONDS
 from suite.store.store import Store
-
-LOOK_AGAIN = 1.0  # seconds between two looks at a job that another run works on, and at a request to stop
 
 
 def drain(jobs: Sequence[Job], backend: Backend, store: Store, listener: Listener, options: Options) -> Summary:
@@ -53,7 +52,7 @@ class _Drain:
         with handle_signals(self._interrupt):
             try:
                 while self._advance():
-                    for event in self.backend.events(LOOK_AGAIN):
+                    for event in self.backend.events(POLL_SECONDS):
                         self._take(event)
             finally:
                 self.backend.close()
@@ -138,7 +137,7 @@ class _Drain:
         return None
 
     def _postpone(self, job: Job) -> None:
-        self.later.append((time.monotonic() + LOOK_AGAIN, job))
+        self.later.append((time.monotonic() + POLL_SECONDS, job))
 
     def _take(self, event: Event) -> None:
         if event.job.key not in self.given:  # dropped a moment ago

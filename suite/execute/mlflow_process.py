@@ -33,15 +33,17 @@ class BackgroundMirror:
         store: what is mirrored.
         uri: of the server or database.
         grid: name of the grid, or `tune/<study>`.
-        every: seconds between two looks at the store.
+        poll_seconds: seconds between two looks at the store.
         patience: seconds to wait at the end.
     """
 
-    def __init__(self, store: Store, uri: str, grid: str, every: float = 10.0, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self, store: Store, uri: str, grid: str, poll_seconds: float = 10.0, patience: float = _PATIENCE
+    ) -> None:
         self._uri, self._patience = uri, patience
         self._connection, self._theirs = CONTEXT.Pipe()
         self._process = CONTEXT.Process(
-            target=_serve, args=(self._theirs, store.root, uri, grid, every), name="suite-mlflow", daemon=True
+            target=_serve, args=(self._theirs, store.root, uri, grid, poll_seconds), name="suite-mlflow", daemon=True
         )
 
     def __enter__(self) -> BackgroundMirror:
@@ -59,7 +61,7 @@ class BackgroundMirror:
             _say_behind(self._uri)
 
 
-def _serve(connection: Connection, root: Path, uri: str, grid: str, every: float) -> None:
+def _serve(connection: Connection, root: Path, uri: str, grid: str, poll_seconds: float) -> None:
     """Main loop of the process: sync every few seconds until told to end, or until the parent exits."""
     ignore_signals()
     protect_streams()
@@ -71,7 +73,7 @@ def _serve(connection: Connection, root: Path, uri: str, grid: str, every: float
     with suppress(EOFError):
         while True:  # at once for the first time: what takes long then, a new database, is not waited for at the end
             warned = _sync(mirror, grid, include_unstarted=False, warned=warned)
-            if connection.poll(every):
+            if connection.poll(poll_seconds):
                 break
         deadline = time.monotonic() + connection.recv()
         _sync(mirror, grid, include_unstarted=True, warned=warned)

@@ -11,9 +11,7 @@ from suite.execute.prepare import prepare
 from suite.execute.signals import handle_signals
 from suite.jobs.identity import Job
 from suite.progress import preparation
-from suite.store.active import ActiveRun
-
-EVERY = 1.0  # seconds between two looks at `cancel` and two notes of the progress
+from suite.store.active import POLL_SECONDS, ActiveRun
 
 
 class PreparationStopped(Exception):
@@ -40,7 +38,7 @@ def prepare_visibly(
         def progress(what: str, done: int, total: int) -> None:
             nonlocal last
             show(what, done, total)
-            if time.monotonic() - last < EVERY and done < total:
+            if time.monotonic() - last < POLL_SECONDS and done < total:
                 return
             last = time.monotonic()
             if run.asked_to_stop():

@@ -26,7 +26,7 @@ from suite.grid.recipe import (
 from suite.grid.spec import FirstStage, GridSpec, Row
 
 PRETRAINING = ("objective", "views", "alignment", "pretrain")  # sections that rows without pretraining lack
-EVERY = "*"  # in the place of an objective: every row whose first stage has a public checkpoint
+ALL_OBJECTIVES = "*"  # as the objective of --stage1: every row whose first stage has a public checkpoint
 STAGE1 = "stage1."  # prefix of a --set that is meant for the first stage alone
 FIRST_STAGE = "first_stage"  # a --set that is no field of a recipe: the method of first stages, plain or own
 
@@ -205,10 +205,10 @@ def _checkpoints(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str
             "--stage1 replaces the first stage of a row, and none of the selected rows has one. "
             "Grids with a first stage: paper_table2 (COCO) and paper_table3 (ImageNet)."
         )
-    for objective in given.keys() - {EVERY}:
+    for objective in given.keys() - {ALL_OBJECTIVES}:
         if objective not in {row.objective for row in with_stage1}:
             raise unknown("objective in --stage1:", objective, {str(row.objective) for row in with_stage1})
-    if EVERY in given and not any(row.stage1 == "imagenet" for row in with_stage1):
+    if ALL_OBJECTIVES in given and not any(row.stage1 == "imagenet" for row in with_stage1):
         raise UsageError(_ON_IMAGENET.format("public", with_stage1[0].name, with_stage1[0].stage1))
     sources = {row.name: _source(row, given) for row in with_stage1}
     sources |= {row.name: row.stage1_checkpoint for row in rows if row.frozen and row.objective is None}
@@ -222,7 +222,7 @@ def _source(row: Row, given: Mapping[str, str]) -> str | None:
     objective = str(row.objective)
     source = given.get(objective)
     if source is None:
-        public = defaults().get(objective) if EVERY in given and row.stage1 == "imagenet" else None
+        public = defaults().get(objective) if ALL_OBJECTIVES in given and row.stage1 == "imagenet" else None
         return row.stage1_checkpoint if public is None else f"{PREFIX}{public.name}"
     if source not in public_checkpoints():
         if "/" not in source and "." not in source and get_close_matches(source, public_checkpoints(), n=1, cutoff=0.8):

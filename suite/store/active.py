@@ -21,6 +21,8 @@ from typing import Any
 from suite.atomic import write_json, write_text
 from suite.store.claim import Claim, ClaimOwner, is_claimed, read_owner
 
+POLL_SECONDS = 1.0  # between two looks at a request to stop, or at a job that another process works on
+
 
 @dataclass(frozen=True)
 class ObservedRun:

@@ -21,6 +21,8 @@ from suite.locks import BEAT, STALE, ClaimOwner, FileLock, OwnerFile, file_age, 
 
 __all__ = ["BEAT", "STALE", "Claim", "ClaimLost", "ClaimOwner", "is_claimed", "read_owner"]
 
+CLAIM_POLL_SECONDS = 0.2  # between two looks at a claim that another process holds
+
 
 class ClaimLost(Exception):
     """Another machine took the job over because this process had not touched its claim for too long."""
@@ -53,7 +55,7 @@ class Claim:
             while not self._file.take(owner_is_dead=self._lock is not None):
                 if time.monotonic() >= deadline:
                     raise Timeout(str(self._file.file))
-                time.sleep(min(0.2, self._beat))
+                time.sleep(min(CLAIM_POLL_SECONDS, self._beat))
         except BaseException:
             self._release_lock()
             raise

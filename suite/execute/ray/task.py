@@ -9,9 +9,8 @@ from typing import Any
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.worker import JobEnd
 from suite.jobs.identity import Job
+from suite.store.active import POLL_SECONDS
 from suite.store.store import Store
-
-_LOOK = 1.0  # seconds between two questions to the driver, and between two looks at another process's claim
 
 
 class StopFlags:
@@ -33,7 +32,7 @@ class StopFlags:
         """A job starts; an earlier request to stop it is over."""
         self._keys.discard(key)
 
-    def asked(self, key: str) -> bool:
+    def is_stopped(self, key: str) -> bool:
         """Whether the job is to stop."""
         return self._all or key in self._keys
 
@@ -57,10 +56,10 @@ def run_task(job: Job, paths: RunPaths, device: Device, flags: Any) -> JobEnd:
     load_plugins(paths.plugins)
     stop = threading.Event()
     ended = threading.Event()
-    threading.Thread(target=_ask, args=(flags, job.key, stop, ended), daemon=True).start()
+    threading.Thread(target=_poll_flags, args=(flags, job.key, stop, ended), daemon=True).start()
     try:
         while Store(paths.runs).status(job.key) == "running":
-            if stop.wait(_LOOK):
+            if stop.wait(POLL_SECONDS):
                 return JobEnd("interrupted", "another process worked on it")
         with closing(SpawnedRanks(device)) as ranks:
             return run_job(job, JobContext(paths, device, stop.is_set), ranks)
@@ -68,13 +67,13 @@ def run_task(job: Job, paths: RunPaths, device: Device, flags: Any) -> JobEnd:
         ended.set()
 
 
-def _ask(flags: Any, key: str, stop: threading.Event, ended: threading.Event) -> None:
+def _poll_flags(flags: Any, key: str, stop: threading.Event, ended: threading.Event) -> None:
     """Keep asking the driver whether the job is to stop."""
     import ray
 
-    while not ended.wait(_LOOK):
+    while not ended.wait(POLL_SECONDS):
         try:
-            if ray.get(flags.asked.remote(key), timeout=30):
+            if ray.get(flags.is_stopped.remote(key), timeout=30):
                 stop.set()
                 return
         except ray.exceptions.RayError:  # the actor restarts; if the run has ended, Ray ends this process

@@ -113,12 +113,12 @@ def test_gpus_per_job_that_make_no_sense_are_refused() -> None:
 def test_requests_to_stop() -> None:
     flags = StopFlags()
     flags.leave("a")
-    assert (flags.asked("a"), flags.asked("b")) == (True, False)
+    assert (flags.is_stopped("a"), flags.is_stopped("b")) == (True, False)
     flags.start("a")
-    assert not flags.asked("a")
+    assert not flags.is_stopped("a")
     flags.stop()
-    assert flags.asked("a")
-    assert flags.asked("b")
+    assert flags.is_stopped("a")
+    assert flags.is_stopped("b")
 
 
 @pytest.mark.slow
