@@ -28,7 +28,7 @@ from analysis.tables.protocol import protocol_table
 from analysis.tables.retrieval import retrieval_table
 from analysis.tables.sweep import axis, sweep_table
 from analysis.tables.text import setup_text, tests_csv, to_csv, to_text
-from methods.measures.cam_kinds import KINDS
+from methods.measures.cam_kinds import CAM_KINDS
 from suite.atomic import write_text
 from suite.data.catalogue import DATASETS
 from suite.errors import UsageError
@@ -250,7 +250,7 @@ def _cam_figures(
         first = min((record.seed for record in finished), default=None)
         shown = _with_weights(workspace.store, [record for record in finished if record.seed == first])
         for kind in cams.kinds if shown else ():
-            name = KINDS[kind][1].partition(" (")[0]
+            name = CAM_KINDS[kind][1].partition(" (")[0]
             label = DATASETS[dataset].heading(shown[0].data[dataset].synthetic)
             title = f"{name} of the fine-tuned networks on {label}, seed {first}"
             stem = out / f"{grid.name}_{file_name(kind)}_{dataset}"

@@ -17,7 +17,7 @@ from analysis.figures.style import CamColumn, cam_figure, save
 from analysis.tables.notes import row_label
 from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
-from methods.measures.cam_kinds import KINDS
+from methods.measures.cam_kinds import CAM_KINDS
 from methods.measures.grad_cam import grad_cam
 from suite.grid.spec import GridSpec
 from suite.kinds.finetune import FinetuneSpec
@@ -76,7 +76,7 @@ def notes(images: FigureImages, spec: FinetuneSpec, options: CamOptions, kind: s
     """Sentences below a figure: what is shown, and of what."""
     facts = images.store.facts
     sentences = [f"{facts.describe}."] if facts.subset or facts.synthetic else []
-    sentences.append("" if kind == "gradcam" else f"{KINDS[kind][1]}.")
+    sentences.append("" if kind == "gradcam" else f"{CAM_KINDS[kind][1]}.")
     sentences.append(f"Test images drawn by seed {options.seed}." if images.sampled else "Test images chosen by name.")
     sentences.append(f"Networks of training seed {spec.seed}, input {spec.image_size} px.")
     if any(box is not None for box in images.boxes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from methods.measures.cam_kinds import KINDS
+from methods.measures.cam_kinds import CAM_KINDS
 from suite.errors import unknown
 
 COLOUR_MAPS = ("viridis", "jet")  # jet only because older papers use it: its brightness is not monotonic
@@ -23,8 +23,8 @@ class CamOptions:
     def __post_init__(self) -> None:
         """Raise UsageError, with the nearest match, for a kind or a colour map that does not exist."""
         for kind in self.kinds:
-            if kind not in KINDS:
-                raise unknown("CAM", kind, KINDS)
+            if kind not in CAM_KINDS:
+                raise unknown("CAM", kind, CAM_KINDS)
         if self.colours not in COLOUR_MAPS:
             raise unknown("colour map", self.colours, COLOUR_MAPS)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from methods.measures.counterfactuals import KINDS, Counterfactuals
+from methods.measures.counterfactuals import COUNTERFACTUAL_KINDS, Counterfactuals
 from suite.data.datasets.load import load_dataset
 from suite.data.decoded.saliency import build_maps
 from suite.data.decoded.split import SplitSource
@@ -57,10 +57,10 @@ def counterfactual_sheet(
         )
     pictures, masks, titles = [], [], []
     for index in torch.randperm(len(made), generator=torch.Generator().manual_seed(seed))[:images].tolist():
-        for kind in KINDS:
+        for kind in COUNTERFACTUAL_KINDS:
             pictures.append(made.make(index, kind).permute(1, 2, 0).numpy())
             masks.append(made.mask(index)[0].numpy() if kind == "original" else None)
             name = found.classes[int(made.labels[index])]
             titles.append(name if kind == "original" else kind.replace("_", " "))
-    contact_sheet(pictures, masks=masks, titles=titles, columns=len(KINDS)).save(out)
+    contact_sheet(pictures, masks=masks, titles=titles, columns=len(COUNTERFACTUAL_KINDS)).save(out)
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 # Name on the command line -> class in pytorch_grad_cam, and its paper. All but the last two explain a class. At the
 # last block, before average pooling and one linear layer, the gradient is the same at every place: gradcam, xgradcam
 # and hirescam then give one and the same map. (The package's element-wise Grad-CAM would be layercam's there.)
-KINDS = {
+CAM_KINDS = {
     "gradcam": ("GradCAM", "Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391)"),
     "gradcam++": ("GradCAMPlusPlus", "Grad-CAM++ (Chattopadhay et al. 2018, arXiv:1710.11063)"),
     "xgradcam": ("XGradCAM", "XGrad-CAM (Fu et al. 2020, arXiv:2008.02312)"),

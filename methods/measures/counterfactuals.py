@@ -24,8 +24,8 @@ from torch import Tensor
 from methods.views.batch import ImageSource
 from methods.views.resampling import resample
 
-Kind = Literal["original", "foreground", "background_only", "mixed_same", "mixed_rand"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+CounterfactualKind = Literal["original", "foreground", "background_only", "mixed_same", "mixed_rand"]
+COUNTERFACTUAL_KINDS: tuple[CounterfactualKind, ...] = get_args(CounterfactualKind)
 Fill = Literal["tile", "mean"]
 _Box = tuple[int, int, int, int]  # left, top, right, bottom (exclusive)
 
@@ -60,7 +60,7 @@ class Counterfactuals:
         """Number of images without another image of their class; in mixed_same they keep their filled background."""
         return sum(partner == index for index, partner in enumerate(self.partners["mixed_same"]))
 
-    def make(self, index: int, kind: Kind) -> Tensor:
+    def make(self, index: int, kind: CounterfactualKind) -> Tensor:
         """uint8 [3, H, W], of the original's size."""
         image = self._source.image(self.positions[index])
         if kind == "original":
@@ -89,7 +89,7 @@ class Counterfactuals:
 class Exchanged:
     """Counterfactuals of one kind; satisfies `suite.training.evaluation.Pictures`."""
 
-    def __init__(self, all_kinds: Counterfactuals, kind: Kind) -> None:
+    def __init__(self, all_kinds: Counterfactuals, kind: CounterfactualKind) -> None:
         self._make, self._kind, self._length = all_kinds.make, kind, len(all_kinds)
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.backbone import Classifier, evaluating
-from methods.measures.cam_kinds import KINDS
+from methods.measures.cam_kinds import CAM_KINDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ def grad_cam(
 ) -> Tensor:
     """Maps at the backbone's feature map for the class `labels`, or for the predicted class where that is None.
 
-    images [N, 3, H, W], normalised as for training; labels [N], integers; kind: see `methods.measures.cam_kinds.KINDS`.
+    images [N, 3, H, W], normalised as for training; labels [N], integers; kind: see `methods.measures.cam_kinds`.
     Returns maps [N, H, W], float32 on the CPU, never negative, bilinearly enlarged. For Grad-CAM they are in units of
     the logit: the ReLU of the feature maps weighted by the mean gradient (equations 1 and 2 of the paper), zero
     everywhere where no place speaks for the class. ``eigencam`` and ``fem`` look at features alone and know no class;
@@ -80,11 +80,11 @@ def _raw_cam(model: Classifier, layer: nn.Module, kind: str) -> Any:
     import numpy as np
     import pytorch_grad_cam  # 4 s: it brings OpenCV, scikit-learn and pyplot
 
-    if kind not in KINDS:
-        near = get_close_matches(kind, KINDS, n=1)
+    if kind not in CAM_KINDS:
+        near = get_close_matches(kind, CAM_KINDS, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else "."
-        raise ValueError(f"unknown kind of class activation map '{kind}'{hint} Expected one of {', '.join(KINDS)}.")
-    base: Any = getattr(pytorch_grad_cam, KINDS[kind][0])
+        raise ValueError(f"unknown kind of class activation map '{kind}'{hint} Expected one of {', '.join(CAM_KINDS)}.")
+    base: Any = getattr(pytorch_grad_cam, CAM_KINDS[kind][0])
 
     class RawCAM(base):
         def compute_cam_per_layer(

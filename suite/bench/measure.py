@@ -17,7 +17,7 @@ from suite.bench.cases import Case
 from suite.bench.images import RandomImages
 from suite.bench.result import Failure, Measurement, largest_batch
 from suite.errors import TrainingError
-from suite.execute.ddp.group import Kind, Rank, fabric_of
+from suite.execute.ddp.group import Accelerator, Rank, fabric_of
 from suite.execute.device_errors import explained
 from suite.execute.device_memory import release_device_memory
 from suite.execute.loaders import torch_threads
@@ -40,7 +40,7 @@ _DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": to
 class Setup:
     """How to measure."""
 
-    device: Kind
+    device: Accelerator
     loading: Loading
     seconds: float  # per measurement
     threads: int
@@ -158,7 +158,7 @@ def views_ready(loading: Loading) -> Loading:
     return replace(loading, loaders=0, first_batch_only=True)
 
 
-def _with_peak(device: Kind, run: Callable[[], float]) -> tuple[float, int | None]:
+def _with_peak(device: Accelerator, run: Callable[[], float]) -> tuple[float, int | None]:
     """What `run` returns, and the peak bytes on the device meanwhile; None on a CPU. Frees the memory afterwards."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -223,7 +223,7 @@ def _largest_batch(case: Case, source: RandomImages, setup: Setup, memory: int) 
 
 
 @cache
-def peak_macs(device: Kind, precision: str) -> float:
+def peak_macs(device: Accelerator, precision: str) -> float:
     """Multiply-adds per second of a large square matrix product in a precision: what this device can reach."""
     side = 8192 if device == "cuda" else 1024
     dtype = _DTYPES[precision]
@@ -243,7 +243,7 @@ def peak_macs(device: Kind, precision: str) -> float:
     return best
 
 
-def device_name(device: Kind) -> str:
+def device_name(device: Accelerator) -> str:
     """Name of the card; of a CPU its architecture."""
     if device == "cuda":
         return torch.cuda.get_device_name()

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from analysis.cam.options import COLOUR_MAPS, CamOptions
-from methods.measures.cam_kinds import KINDS
+from methods.measures.cam_kinds import CAM_KINDS
 from suite.cli import options
 from suite.paths import path_option
 
@@ -42,7 +42,7 @@ def report(
         ),
     ] = None,
     cam: Annotated[
-        list[str] | None, typer.Option("--cam", help=f"{', '.join(KINDS)}; repeatable [default: gradcam]")
+        list[str] | None, typer.Option("--cam", help=f"{', '.join(CAM_KINDS)}; repeatable [default: gradcam]")
     ] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="images per CAM figure")] = 5,
     image: Annotated[

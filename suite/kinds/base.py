@@ -1,8 +1,8 @@
 """The interface of every kind of job: its spec, its inputs, its cost, its training loop, its results.
 
-A kind is one file with a class that derives from `Kind`, or from `Protocol` where the job measures a cell, and one line
-in `suite.kinds.registry`. A plugin brings one with `suite.plugin.register_protocol`. Nothing here loads torch: the loop
-is named as "module:function" and imported by the worker.
+A kind is one file with a class that derives from `JobKind`, or from `Protocol` where the job measures a cell, and one
+line in `suite.kinds.registry`. A plugin brings one with `suite.plugin.register_protocol`. Nothing here loads torch: the
+loop is named as "module:function" and imported by the worker.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class MeasuredCell:
 S = TypeVar("S", bound=JobSpec)
 
 
-class Kind(ABC, Generic[S]):
+class JobKind(ABC, Generic[S]):
     """A kind of job."""
 
     name: ClassVar[str]  # of the spec's field `kind`
@@ -152,7 +152,7 @@ class Heading:
     group: str = ""  # heading shared with its neighbours
 
 
-class Protocol(Kind[S]):
+class Protocol(JobKind[S]):
     """A kind of job that measures a cell. Its settings are a section of the recipe with the protocol's name.
 
     `headings`, `title` and `note` describe its table in the report; without headings it has none of this form.

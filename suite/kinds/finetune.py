@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from suite.jobs.sections import StageArgs
-from suite.kinds.base import TRAINING_STEP, DataJobSpec, Kind, Number, Size, dim, macs, parameters
+from suite.kinds.base import TRAINING_STEP, DataJobSpec, JobKind, Number, Size, dim, macs, parameters
 
 FINETUNE_VERSION = 1
 
@@ -62,7 +62,7 @@ class FinetuneSpec(DataJobSpec):
     choose_from: tuple[str, ...] = ()
 
 
-class Finetune(Kind[FinetuneSpec]):
+class Finetune(JobKind[FinetuneSpec]):
     """Supervised fine-tuning of the whole network."""
 
     name = "finetune"

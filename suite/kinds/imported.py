@@ -8,7 +8,7 @@ from pydantic import SerializeAsAny
 
 from methods.args import BackboneArgs
 from suite.jobs.identity import JobSpec
-from suite.kinds.base import Kind, Size, parameters
+from suite.kinds.base import JobKind, Size, parameters
 
 IMPORT_VERSION = 1
 
@@ -22,7 +22,7 @@ class ImportSpec(JobSpec):
     backbone: SerializeAsAny[BackboneArgs]
 
 
-class Import(Kind[ImportSpec]):
+class Import(JobKind[ImportSpec]):
     """Taking a backbone out of a checkpoint. No loop: `suite run` does it before other jobs start."""
 
     name = "import"

@@ -11,7 +11,7 @@ from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS
 from suite.data.spec import SaliencySpec
 from suite.jobs.identity import HeldOut
 from suite.jobs.sections import StageArgs
-from suite.kinds.base import TRAINING_STEP, DataJobSpec, Kind, MapsRead, Size, macs, parameters
+from suite.kinds.base import TRAINING_STEP, DataJobSpec, JobKind, MapsRead, Size, macs, parameters
 from suite.kinds.components import Component, typed
 
 # Raise a number when a change of the training code would change results; it enters every key of that kind.
@@ -37,7 +37,7 @@ class PretrainSpec(HeldOut, DataJobSpec):
     init: str | None  # key of the job whose backbone this one starts from
 
 
-class Pretrain(Kind[PretrainSpec]):
+class Pretrain(JobKind[PretrainSpec]):
     """Self-supervised pretraining of a backbone."""
 
     name = "pretrain"

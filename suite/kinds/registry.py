@@ -8,7 +8,7 @@ from typing import Any
 from suite.errors import StoreError
 from suite.jobs.identity import JobSpec
 from suite.kinds.background import Background
-from suite.kinds.base import Kind, Protocol
+from suite.kinds.base import JobKind, Protocol
 from suite.kinds.finetune import Finetune, FinetuneSpec
 from suite.kinds.imported import Import
 from suite.kinds.linear_sgd import LinearSgd
@@ -17,14 +17,14 @@ from suite.kinds.pretrain import Pretrain, PretrainSpec
 from suite.kinds.probe import Probe
 
 # In the order in which a cell's jobs are listed. A new kind is one more line.
-KINDS: dict[str, Kind[Any]] = {
+KINDS: dict[str, JobKind[Any]] = {
     kind.name: kind for kind in (Import(), Pretrain(), Finetune(), Probe(), LinearSgd(), Localisation(), Background())
 }
 
 TrainingSpec = PretrainSpec | FinetuneSpec  # specs of jobs with epochs
 
 
-def kind_of(spec: JobSpec) -> Kind[Any]:
+def kind_of(spec: JobSpec) -> JobKind[Any]:
     """The kind of a job."""
     return KINDS[spec.kind]
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from torch import Tensor
 
-from methods.measures.counterfactuals import KINDS, Counterfactuals, Exchanged
+from methods.measures.counterfactuals import COUNTERFACTUAL_KINDS, Counterfactuals, Exchanged
 from suite.data.decoded.split import SplitSource
 from suite.errors import TrainingError
 from suite.kinds.background import BackgroundSpec
@@ -59,13 +59,13 @@ def background(
         return Outcome({}, images=0, seconds=0.0, counts=counts)
     predict_classes, read = classifier()
     metrics: dict[str, float] = {}
-    for kind in KINDS:
+    for kind in COUNTERFACTUAL_KINDS:
         pictures = Exchanged(images, kind)
         crops = centre_crops(pictures, spec.image_size, spec.eval_resize, session.loading, session.raise_if_stopped)
         with closing(crops):
             metrics[kind] = top1_accuracy(predict_classes(crops), images.labels)
     metrics["bg_gap"] = metrics["mixed_same"] - metrics["mixed_rand"]
-    passed = read + len(KINDS) * len(images)
+    passed = read + len(COUNTERFACTUAL_KINDS) * len(images)
     return Outcome(metrics, images=passed, seconds=time.monotonic() - began, counts=counts)
 
 

@@ -11,7 +11,7 @@ from analysis.cam.options import CamOptions
 from methods.args import ResNetArgs
 from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
-from methods.measures.cam_kinds import KINDS
+from methods.measures.cam_kinds import CAM_KINDS
 from methods.measures.grad_cam import grad_cam
 from suite.errors import UsageError
 
@@ -50,10 +50,10 @@ def test_maps_equal_the_papers_equations_without_any_scaling(model: Classifier, 
 
 def test_kinds_that_agree_on_a_pooled_linear_head_and_those_that_do_not(model: Classifier, images: Tensor) -> None:
     """The gradient is the same at every place there, so that its mean, its product and its share are one thing."""
-    maps = {kind: grad_cam(model, images, LABELS, kind=kind) for kind in KINDS}
+    maps = {kind: grad_cam(model, images, LABELS, kind=kind) for kind in CAM_KINDS}
     for kind in ("xgradcam", "hirescam"):
         torch.testing.assert_close(maps[kind], maps["gradcam"], rtol=1e-3, atol=1e-6)
-    others = [maps[kind] / maps[kind].mean() for kind in KINDS if kind not in {"xgradcam", "hirescam"}]
+    others = [maps[kind] / maps[kind].mean() for kind in CAM_KINDS if kind not in {"xgradcam", "hirescam"}]
     assert all((one - other).abs().max() > 0.01 for n, one in enumerate(others) for other in others[:n])
     for kind, found in maps.items():
         assert (found.shape, found.dtype) == ((7, 32, 48), torch.float32), kind
@@ -94,13 +94,13 @@ def test_without_labels_the_predicted_class_is_explained(model: Classifier, imag
     assert not torch.equal(grad_cam(model, images), grad_cam(model, images, (predicted + 1) % 5))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CAM_KINDS)
 def test_batches_do_not_change_the_maps(model: Classifier, images: Tensor, kind: str) -> None:
     whole = grad_cam(model, images, LABELS, kind=kind)
     torch.testing.assert_close(grad_cam(model, images, LABELS, kind=kind, batch_size=1), whole, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CAM_KINDS)
 def test_the_model_comes_back_as_it_was(model: Classifier, images: Tensor, kind: str) -> None:
     model.train()
     model.backbone.layer1.eval()  # a mixture that model.train() would not restore
@@ -133,7 +133,7 @@ def test_the_model_comes_back_even_after_an_error(model: Classifier, images: Ten
     assert not any(module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CAM_KINDS)
 def test_random_states_are_left_alone(model: Classifier, images: Tensor, kind: str) -> None:
     model.train()
     before = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
@@ -167,7 +167,7 @@ def test_no_gradient_reaches_the_backbone(model: Classifier, images: Tensor) -> 
     assert below == [False]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CAM_KINDS)
 def test_memory_does_not_grow_over_a_thousand_images(model: Classifier, kind: str) -> None:
     """No more than one batch's features and logits are alive when the next batch begins."""
     alive: list[weakref.ref[Tensor]] = []

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.measures.counterfactuals import KINDS, Counterfactuals, Kind, cover, mean_box, tile_box
+from methods.measures.counterfactuals import (
+    COUNTERFACTUAL_KINDS,
+    CounterfactualKind,
+    Counterfactuals,
+    cover,
+    mean_box,
+    tile_box,
+)
 
 
 class Drawn:
@@ -45,7 +52,7 @@ def colours(image: Tensor) -> set[int]:
 
 def test_each_kind_holds_what_its_name_says() -> None:
     images = made(Drawn(4), [0, 0, 1, 1])
-    pictures = {kind: images.make(0, kind) for kind in KINDS}
+    pictures = {kind: images.make(0, kind) for kind in COUNTERFACTUAL_KINDS}
     assert colours(pictures["original"]) == {10, 200}
     assert colours(pictures["foreground"]) == {0, 200}
     assert colours(pictures["background_only"]) == {10}
@@ -84,7 +91,7 @@ def test_an_image_without_a_box_is_left_out_and_gives_no_background() -> None:
     assert colours(images.make(0, "mixed_same")) == {200, 10}  # alone now: its own background
     for seed in range(20):
         again = made(Drawn(4, without=1), [0, 0, 1, 1], seed)
-        kinds: tuple[Kind, ...] = ("mixed_same", "mixed_rand")
+        kinds: tuple[CounterfactualKind, ...] = ("mixed_same", "mixed_rand")
         assert all(20 not in colours(again.make(index, kind)) for index in range(3) for kind in kinds)
 
 

@@ -24,7 +24,7 @@ from suite.data.datasets.load import load_dataset
 from suite.data.record import Dataset, Record
 from suite.data.synthetic import MANIFEST, SET_NAMES, Counts, SyntheticSpec, write, write_synthetic
 from suite.data.synthetic.parts import classes
-from suite.data.synthetic.scene import KINDS, draw_single, tight_box
+from suite.data.synthetic.scene import OBJECT_KINDS, render_object, tight_box
 from suite.errors import DataError
 from suite.grid.profile import load_profile
 from suite.grid.recipe import resolve
@@ -137,10 +137,10 @@ def test_drawing_does_not_load_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_KINDS)
 def test_nothing_outside_the_body_depends_on_the_class(kind: str) -> None:
     for index in range(5):
-        first, *others = [draw_single(kind, look, 72, (0, 0, index)) for look in classes(KINDS[kind].parts, 6)]
+        first, *others = [render_object(kind, look, 72, (0, 0, index)) for look in classes(OBJECT_KINDS[kind].parts, 6)]
         for other in others:
             # The mask ends where less than half of a pixel is covered; a thin tip fades out beyond that.
             outside = ~binary_dilation((first.mask | other.mask) > 0, iterations=3)
@@ -148,9 +148,9 @@ def test_nothing_outside_the_body_depends_on_the_class(kind: str) -> None:
             assert not np.array_equal(first.image, other.image)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_KINDS)
 def test_classes_differ_in_at_least_two_parts(kind: str) -> None:
-    looks = [tuple(look.values()) for look in classes(KINDS[kind].parts, 40)]
+    looks = [tuple(look.values()) for look in classes(OBJECT_KINDS[kind].parts, 40)]
     gaps = [sum(a != b for a, b in zip(x, y, strict=True)) for k, x in enumerate(looks) for y in looks[:k]]
     assert min(gaps) == 2
 

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 import suite
 from analysis.report import evaluation_tables
 from methods.backbone import Backbone
-from methods.measures.counterfactuals import KINDS, Counterfactuals
+from methods.measures.counterfactuals import COUNTERFACTUAL_KINDS, Counterfactuals
 from methods.measures.localisation import OVERLAPS, energy, overlaps, pointing
 from suite.data.decoded.images import ImageStore
 from suite.data.decoded.saliency import open_maps
@@ -133,7 +133,7 @@ def test_background_by_scikit_learns_nearest_neighbours(measured: Workspace) -> 
     knn.fit([feature(train.image(index)) for index in range(len(train))], train.labels.numpy())
     made = Counterfactuals(test, test.labels, spec.saliency.threshold, "tile", spec.seed)
     values = numbers(measured, "background")
-    for kind in KINDS:
+    for kind in COUNTERFACTUAL_KINDS:
         predicted = knn.predict([feature(made.make(index, kind)) for index in range(len(made))])
         assert values[kind] == pytest.approx(100 * (predicted == made.labels.numpy()).mean()), kind
     assert values["original"] == numbers(measured, "knn")["top1"]  # no image is left out here

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
-from methods.measures.counterfactuals import KINDS, Counterfactuals
+from methods.measures.counterfactuals import COUNTERFACTUAL_KINDS, Counterfactuals
 from methods.measures.localisation import OVERLAPS, energy, overlaps, pointing
 from suite.cli.select import Chosen
 from suite.data.decoded.images import ImageStore, open_store, store_folder
@@ -227,7 +227,7 @@ def test_background_is_top1_on_each_kind_of_image(measured: tuple[Plan, Store]) 
         model = Classifier(build_backbone(spec.backbone), 3)
         model.load_state_dict(load_weights(store.weights(spec.finetune, "model.safetensors")))
         model.eval()
-        for kind in KINDS:
+        for kind in COUNTERFACTUAL_KINDS:
             right = 0
             for index in range(len(made)):
                 picture = made.make(index, kind)
@@ -246,7 +246,7 @@ def test_results_go_by_their_own_names(measured: tuple[Plan, Store]) -> None:
     _, store = measured
     lines = result_lines(store, read_cells(store.root))
     background = {line.metric for line in lines if line.protocol == "background"}
-    assert background == {*KINDS, "bg_gap"}
+    assert background == {*COUNTERFACTUAL_KINDS, "bg_gap"}
     looks = [line for line in lines if line.protocol == "localisation"]
     assert {"cam_pointing", "act_maxboxacc", "centre_energy", "masks_pxap"} <= {line.metric for line in looks}
     assert {line.n for line in looks} == {12}

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from suite.data.synthetic.names import aircraft_family, bird_family
-from suite.data.synthetic.sets import Item, SetPlan, nabirds_class_id
+from suite.data.synthetic.sets import ImagePlan, SetPlan, nabirds_class_id
 from suite.data.synthetic.spec import SetName
 
 _MAT_HEADER = 116  # bytes of free text at the start of a MATLAB 5 file; scipy puts the date there
 
 
-class RenderedPicture(NamedTuple):
+class ImageAnnotation(NamedTuple):
     """A rendered picture: size in pixels with the banner, tight box of the silhouette (right, bottom exclusive)."""
 
     width: int
@@ -23,10 +23,10 @@ class RenderedPicture(NamedTuple):
     box: tuple[int, int, int, int]
 
 
-Rows = Sequence[tuple[Item, RenderedPicture]]
+Rows = Sequence[tuple[ImagePlan, ImageAnnotation]]
 
 
-def annotate(folder: Path, plan: SetPlan, rendered: Sequence[RenderedPicture]) -> None:
+def annotate(folder: Path, plan: SetPlan, rendered: Sequence[ImageAnnotation]) -> None:
     """Write the annotation files of `plan` into `folder`, where its pictures are."""
     write = _WRITERS.get(plan.name)
     if write is not None:
@@ -37,7 +37,7 @@ def _lines(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
-def _label(item: Item) -> int:
+def _label(item: ImagePlan) -> int:
     if item.label is None:
         raise ValueError(f"{item.image} has no label")  # only COCO's pictures, which have no annotation file
     return item.label
@@ -120,13 +120,13 @@ def _cars(folder: Path, plan: SetPlan, rows: Rows) -> None:
         write_mat(folder / path, {"annotations": table})
 
 
-def write_mat(path: Path, content: dict[str, object], made: str = "drawn by program") -> None:
+def write_mat(path: Path, content: dict[str, object], description: str = "drawn by program") -> None:
     """A MATLAB 5 file without the date of writing, so that equal content gives equal bytes."""
     from scipy.io import savemat  # here: the processes that only draw need not load it
 
     savemat(path, content)
     raw = path.read_bytes()
-    path.write_bytes(f"MATLAB 5.0 MAT-file, {made}".encode().ljust(_MAT_HEADER) + raw[_MAT_HEADER:])
+    path.write_bytes(f"MATLAB 5.0 MAT-file, {description}".encode().ljust(_MAT_HEADER) + raw[_MAT_HEADER:])
 
 
 _WRITERS: dict[SetName, Callable[[Path, SetPlan, Rows], None]] = {

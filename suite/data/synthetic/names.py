@@ -18,10 +18,10 @@ _BIRD_WORDS = {
 }  # fmt: skip
 
 
-def bird_names(looks: Sequence[Parts], skip: int = 0) -> list[str]:
+def bird_names(class_parts: Sequence[Parts], skip: int = 0) -> list[str]:
     """One name per species, such as 'Fork tailed Tamwick'; `skip` species came before these."""
     names: list[str] = []
-    for k, look in enumerate(looks, skip):
+    for k, look in enumerate(class_parts, skip):
         round_, position = divmod(k, len(_BIRDS))
         names.append(f"{_BIRD_WORDS[look['tail']]} {_BIRDS[position]}{('', 'bird', 'finch', 'wren')[round_ % 4]}")
     return names
@@ -32,9 +32,9 @@ def bird_family(name: str) -> str:
     return f"{name.rsplit(' ', 1)[0]} birds"
 
 
-def aircraft_names(looks: Sequence[Parts]) -> list[str]:
+def aircraft_names(class_parts: Sequence[Parts]) -> list[str]:
     """One variant per look, with a space as most official ones have: 'Aldera 100'."""
-    return [f"{_PLANES[k % len(_PLANES)]} {100 * (1 + k // len(_PLANES))}" for k in range(len(looks))]
+    return [f"{_PLANES[k % len(_PLANES)]} {100 * (1 + k // len(_PLANES))}" for k in range(len(class_parts))]
 
 
 def aircraft_family(name: str) -> str:
@@ -42,9 +42,9 @@ def aircraft_family(name: str) -> str:
     return name.split(" ", maxsplit=1)[0]
 
 
-def car_names(looks: Sequence[Parts]) -> list[str]:
+def car_names(class_parts: Sequence[Parts]) -> list[str]:
     """One model per look in the official form make, model, body, year: 'Arvo K1 Sedan 2012'."""
     return [
         f"{_MAKES[k % len(_MAKES)]} K{1 + k // len(_MAKES)} {_BODIES[look['roof']]} 2012"
-        for k, look in enumerate(looks)
+        for k, look in enumerate(class_parts)
     ]

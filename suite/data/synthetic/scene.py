@@ -21,7 +21,7 @@ Rng = np.random.Generator
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ObjectKind:
     """A body plan: its part table, the units it fills, how it is drawn and how far it may tilt."""
 
     parts: dict[str, tuple[str, ...]]
@@ -31,14 +31,14 @@ class Kind:
     aspect: tuple[float, float]  # width / height of the images
 
 
-KINDS: dict[str, Kind] = {
-    "bird": Kind(bird.PARTS, bird.EXTENT, bird.draw_bird, 20, (1.0, 1.3)),
-    "aircraft": Kind(aircraft.PARTS, aircraft.EXTENT, aircraft.draw_aircraft, 20, (1.1, 1.4)),
-    "car": Kind(car.PARTS, car.EXTENT, car.draw_car, 8, (1.1, 1.4)),
+OBJECT_KINDS: dict[str, ObjectKind] = {
+    "bird": ObjectKind(bird.PARTS, bird.EXTENT, bird.draw_bird, 20, (1.0, 1.3)),
+    "aircraft": ObjectKind(aircraft.PARTS, aircraft.EXTENT, aircraft.draw_aircraft, 20, (1.1, 1.4)),
+    "car": ObjectKind(car.PARTS, car.EXTENT, car.draw_car, 8, (1.1, 1.4)),
 }
 
 
-class Picture(NamedTuple):
+class RenderedImage(NamedTuple):
     """An image, its exact silhouette and the silhouette's tight box (left, top, right, bottom; last two exclusive)."""
 
     image: NDArray[np.uint8]  # [H, W, 3]
@@ -46,7 +46,7 @@ class Picture(NamedTuple):
     box: tuple[int, int, int, int]
 
 
-class Actor(NamedTuple):
+class SceneObject(NamedTuple):
     """One body in a scene: what it is and the part of the image, as fractions, that it may fill."""
 
     kind: str
@@ -54,33 +54,35 @@ class Actor(NamedTuple):
     frame: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
-def draw_single(kind: str, parts: Parts, short_side: int, seed: Sequence[int]) -> Picture:
+def render_object(kind: str, parts: Parts, short_side: int, seed: Sequence[int]) -> RenderedImage:
     """One body of `kind` in front of a scene that suits it."""
-    return _draw([Actor(kind, parts)], KINDS[kind].aspect, short_side, seed)
+    return _render([SceneObject(kind, parts)], OBJECT_KINDS[kind].aspect, short_side, seed)
 
 
-def draw_several(actors: Sequence[Actor], short_side: int, seed: Sequence[int]) -> Picture:
+def render_objects(objects: Sequence[SceneObject], short_side: int, seed: Sequence[int]) -> RenderedImage:
     """Several bodies, the later in front; mask and box are those of all together."""
-    return _draw(actors, (1.15, 1.5), short_side, seed)
+    return _render(objects, (1.15, 1.5), short_side, seed)
 
 
-def _draw(actors: Sequence[Actor], aspect: tuple[float, float], short_side: int, seed: Sequence[int]) -> Picture:
+def _render(
+    objects: Sequence[SceneObject], aspect: tuple[float, float], short_side: int, seed: Sequence[int]
+) -> RenderedImage:
     # Separate streams: a class that draws one number more must not shift pose or background.
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2 + 2 * len(actors))]
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2 + 2 * len(objects))]
     setting, light = streams[:2]
     size = (round(short_side * setting.uniform(*aspect)), short_side)
-    scene = draw_background(actors[0].kind, size, setting)
+    scene = draw_background(objects[0].kind, size, setting)
     cover = np.zeros((size[1], size[0]), dtype=np.float32)
     azimuth = light.uniform(-math.pi, 0)  # from above, left to right
     poses: list[NDArray[np.float64]] = []
-    for k, actor in enumerate(actors):  # first what stands in the scene: a branch must not cross another body
+    for k, item in enumerate(objects):  # first what stands in the scene: a branch must not cross another body
         pose = streams[2 + 2 * k]
-        poses.append(_pose(KINDS[actor.kind], actor.frame, size, pose))
-        _props(scene, actor.kind, poses[k], size, pose)
-    for k, actor in enumerate(actors):
+        poses.append(_pose(OBJECT_KINDS[item.kind], item.frame, size, pose))
+        _props(scene, item.kind, poses[k], size, pose)
+    for k, item in enumerate(objects):
         pose, paint = streams[2 + 2 * k : 4 + 2 * k]
         canvas = Canvas(size, poses[k])
-        KINDS[actor.kind].draw(canvas, actor.parts, paint)
+        OBJECT_KINDS[item.kind].draw(canvas, item.parts, paint)
         colour, alpha = canvas.finish()
         relief = _relief(alpha, azimuth, size) * (1 + 0.1 * octaves(size, pose))
         scene = scene * (1 - alpha[..., None]) + colour * relief[..., None]
@@ -88,7 +90,7 @@ def _draw(actors: Sequence[Actor], aspect: tuple[float, float], short_side: int,
     cast = light.uniform(0.78, 1.12) * light.uniform(0.93, 1.07, 3).astype(np.float32)
     image = np.clip(scene * cast + 2.5 * light.standard_normal(scene.shape, dtype=np.float32), 0, 255).astype(np.uint8)
     mask = np.where(cover > 0.5, 255, 0).astype(np.uint8)
-    return Picture(image, mask, tight_box(mask))
+    return RenderedImage(image, mask, tight_box(mask))
 
 
 def tight_box(mask: NDArray[np.uint8]) -> tuple[int, int, int, int]:
@@ -97,7 +99,7 @@ def tight_box(mask: NDArray[np.uint8]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _pose(kind: Kind, frame: tuple[float, float, float, float], size: Size, rng: Rng) -> NDArray[np.float64]:
+def _pose(kind: ObjectKind, frame: tuple[float, float, float, float], size: Size, rng: Rng) -> NDArray[np.float64]:
     """Body units to pixels [3, 3]: flip, tilt, shear, mild perspective, then scale and place inside `frame`."""
     turn = math.radians(rng.uniform(-kind.tilt, kind.tilt))
     c, s = math.cos(turn), math.sin(turn)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from suite.cores import cores
-from suite.data.synthetic.layouts import RenderedPicture, annotate
-from suite.data.synthetic.sets import Item, SetPlan, plan
+from suite.data.synthetic.layouts import ImageAnnotation, annotate
+from suite.data.synthetic.sets import ImagePlan, SetPlan, plan
 from suite.data.synthetic.spec import SyntheticSpec
 from suite.errors import DataError
 from suite.filesystem import rename_folder
@@ -98,7 +98,7 @@ def _write_sets(root: Path, plans: list[SetPlan], workers: int) -> None:
         annotate(root / one.folder, one, list(itertools.islice(rest, len(one.items))))
 
 
-def _write_picture(folder: Path, item: Item) -> RenderedPicture:
+def _write_picture(folder: Path, item: ImagePlan) -> ImageAnnotation:
     """Render and save one picture and its mask. Runs in a worker."""
     image, mask, box = item.render()
     if item.banner:
@@ -107,10 +107,10 @@ def _write_picture(folder: Path, item: Item) -> RenderedPicture:
     # Full chroma: the default halves it, which at this size would smear parts two pixels wide.
     Image.fromarray(image).save(folder / item.image, quality=92, subsampling=0)
     Image.fromarray(mask).save(folder / item.mask)
-    return RenderedPicture(image.shape[1], image.shape[0], box)
+    return ImageAnnotation(image.shape[1], image.shape[0], box)
 
 
-def _banner(width: int, item: Item) -> NDArray[np.uint8]:
+def _banner(width: int, item: ImagePlan) -> NDArray[np.uint8]:
     """[banner, W, 3]: the light strip with dark print below every Aircraft picture."""
     strip = Image.new("RGB", (width, item.banner), (238, 238, 232))
     draw = ImageDraw.Draw(strip)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from suite.jobs.identity import Job
     from suite.jobs.sections import Precision
 
-Kind = Literal["cpu", "cuda"]
+Accelerator = Literal["cpu", "cuda"]
 
-BACKENDS: dict[Kind, str] = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # tensors on the CPU always by gloo
+BACKENDS: dict[Accelerator, str] = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # tensors on the CPU always by gloo
 # Longer than rank 0 ever works alone (saving, measuring). The death of a rank is noticed long before.
 _TIMEOUT = timedelta(hours=2)
 _SLURM_PORTS = 20_000, 10_000  # the first, and how many
@@ -89,7 +89,7 @@ def open_store(rank: Rank) -> Any:
 
 
 @contextmanager
-def connected(rank: Rank, kind: Kind, store: Any = None) -> Iterator[Rank]:
+def connected(rank: Rank, accelerator: Accelerator, store: Any = None) -> Iterator[Rank]:
     """torch's process group among all ranks, for `methods.distributed` and for DDP."""
     if rank.world_size == 1:
         yield rank
@@ -97,7 +97,7 @@ def connected(rank: Rank, kind: Kind, store: Any = None) -> Iterator[Rank]:
     from torch import distributed
 
     distributed.init_process_group(
-        BACKENDS[kind],
+        BACKENDS[accelerator],
         store=open_store(rank) if store is None else store,
         rank=rank.rank,
         world_size=rank.world_size,
@@ -113,7 +113,7 @@ def connected(rank: Rank, kind: Kind, store: Any = None) -> Iterator[Rank]:
         distributed.destroy_process_group()
 
 
-def fabric_of(rank: Rank, kind: Kind, gpu: int, precision: Precision) -> Fabric:
+def fabric_of(rank: Rank, accelerator: Accelerator, gpu: int, precision: Precision) -> Fabric:
     """Lightning Fabric for this process: plain for a single one, with DDP for several, inside `connected`.
 
     `gpu` is the index of the group's first GPU on this machine. A task that sees a single GPU, as Slurm can bind them,
@@ -126,13 +126,13 @@ def fabric_of(rank: Rank, kind: Kind, gpu: int, precision: Precision) -> Fabric:
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     single = rank.world_size == 1
     index = gpu if single else gpu + rank.local_rank if torch.cuda.device_count() > 1 else 0
-    if kind == "cuda":
+    if accelerator == "cuda":
         _set_device(index)
     if single:
-        devices = [index] if kind == "cuda" else 1
-        return Fabric(accelerator=kind, devices=devices, precision=precision, plugins=[_environment(rank)])
-    device = torch.device("cuda", index) if kind == "cuda" else torch.device("cpu")
-    fabric = Fabric(accelerator=kind, strategy=_strategy(rank, device), precision=precision)
+        devices = [index] if accelerator == "cuda" else 1
+        return Fabric(accelerator=accelerator, devices=devices, precision=precision, plugins=[_environment(rank)])
+    device = torch.device("cuda", index) if accelerator == "cuda" else torch.device("cpu")
+    fabric = Fabric(accelerator=accelerator, strategy=_strategy(rank, device), precision=precision)
     fabric.launch()
     return fabric
 
