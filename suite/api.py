@@ -51,7 +51,7 @@ class Selectors(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Request:
+class PlanRequest:
     """What a caller asked for, with every name resolved."""
 
     grid: GridSpec
@@ -75,7 +75,7 @@ def load_grid(grid: str, plugins: Iterable[Path | str] = ()) -> GridSpec:
     return with_plugins(_load_grid(grid))
 
 
-def request(grid: str, **selectors: Unpack[Selectors]) -> Request:
+def plan_request(grid: str, **selectors: Unpack[Selectors]) -> PlanRequest:
     """Resolve the names of a grid and of selectors.
 
     Raises:
@@ -85,7 +85,7 @@ def request(grid: str, **selectors: Unpack[Selectors]) -> Request:
     return _request(with_plugins(_load_grid(grid)), plugins, "paper", selectors)
 
 
-def evaluation_request(backbones: Iterable[str], measure: Names = (), **selectors: Unpack[Selectors]) -> Request:
+def evaluation_request(backbones: Iterable[str], measure: Names = (), **selectors: Unpack[Selectors]) -> PlanRequest:
     """Resolve the backbones, the measures and the selectors of an evaluation.
 
     Raises:
@@ -103,7 +103,7 @@ def evaluation_request(backbones: Iterable[str], measure: Names = (), **selector
     return _request(evaluation_grid(backbones, datasets, measures), plugins, "evaluate", selectors)
 
 
-def _request(spec: GridSpec, plugins: tuple[Path, ...], profile: str, selectors: Selectors) -> Request:
+def _request(spec: GridSpec, plugins: tuple[Path, ...], profile: str, selectors: Selectors) -> PlanRequest:
     labels = {row.label: row.method for row in spec.rows if row.series is None}
     only = selectors.get("only")
     selection = Selection(
@@ -115,7 +115,7 @@ def _request(spec: GridSpec, plugins: tuple[Path, ...], profile: str, selectors:
         dict(selectors.get("stage1", {})),
     )
     workspace = Workspace.of(_path(selectors.get("data")), _path(selectors.get("runs")))
-    return Request(spec, load_profile(selectors.get("profile", profile)), workspace, selection, plugins)
+    return PlanRequest(spec, load_profile(selectors.get("profile", profile)), workspace, selection, plugins)
 
 
 def plan(grid: str, **selectors: Unpack[Selectors]) -> Plan:
@@ -124,7 +124,7 @@ def plan(grid: str, **selectors: Unpack[Selectors]) -> Plan:
     Raises:
         UsageError: an unknown name or a value that does not fit. Missing data are no error: `Plan.missing` names them.
     """
-    return request(grid, **selectors).plan()
+    return plan_request(grid, **selectors).plan()
 
 
 def run(
@@ -159,9 +159,9 @@ def run(
     from suite.execute.local.executor import LocalEngine
     from suite.execute.run import run_plan
 
-    asked = request(grid, **selectors)
+    request = plan_request(grid, **selectors)
     engine = LocalEngine(workers, devices) if engine is None else engine
-    return run_plan(asked.plan(obtain_inputs=True), asked.selection.overrides, engine, fail_fast)
+    return run_plan(request.plan(obtain_inputs=True), request.selection.overrides, engine, fail_fast)
 
 
 def evaluate(
@@ -195,11 +195,11 @@ def evaluate(
     from suite.execute.local.machine import default_workers
     from suite.execute.run import run_plan
 
-    asked = evaluation_request(backbones, measure, **selectors)
-    chosen = asked.plan(obtain_inputs=True)
+    request = evaluation_request(backbones, measure, **selectors)
+    chosen = request.plan(obtain_inputs=True)
     if engine is None:  # one backbone gets all threads
         engine = LocalEngine(workers or min(default_workers(), max(1, len(chosen.cells))))
-    return run_plan(chosen, asked.selection.overrides, engine, fail_fast=False)
+    return run_plan(chosen, request.selection.overrides, engine, fail_fast=False)
 
 
 def results(runs: Path | str | None = None, grid: str | None = None, profile: str | None = None) -> pd.DataFrame:
@@ -254,14 +254,14 @@ def load_backbone(
     return frozen_backbone(spec, weights, torch.device("cpu"))
 
 
-def resolve_names(typed: Names, known: Mapping[str, str]) -> tuple[str, ...]:
+def resolve_names(typed: Names, names: Mapping[str, str]) -> tuple[str, ...]:
     """The names behind what was typed: joined by commas or one by one, in any case.
 
     A name that is not known stays as it is, for the error that suggests the nearest one.
     """
-    by_lower_case = {composed(name).lower(): meant for name, meant in known.items()}
+    by_lower_case = {composed(name).lower(): meant for name, meant in names.items()}
     texts = [typed] if isinstance(typed, str) else list(typed)
-    parts = [composed(part.strip()) for text in texts for part in ([text] if text in known else text.split(","))]
+    parts = [composed(part.strip()) for text in texts for part in ([text] if text in names else text.split(","))]
     return tuple(dict.fromkeys(by_lower_case.get(part.lower(), part) for part in parts if part))
 
 
@@ -290,5 +290,5 @@ def _listing(records: Sequence[CellRecord]) -> str:
     return ", ".join(f"{record.id} (grid {record.grid}, profile {record.profile})" for record in records[:5])
 
 
-def _path(place: Path | str | None) -> Path | None:
-    return None if place is None else Path(place)
+def _path(path: Path | str | None) -> Path | None:
+    return None if path is None else Path(path)

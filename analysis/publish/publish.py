@@ -47,7 +47,7 @@ _TEXT = {".csv", ".tex", ".json", ".md"}
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PublicationOptions:
     """What is published of the grids.
 
     Args:
@@ -67,14 +67,14 @@ class Chosen:
     title: str | None = None
 
 
-def publish(workspace: Workspace, chosen: Chosen, out: Path, date: str | None = None) -> Published:
+def publish(workspace: Workspace, options: PublicationOptions, out: Path, date: str | None = None) -> Published:
     """Write the folder `out` and return its record.
 
     An earlier publication in `out` is replaced: the files that it lists are deleted. Other files in `out` stay.
 
     Args:
         workspace: of the results.
-        chosen: what is published.
+        options: what is published.
         out: folder to write to.
         date: of publication, YYYY-MM-DD; default today, UTC.
 
@@ -87,31 +87,33 @@ def publish(workspace: Workspace, chosen: Chosen, out: Path, date: str | None = 
     staging = out.with_name(f"{out.name}.new")
     shutil.rmtree(staging, ignore_errors=True)
     with atomic_folder(staging) as folder:
-        record = _write(workspace, chosen, folder, anonymous, date or datetime.now(UTC).strftime("%Y-%m-%d"))
+        record = _write(workspace, options, folder, anonymous, date or datetime.now(UTC).strftime("%Y-%m-%d"))
         anonymous.check(folder)
     _replace(staging, out, record)
     return record
 
 
-def _write(workspace: Workspace, chosen: Chosen, folder: Path, anonymous: Anonymiser, date: str) -> Published:
-    models = _models(workspace, chosen, folder)
+def _write(
+    workspace: Workspace, options: PublicationOptions, folder: Path, anonymous: Anonymiser, date: str
+) -> Published:
+    models = _models(workspace, options, folder)
     page, grids, recipes, records = None, [], {}, []
     sections = []
-    for name in dict.fromkeys(chosen.grids):
+    for name in dict.fromkeys(options.grids):
         grid = grid_of_store(workspace.runs, name)
-        profile = profile_of(workspace.runs, grid.name, chosen.profile)
-        of_grid = in_order(grid, read_cells(workspace.runs, grid.name, profile))
-        described, of_cells = published_grid(workspace.store, grid, profile, of_grid, anonymous)
+        profile = profile_of(workspace.runs, grid.name, options.profile)
+        grid_records = in_order(grid, read_cells(workspace.runs, grid.name, profile))
+        described, cell_recipes = published_grid(workspace.store, grid, profile, grid_records, anonymous)
         if not described.cells:
             raise UsageError(f"no cell of grid {grid.name} is finished in {workspace.runs}: nothing to publish.")
         sections.append(write_report(workspace, name, profile, folder / "report", None).section)
         grids.append(described)
-        recipes.update(of_cells)
-        records += of_grid
+        recipes.update(cell_recipes)
+        records += grid_records
     page = report_page(workspace.store, sections, [section.title for section in sections])
     write_page(anonymous.tree(without_logs(page)), folder / "report")
     content: dict[str, Any] = {
-        "title": chosen.title or f"Results: {', '.join(grid.name for grid in grids)}",
+        "title": options.title or f"Results: {', '.join(grid.name for grid in grids)}",
         "suite": __version__,
         "commits": commits(workspace.store, records),
         "date": date,
@@ -138,29 +140,29 @@ def files_below(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _models(workspace: Workspace, chosen: Chosen, folder: Path) -> list[PublishedModel]:
+def _models(workspace: Workspace, options: PublicationOptions, folder: Path) -> list[PublishedModel]:
     """Export the chosen cells. Each is looked for in the grids, in their order."""
     models = []
-    for cell in dict.fromkeys(chosen.cells):
+    for cell in dict.fromkeys(options.cells):
         from analysis.export.export import export_cell  # loads torch, which tables alone do not need
 
-        grid = _grid_with(workspace, chosen, cell)
-        name = "_".join(part for part in (grid, *cell.split("/"), chosen.stage))
-        place = folder / "models" / name
-        export_cell(workspace, grid, cell, chosen.profile, chosen.stage, place)
-        weights = place / "model.safetensors"
-        digest = sha256(weights) if chosen.weights else None
-        if not chosen.weights:
+        grid = _grid_with(workspace, options, cell)
+        name = "_".join(part for part in (grid, *cell.split("/"), options.stage))
+        model_folder = folder / "models" / name
+        export_cell(workspace, grid, cell, options.profile, options.stage, model_folder)
+        weights = model_folder / "model.safetensors"
+        digest = sha256(weights) if options.weights else None
+        if not options.weights:
             weights.unlink()
-        models.append(PublishedModel(folder=f"models/{name}", grid=grid, cell=cell, stage=chosen.stage, sha256=digest))
+        models.append(PublishedModel(folder=f"models/{name}", grid=grid, cell=cell, stage=options.stage, sha256=digest))
     return models
 
 
-def _grid_with(workspace: Workspace, chosen: Chosen, cell: str) -> str:
+def _grid_with(workspace: Workspace, options: PublicationOptions, cell: str) -> str:
     """Name of the first grid that has a cell; of the first grid where none has, whose error then names the nearest."""
-    names = [grid_of_store(workspace.runs, name).name for name in chosen.grids]
+    names = [grid_of_store(workspace.runs, name).name for name in options.grids]
     for name in names:
-        records = read_cells(workspace.runs, name, chosen.profile)
+        records = read_cells(workspace.runs, name, options.profile)
         if any(cell in {record.id, "/".join(record.place)} for record in records):
             return name
     return names[0]
@@ -211,9 +213,9 @@ def _replace(staging: Path, out: Path, record: Published) -> None:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (staging / name).replace(out / name)
     shutil.rmtree(staging)
-    for place in sorted((path for path in out.rglob("*") if path.is_dir()), reverse=True):
-        if ".git" not in place.parts and not any(place.iterdir()):
-            place.rmdir()
+    for path in sorted((path for path in out.rglob("*") if path.is_dir()), reverse=True):
+        if ".git" not in path.parts and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _listed(out: Path) -> list[str]:

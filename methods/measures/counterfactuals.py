@@ -56,7 +56,7 @@ class Counterfactuals:
         return len(self.positions)
 
     @property
-    def alone(self) -> int:
+    def without_partner(self) -> int:
         """Number of images without another image of their class; in mixed_same they keep their filled background."""
         return sum(partner == index for index, partner in enumerate(self.partners["mixed_same"]))
 
@@ -74,20 +74,20 @@ class Counterfactuals:
 
     def mask(self, index: int) -> Tensor:
         """bool [1, H, W]: what is object."""
-        at = self.positions[index]
-        saliency = self._source.saliency(at)
-        left, top, right, bottom = self._source.salient_box(at)
+        position = self.positions[index]
+        saliency = self._source.saliency(position)
+        left, top, right, bottom = self._source.salient_box(position)
         inside = torch.zeros_like(saliency, dtype=torch.bool)
         inside[:, top:bottom, left:right] = True
         return inside & (saliency >= self._threshold * int(saliency.max()))
 
     def _background(self, index: int) -> Tensor:
-        at = self.positions[index]
-        return self._fill(self._source.image(at), self._source.salient_box(at))
+        position = self.positions[index]
+        return self._fill(self._source.image(position), self._source.salient_box(position))
 
 
-class Exchanged:
-    """Counterfactuals of one kind; satisfies `suite.training.evaluation.Pictures`."""
+class CounterfactualsOfKind:
+    """Counterfactuals of one kind; satisfies `suite.training.evaluation.EvaluationImages`."""
 
     def __init__(self, all_kinds: Counterfactuals, kind: CounterfactualKind) -> None:
         self._make, self._kind, self._length = all_kinds.make, kind, len(all_kinds)

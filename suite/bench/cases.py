@@ -18,11 +18,11 @@ from suite.planning.plan import Plan
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The images of a dataset, as random ones imitate them."""
+class ImageSizes:
+    """Sizes of a dataset's images, which random ones imitate."""
 
     shapes: tuple[tuple[int, int], ...]  # height and width, px, at the store's size
-    ahead: bool  # decoded ahead of training; else a JPEG is decoded whenever an image is read
+    decoded_ahead: bool  # of training; else a JPEG is decoded whenever an image is read
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Case:
     name: str  # "byol_cvsa"; "finetune"
     spec: TrainingSpec
     size: Size
-    pictures: Pictures
+    image_sizes: ImageSizes
 
     @property
     def batch_step(self) -> int:
@@ -43,7 +43,7 @@ class Case:
     def with_train(self, **changes: object) -> Case:
         """The same job with other settings of its stage, such as batch_size or precision."""
         train = self.spec.train.model_copy(update=changes)
-        return Case(self.name, self.spec.model_copy(update={"train": train}), self.size, self.pictures)
+        return Case(self.name, self.spec.model_copy(update={"train": train}), self.size, self.image_sizes)
 
 
 def cases_of(forecast: Forecast) -> list[Case]:
@@ -52,18 +52,18 @@ def cases_of(forecast: Forecast) -> list[Case]:
     Of the datasets with the same speed, one that is decoded on demand comes first: its loaders have more to do.
     """
     plan, chosen = forecast.plan, dict[str, Case]()
-    pictures: dict[DataSpec, Pictures] = {}
+    image_sizes: dict[DataSpec, ImageSizes] = {}
     for job in forecast.jobs:
         spec = job.spec
         if not isinstance(spec, TrainingSpec):
             continue
-        if spec.data not in pictures:
-            pictures[spec.data] = _pictures(plan, spec.data, forecast.sizes[spec.data.name])
+        if spec.data not in image_sizes:
+            image_sizes[spec.data] = _image_sizes(plan, spec.data, forecast.sizes[spec.data.name])
         kind, row, *_ = job.name.split()
         name = row if isinstance(spec, PretrainSpec) else kind
-        case = Case(name, spec, forecast.sizes[spec.data.name], pictures[spec.data])
-        before = chosen.get(throughput_key(spec))
-        if before is None or (before.pictures.ahead and not case.pictures.ahead):
+        case = Case(name, spec, forecast.sizes[spec.data.name], image_sizes[spec.data])
+        previous = chosen.get(throughput_key(spec))
+        if previous is None or (previous.image_sizes.decoded_ahead and not case.image_sizes.decoded_ahead):
             chosen[throughput_key(spec)] = case
     ordered = sorted(chosen.values(), key=lambda case: not isinstance(case.spec, PretrainSpec))
     return list(_with_distinct_names(ordered))
@@ -83,7 +83,7 @@ def batch_within(case: Case, machine: Machine, seconds: float) -> int:
     return batch
 
 
-def _pictures(plan: Plan, data: DataSpec, size: Size) -> Pictures:
+def _image_sizes(plan: Plan, data: DataSpec, size: Size) -> ImageSizes:
     dataset = plan.datasets.get(data.name)
     if dataset is None:
         images = assumed_sizes(size.train + size.test, data.store_size)
@@ -91,7 +91,7 @@ def _pictures(plan: Plan, data: DataSpec, size: Size) -> Pictures:
         images = sampled_sizes(dataset, data.fingerprint, plan.workspace.cache)
     shapes = tuple(resized_shape(height, width, data.store_size) for height, width in images.sample)
     ahead = decodes_ahead(DATASETS[data.name].labelled, images.decoded_bytes(data.store_size))
-    return Pictures(shapes or ((data.store_size, data.store_size),), ahead)
+    return ImageSizes(shapes or ((data.store_size, data.store_size),), ahead)
 
 
 def _with_distinct_names(cases: Iterable[Case]) -> Iterable[Case]:
@@ -99,4 +99,4 @@ def _with_distinct_names(cases: Iterable[Case]) -> Iterable[Case]:
     seen: dict[str, int] = {}
     for case in cases:
         count = seen[case.name] = seen.get(case.name, 0) + 1
-        yield case if count == 1 else Case(f"{case.name}#{count}", case.spec, case.size, case.pictures)
+        yield case if count == 1 else Case(f"{case.name}#{count}", case.spec, case.size, case.image_sizes)

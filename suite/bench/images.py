@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from suite.bench.cases import Pictures
+from suite.bench.cases import ImageSizes
 from suite.data.decoded.pixels import load_resized
 from suite.training.schedule import generator
 
@@ -26,15 +26,15 @@ class RandomImages:
     is decoded on demand are kept as JPEGs and decoded whenever they are read, as in training.
 
     Args:
-        pictures: sizes, and whether images are decoded ahead.
+        image_sizes: sizes, and whether images are decoded ahead.
         count: images that the split pretends to have.
         classes: labels are 0 to classes - 1, in turn.
     """
 
-    def __init__(self, pictures: Pictures, count: int, classes: int = 1) -> None:
-        self._count, self._ahead = count, pictures.ahead
+    def __init__(self, image_sizes: ImageSizes, count: int, classes: int = 1) -> None:
+        self._count, self._decoded_ahead = count, image_sizes.decoded_ahead
         self.labels = torch.arange(count) % max(1, classes)
-        pixels, files = _distinct(pictures, min(_DISTINCT, max(1, count)))
+        pixels, files = _distinct(image_sizes, min(_DISTINCT, max(1, count)))
         self._maps = [_ellipse(height, width) for height, width, _ in (image.shape for image in pixels)]
         self._pixels, self._files = [] if files else pixels, files
 
@@ -43,11 +43,11 @@ class RandomImages:
 
     def image(self, index: int) -> Tensor:
         """uint8 [3, H, W]."""
-        place = index % len(self._maps)
-        if self._ahead:
-            pixels = self._pixels[place]
+        number = index % len(self._maps)
+        if self._decoded_ahead:
+            pixels = self._pixels[number]
         else:
-            data, side = self._files[place]
+            data, side = self._files[number]
             decoded, _ = load_resized(Path("random.jpg"), 0, side, data, checked=True)
             pixels = torch.from_numpy(np.array(decoded))
         return pixels.permute(2, 0, 1)
@@ -63,12 +63,12 @@ class RandomImages:
 
 
 @cache
-def _distinct(pictures: Pictures, count: int) -> tuple[list[Tensor], list[tuple[bytes, int]]]:
+def _distinct(image_sizes: ImageSizes, count: int) -> tuple[list[Tensor], list[tuple[bytes, int]]]:
     """Pixels of `count` images, uint8 [H, W, 3] each, and the JPEGs with their short sides where these are decoded."""
     rng = generator(0, "bench")
-    places = np.linspace(0, len(pictures.shapes) - 1, count).round().astype(int)
-    pixels = [_noise(height, width, rng) for height, width in (pictures.shapes[place] for place in places)]
-    files = [] if pictures.ahead else [(_jpeg(image), min(image.shape[:2])) for image in pixels]
+    indices = np.linspace(0, len(image_sizes.shapes) - 1, count).round().astype(int)
+    pixels = [_noise(height, width, rng) for height, width in (image_sizes.shapes[number] for number in indices)]
+    files = [] if image_sizes.decoded_ahead else [(_jpeg(image), min(image.shape[:2])) for image in pixels]
     return pixels, files
 
 

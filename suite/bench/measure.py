@@ -90,7 +90,7 @@ def measure(case: Case, batch: int, setup: Setup) -> Measurement | Failure:
     case = case.with_train(batch_size=batch)
     if setup.device == "cpu" and recipe.precision == "16-mixed":  # needs a GPU
         case = case.with_train(precision="32-true")
-    source = RandomImages(case.pictures, max(case.size.train, 2 * batch), case.size.classes)
+    source = RandomImages(case.image_sizes, max(case.size.train, 2 * batch), case.size.classes)
     error = ""
     while True:
         try:

@@ -48,7 +48,7 @@ def bench(
     from suite.bench.cases import cases_of
     from suite.bench.result import advise
     from suite.bench.text import content, notes, table
-    from suite.cli.select import Chosen
+    from suite.cli.select import SelectorOptions
     from suite.cores import cores
     from suite.errors import UsageError
     from suite.execute.local.machine import machine
@@ -57,7 +57,7 @@ def bench(
 
     here = machine()
     use_job_variables(here.threads)  # before a plugin or a measurement loads torch
-    plan = Chosen(grid, profile, data, runs, dataset, method, only, None, set_, plugin, stage1).plan(
+    plan = SelectorOptions(grid, profile, data, runs, dataset, method, only, None, set_, plugin, stage1).plan(
         obtain_inputs=False
     )
     cases = cases_of(Forecast(plan, here))

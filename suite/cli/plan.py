@@ -43,9 +43,9 @@ def plan(
     """
     import json
 
-    from suite.cli.select import Chosen
+    from suite.cli.select import SelectorOptions
 
-    planned = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1).plan(
+    planned = SelectorOptions(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1).plan(
         obtain_inputs=False
     )
     if resolved:

@@ -55,7 +55,7 @@ def publish(
     """
     from analysis.publish.hub import check_target
     from analysis.publish.hub import upload as upload_folder
-    from analysis.publish.publish import STAGES, Chosen
+    from analysis.publish.publish import STAGES, PublicationOptions
     from analysis.publish.publish import publish as publish_folder
     from analysis.report import grids_run
     from suite.cli.select import load_store_plugins
@@ -68,8 +68,10 @@ def publish(
         check_target(upload, repo_type)
     workspace = Workspace.of(None, runs)
     load_store_plugins(workspace.runs, plugin or ())
-    chosen = Chosen(tuple(grid or grids_run(workspace)), profile, tuple(cell or ()), STAGES[stage], weights, title)
-    record = publish_folder(workspace, chosen, out)
+    options = PublicationOptions(
+        tuple(grid or grids_run(workspace)), profile, tuple(cell or ()), STAGES[stage], weights, title
+    )
+    record = publish_folder(workspace, options, out)
     print(out / "index.html")
     if upload is not None:
         print(upload_folder(out, record, upload, repo_type, not public))

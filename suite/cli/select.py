@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from suite.api import Request, request
+from suite.api import PlanRequest, plan_request
 from suite.errors import UsageError
 from suite.grid.cells import ALL_OBJECTIVES, Selection, parse_overrides
 from suite.planning.forecast import Forecast
@@ -20,7 +20,7 @@ from suite.text import duration
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectorOptions:
     """The selectors as typed. Names may be repeated or joined by commas, in any case; methods also by their labels."""
 
     grid: str
@@ -36,9 +36,9 @@ class Chosen:
     stage1: list[str] | None = None
 
     @cached_property
-    def request(self) -> Request:
+    def request(self) -> PlanRequest:
         """Parsed, with every name resolved."""
-        return request(
+        return plan_request(
             self.grid, profile=self.profile, data=self.data, runs=self.runs, datasets=self.datasets or (),
             methods=self.methods or (), only=self.only, seeds=parse_seeds(self.seeds),
             overrides=parse_overrides(self.overrides or ()), stage1=_checkpoints(self.stage1 or ()),

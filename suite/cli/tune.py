@@ -13,7 +13,7 @@ import typer
 from suite.cli import options
 
 if TYPE_CHECKING:
-    from suite.cli.select import Chosen
+    from suite.cli.select import SelectorOptions
     from suite.tuning.run import TuningOutcome
 
 T = TypeVar("T")
@@ -87,13 +87,13 @@ def tune(
     Writes the best values as a profile. Run the same command again to resume; a higher --trials extends the study.
     """
     from analysis.figures.tuning import tuning_figures
-    from suite.cli.select import Chosen
+    from suite.cli.select import SelectorOptions
     from suite.execute.engine import EngineOptions
     from suite.execute.engines import create_engine
     from suite.grid.spec import load_grid
     from suite.grid.validate import validated
     from suite.plugin import with_plugins
-    from suite.tuning.request import Request, Tuning
+    from suite.tuning.request import Tuning, TuningRequest
     from suite.tuning.run import tune as run_study
     from suite.tuning.shipped import load_space
 
@@ -105,7 +105,7 @@ def tune(
     grid, trials = _needed("--grid", grid), _needed("--trials", trials)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     engine = create_engine(executor, EngineOptions(workers, devices, site, False, address, gpus_per_job, loaders))
-    chosen = Chosen(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
+    selectors = SelectorOptions(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
     typed = {
         "objective": objective, "sampler": sampler, "pretrain_on": pretrain_on, "pruner": pruner,
         "knn_every": knn_every, "name": study,
@@ -113,12 +113,12 @@ def tune(
     values = {} if shipped is None else shipped.request
     values |= {name: value for name, value in typed.items() if value is not None}
     values |= {"params": (*values.get("params", ()), *(param or ())), "trials": trials, "seed": seed}
-    request = validated(Request, values, "suite tune")
-    plan = chosen.plan(obtain_inputs=True)
-    tuning = Tuning(plan, with_plugins(load_grid(grid)), chosen.selection, profile, request)
+    request = validated(TuningRequest, values, "suite tune")
+    plan = selectors.plan(obtain_inputs=True)
+    tuning = Tuning(plan, with_plugins(load_grid(grid)), selectors.selection, profile, request)
     outcome = run_study(tuning, engine)
     figures = [str(path) for path in tuning_figures(tuning.folder)]
-    following = outcome.next_command(grid, _selectors(chosen))
+    following = outcome.next_command(grid, _selector_arguments(selectors))
     if json_:
         print(json.dumps({**_facts(outcome), "figures": figures, "next": following}, indent=2))
     else:
@@ -137,15 +137,15 @@ def _needed(option: str, value: T | None) -> T:
     return value
 
 
-def _selectors(chosen: Chosen) -> list[str]:
+def _selector_arguments(selectors: SelectorOptions) -> list[str]:
     """The selectors as typed, without --grid and --profile."""
-    typed: list[tuple[str, Any]] = [("--data", chosen.data), ("--runs", chosen.runs)]
-    typed += [("--dataset", name) for name in chosen.datasets or ()]
-    typed += [("--method", name) for name in chosen.methods or ()]
-    typed += [("--only", chosen.only), ("--seeds", chosen.seeds)]
-    typed += [("--set", pair) for pair in chosen.overrides or ()]
-    typed += [("--stage1", pair) for pair in chosen.stage1 or ()]
-    typed += [("--plugin", path) for path in chosen.plugins or ()]
+    typed: list[tuple[str, Any]] = [("--data", selectors.data), ("--runs", selectors.runs)]
+    typed += [("--dataset", name) for name in selectors.datasets or ()]
+    typed += [("--method", name) for name in selectors.methods or ()]
+    typed += [("--only", selectors.only), ("--seeds", selectors.seeds)]
+    typed += [("--set", pair) for pair in selectors.overrides or ()]
+    typed += [("--stage1", pair) for pair in selectors.stage1 or ()]
+    typed += [("--plugin", path) for path in selectors.plugins or ()]
     return [word for option, value in typed if value is not None for word in (option, str(value))]
 
 

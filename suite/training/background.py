@@ -13,7 +13,7 @@ from functools import partial
 
 from torch import Tensor
 
-from methods.measures.counterfactuals import COUNTERFACTUAL_KINDS, Counterfactuals, Exchanged
+from methods.measures.counterfactuals import COUNTERFACTUAL_KINDS, Counterfactuals, CounterfactualsOfKind
 from suite.data.decoded.split import SplitSource
 from suite.errors import TrainingError
 from suite.kinds.background import BackgroundSpec
@@ -52,7 +52,7 @@ def background(
     """
     began = time.monotonic()
     images = Counterfactuals(test, test.labels, spec.saliency.threshold, spec.background.fill, spec.seed)
-    counts = {"n_test": len(images), "n_left_out": len(test) - len(images), "n_alone": images.alone}
+    counts = {"n_test": len(images), "n_left_out": len(test) - len(images), "n_alone": images.without_partner}
     log.info("%(n_test)d test images; %(n_left_out)d left out, whose map gives no box", counts)
     if not len(images):
         log.warning("no test image has both an object and a background: nothing is measured")
@@ -60,8 +60,10 @@ def background(
     predict_classes, read = classifier()
     metrics: dict[str, float] = {}
     for kind in COUNTERFACTUAL_KINDS:
-        pictures = Exchanged(images, kind)
-        crops = centre_crops(pictures, spec.image_size, spec.eval_resize, session.loading, session.raise_if_stopped)
+        counterfactuals = CounterfactualsOfKind(images, kind)
+        crops = centre_crops(
+            counterfactuals, spec.image_size, spec.eval_resize, session.loading, session.raise_if_stopped
+        )
         with closing(crops):
             metrics[kind] = top1_accuracy(predict_classes(crops), images.labels)
     metrics["bg_gap"] = metrics["mixed_same"] - metrics["mixed_rand"]

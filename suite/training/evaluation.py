@@ -30,7 +30,7 @@ def held_out_parts(source: SplitSource | Part, share: float, seed: int) -> tuple
     return Part(source, fit_on), Part(source, choose_on)
 
 
-class Pictures(Protocol):
+class EvaluationImages(Protocol):
     """All that evaluation reads of a split. Background loaders call it from several threads at once."""
 
     def __len__(self) -> int:
@@ -52,11 +52,11 @@ def centre_crop(image: Tensor, size: int, eval_resize: float) -> Tensor:
 
 
 def centre_crops(
-    source: Pictures,
+    source: EvaluationImages,
     size: int,
     eval_resize: float,
     loading: Loading | None = None,
-    between: Callable[[], None] = lambda: None,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> Generator[Tensor, None, None]:
     """Central crops of all images, in order: uint8 [B, 3, size, size] per batch, B = 128 except in the last one.
 
@@ -65,7 +65,7 @@ def centre_crops(
         size: side of the crops, pixels.
         eval_resize: see `centre_crop`.
         loading: background loaders; None: crops are made when they are asked for.
-        between: called before each batch; may raise, such as `Session.raise_if_stopped`.
+        before_batch: called before each batch; may raise, such as `Session.raise_if_stopped`.
 
     Close the generator, or exhaust it, to end the loaders.
     """
@@ -77,7 +77,7 @@ def centre_crops(
 
     with Ahead(batch, starts, loading or Loading()) as ahead:
         for _ in starts:
-            between()
+            before_batch()
             yield ahead.take()
 
 

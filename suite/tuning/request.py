@@ -25,7 +25,7 @@ from suite.tuning.trial import METRICS, Objective, PretrainOn, TrialJobs, trial_
 from suite.tuning.yaml_file import edited, renamed
 
 
-class Request(BaseModel):
+class TuningRequest(BaseModel):
     """The tuned rows and fields, the objective and the sampler."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,7 +50,7 @@ class Tuning:
         DataError: missing data.
     """
 
-    def __init__(self, plan: Plan, grid: GridSpec, selection: Selection, profile: str, request: Request) -> None:
+    def __init__(self, plan: Plan, grid: GridSpec, selection: Selection, profile: str, request: TuningRequest) -> None:
         refuse_missing(plan)
         self.plan, self.grid, self.selection, self.request = plan, grid, selection, request
         self.profile_text = profile_path(profile).read_text("utf-8")

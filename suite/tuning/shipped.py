@@ -39,7 +39,7 @@ class Space(BaseModel):
 
     @property
     def request(self) -> dict[str, Any]:
-        """The fields of a `suite.tuning.request.Request` that the study gives."""
+        """The fields of a `suite.tuning.request.TuningRequest` that the study gives."""
         names = ("params", "recipes", "objective", "sampler", "pruner", "pretrain_on")
         return {name: getattr(self, name) for name in names}
 

@@ -78,7 +78,7 @@ def test_backgrounds_are_drawn_evenly_and_never_from_the_wrong_class() -> None:
                     assert (labels[partner] == labels[index]) == own
                     counts[index, partner] += 1
     assert images.partners["mixed_same"][5] == 5  # alone in its class
-    assert images.alone == 1
+    assert images.without_partner == 1
     assert 70 < counts[0, 1] < 130  # one of two: 100 expected
     assert 40 < counts[0, 5] < 95  # one of three: 67 expected
     assert made(source, labels, 3).partners == made(source, labels, 3).partners

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from analysis.publish.leaderboard import Block, Ranking, rankings
 from analysis.publish.leaderboard_page import axis, strip, write_leaderboard
-from analysis.publish.publish import Chosen, publish
+from analysis.publish.publish import PublicationOptions, publish
 from analysis.publish.record import Published, read_published, recipe_hash
 from analysis.statistics.intervals import wilson_interval
 from analysis.statistics.tests import t_interval
@@ -37,9 +37,11 @@ def folder(
     chosen = Selection(methods=methods, datasets=("cub",), seeds=seeds, **selection)
     fill(root / name, "paper_table1", chosen, profile, value, facts)
     publish(
-        Workspace(root, root / name), Chosen(("paper_table1",), title=f"Lab {name}"), root / f"{name}-public",
+        Workspace(root, root / name),
+        PublicationOptions(("paper_table1",), title=f"Lab {name}"),
+        root / f"{name}-public",
         date="2026-11-26",
-    )  # fmt: skip
+    )
     return root / f"{name}-public"
 
 

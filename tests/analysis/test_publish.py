@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from analysis.publish.anonymous import Anonymiser
 from analysis.publish.hub import check_target, upload
-from analysis.publish.publish import Chosen, files_below, publish
+from analysis.publish.publish import PublicationOptions, files_below, publish
 from analysis.publish.record import Published, read_published
 from suite import __version__
 from suite.cli import app
@@ -67,7 +67,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def published(workspace: Workspace, out: Path, **chosen: Any) -> Published:
-    return publish(workspace, Chosen(("paper_table1",), **chosen), out, date="2026-11-26")
+    return publish(workspace, PublicationOptions(("paper_table1",), **chosen), out, date="2026-11-26")
 
 
 def test_the_folder_describes_itself(store: Workspace, tmp_path: Path) -> None:

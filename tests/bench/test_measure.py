@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from methods.registry import OBJECTIVES
 from suite.bench import measure as module
-from suite.bench.cases import Case, Pictures, batch_within, cases_of
+from suite.bench.cases import Case, ImageSizes, batch_within, cases_of
 from suite.bench.images import RandomImages
 from suite.bench.measure import Setup, loaders_rate, measure, steps_per_second
 from suite.bench.result import Failure, Measurement
 from suite.cli import app
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.kinds.pretrain import PretrainSpec
 from suite.planning.costs import Machine, throughput_key
 from suite.planning.forecast import Forecast
@@ -30,7 +30,7 @@ SETUP = Setup("cpu", Loading(0), seconds=0.05, threads=1)
 
 def cases(tmp_path: Path, profile: Path, *methods: str, overrides: tuple[str, ...] = ()) -> dict[str, Case]:
     """Of a data root that does not exist."""
-    plan = Chosen(
+    plan = SelectorOptions(
         "paper_table1", str(profile), tmp_path / "none", tmp_path / "runs", ["cub"], list(methods), None, None,
         list(overrides),
     ).plan(obtain_inputs=False)  # fmt: skip
@@ -42,7 +42,7 @@ def test_one_case_per_speed(tmp_path: Path, tiny_profile: Path) -> None:
     assert list(found) == ["moco_v2", "byol", "byol_cvsa", "finetune"]  # the order of the grid
     assert len({throughput_key(case.spec) for case in found.values()}) == 4
     assert found["byol"].size.train == 5994  # CUB's, though no data are there
-    assert found["byol"].pictures == Pictures(((40, 53),), True)
+    assert found["byol"].image_sizes == ImageSizes(((40, 53),), True)
 
 
 def test_on_a_cpu_large_batches_are_halved(tmp_path: Path, tiny_profile: Path) -> None:
@@ -58,7 +58,7 @@ def test_on_a_cpu_large_batches_are_halved(tmp_path: Path, tiny_profile: Path) -
 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_random_images_have_the_sizes_of_the_dataset(ahead: bool) -> None:
-    source = RandomImages(Pictures(((40, 53), (48, 40)), ahead), 5000, classes=3)
+    source = RandomImages(ImageSizes(((40, 53), (48, 40)), ahead), 5000, classes=3)
     assert len(source) == 5000
     assert source.labels.tolist()[:4] == [0, 1, 2, 0]
     shapes = {tuple(source.image(index).shape) for index in range(64)}
@@ -97,7 +97,7 @@ def test_views_that_take_long_are_seen_in_the_loop_and_not_in_the_device(
     import time
 
     case = cases(tmp_path, tiny_profile, "byol")["byol"]
-    source = RandomImages(case.pictures, 100)
+    source = RandomImages(case.image_sizes, 100)
 
     def slow(index: int) -> torch.Tensor:
         time.sleep(0.02)
@@ -148,7 +148,7 @@ def test_the_loaders_alone_are_timed_in_whole_rounds(
 
     original = module.Ahead.take
     monkeypatch.setattr(module.Ahead, "take", take)
-    loaders_rate(case, RandomImages(case.pictures, 100), Setup("cpu", Loading(3), seconds=0.05, threads=1))
+    loaders_rate(case, RandomImages(case.image_sizes, 100), Setup("cpu", Loading(3), seconds=0.05, threads=1))
     assert len(taken) >= 6
     assert len(taken) % 3 == 0
 

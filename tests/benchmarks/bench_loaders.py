@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from suite.bench.cases import Case, batch_within, cases_of  # noqa: E402
 from suite.bench.images import RandomImages  # noqa: E402
 from suite.bench.measure import Setup, device_name, loaders_rate, steps_per_second, views_ready  # noqa: E402
-from suite.cli.select import Chosen  # noqa: E402
+from suite.cli.select import SelectorOptions  # noqa: E402
 from suite.execute.device_memory import release_device_memory  # noqa: E402
 from suite.planning.forecast import Forecast  # noqa: E402
 from suite.training.feed import Loading  # noqa: E402
@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     end = time.monotonic() + options.budget
     with TemporaryDirectory() as folder:
-        plan = Chosen(
+        plan = SelectorOptions(
             "paper_table1", options.profile, None, Path(folder), None, None, None, None, None, None, None
         ).plan(obtain_inputs=False)
         here = machine()
@@ -66,7 +66,7 @@ def measure(case: Case, setup: Setup, numbers: list[int], end: float) -> None:
     batch = case.spec.train.batch_size
     if setup.device == "cpu" and case.spec.train.precision == "16-mixed":
         case = case.with_train(precision="32-true")
-    source = RandomImages(case.pictures, max(case.size.train, 2 * batch), case.size.classes)
+    source = RandomImages(case.image_sizes, max(case.size.train, 2 * batch), case.size.classes)
     if time.monotonic() > end:
         return
     ready = views_ready(setup.loading)

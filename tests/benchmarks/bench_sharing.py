@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.grid.cell_jobs import CellJobs
 from suite.planning.costs import Machine
 from suite.planning.forecast import Forecast
@@ -42,7 +42,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as nothing:
             for grid in GRIDS:
                 where = Path(nothing)
-                plan = Chosen(grid, profile, where, where / "runs", *[None] * 7).plan(obtain_inputs=False)
+                plan = SelectorOptions(grid, profile, where, where / "runs", *[None] * 7).plan(obtain_inputs=False)
                 forecast = Forecast(plan, Machine("cuda", workers=1))
                 cells += forecast.cells
                 seconds |= {key: estimate.seconds for key, estimate in forecast.estimates.items()}

@@ -11,15 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from suite.cli import app
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.errors import UsageError, unknown
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def chosen(**typed: object) -> Chosen:
+def selectors(**typed: object) -> SelectorOptions:
     empty = dict.fromkeys(("data", "runs", "datasets", "methods", "only", "seeds", "overrides"))
-    return Chosen(**({"grid": "paper_table1", "profile": "small"} | empty | typed))  # type: ignore[arg-type]
+    return SelectorOptions(**({"grid": "paper_table1", "profile": "small"} | empty | typed))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -31,24 +31,24 @@ def chosen(**typed: object) -> Chosen:
     ],
 )
 def test_methods_by_label_in_any_case_and_joined_by_commas(typed: list[str], expected: tuple[str, ...]) -> None:
-    assert chosen(methods=typed).selection.methods == expected
+    assert selectors(methods=typed).selection.methods == expected
 
 
 def test_datasets_joined_by_commas() -> None:
-    assert chosen(datasets=["CUB,aircraft"]).selection.datasets == ("cub", "aircraft")
+    assert selectors(datasets=["CUB,aircraft"]).selection.datasets == ("cub", "aircraft")
 
 
 @pytest.mark.parametrize(
     ("text", "seeds"), [("0-4", (0, 1, 2, 3, 4)), ("7", (7,)), ("5,0-2,1", (5, 0, 1, 2)), ("3-3", (3,))]
 )
 def test_seeds_as_numbers_and_ranges(text: str, seeds: tuple[int, ...]) -> None:
-    assert chosen(seeds=text).selection.seeds == seeds
+    assert selectors(seeds=text).selection.seeds == seeds
 
 
 @pytest.mark.parametrize("text", ["4-1", "-1", "a", "1,,2", "1-2-3", ""])
 def test_other_seeds_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"0,1,2 or a range such as 0-4, got"):
-        _ = chosen(seeds=text).selection
+        _ = selectors(seeds=text).selection
 
 
 def test_an_error_names_five_of_many() -> None:
@@ -71,14 +71,14 @@ def test_an_error_names_five_of_many() -> None:
 )
 def test_errors_name_the_reason(typed: dict[str, list[str]], said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=said):
-        chosen(data=tmp_path, runs=tmp_path, datasets=["cub"], **typed).plan(obtain_inputs=False)
+        selectors(data=tmp_path, runs=tmp_path, datasets=["cub"], **typed).plan(obtain_inputs=False)
 
 
 def test_a_plugin_that_registers_nothing_is_an_error(tmp_path: Path) -> None:
     plugin = tmp_path / "empty.py"
     plugin.write_text("NUMBER = 3\n", "utf-8")
     with pytest.raises(UsageError, match="registers nothing: expected a call such as register_objective"):
-        _ = chosen(plugins=[plugin]).selection
+        _ = selectors(plugins=[plugin]).selection
 
 
 def test_plan_needs_no_folder_that_can_be_written(drawn: Path, tiny_profile: Path, tmp_path: Path) -> None:

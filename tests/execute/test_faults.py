@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from suite.cli import app
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.errors import StoreError, SuiteError
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
@@ -31,7 +31,9 @@ SUITE = [sys.executable, "-c", "from suite.cli import main; main()"]
 
 def plan_of(drawn: Path, runs: Path, profile: Path, cell: str = "byol/cub") -> Plan:
     changed = ["pretrain.epochs=1"] if cell == "byol/cub" else []
-    return Chosen("paper_table1", str(profile), drawn, runs, None, None, cell, None, changed).plan(obtain_inputs=False)
+    return SelectorOptions("paper_table1", str(profile), drawn, runs, None, None, cell, None, changed).plan(
+        obtain_inputs=False
+    )
 
 
 def arguments(drawn: Path, runs: Path, profile: Path) -> list[str]:
@@ -180,7 +182,7 @@ def test_a_result_of_another_job_is_none(copy: Path, drawn: Path, tiny_profile: 
 
 
 def test_a_failure_keeps_traceback_and_last_log_lines(tmp_path: Path, drawn: Path, tiny_profile: Path) -> None:
-    chosen = Chosen(
+    chosen = SelectorOptions(
         "paper_table1", str(tiny_profile), drawn, tmp_path, None, None, "random/cub", None,
         ["finetune.optimizer.base_lr=1e30"],
     )  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.execute.context import Device, RunPaths
 from suite.execute.engine import Options, Summary
 from suite.execute.local.executor import LocalEngine, LocalExecutor
@@ -37,7 +37,9 @@ class Watch:
 
 def planned(drawn: Path, runs: Path, profile: Path, *overrides: str) -> Plan:
     methods = ["random", "byol", "byol_cvsa"]
-    plan = Chosen("paper_table1", str(profile), drawn, runs, ["cub"], methods, None, None, list(overrides)).plan(False)
+    plan = SelectorOptions(
+        "paper_table1", str(profile), drawn, runs, ["cub"], methods, None, None, list(overrides)
+    ).plan(False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
     return plan
 
@@ -256,7 +258,7 @@ def test_a_worker_whose_cuda_context_broke_is_replaced(tmp_path: Path, drawn: Pa
     plugin.write_text(BREAKS, "utf-8")
     load_plugins([plugin])
     methods, overrides = ["breaks", "works"], ["pretrain.epochs=1"]
-    plan = Chosen(
+    plan = SelectorOptions(
         "paper_table1", str(tiny_profile), drawn, tmp_path / "runs", ["cub"], methods, None, None, overrides
     ).plan(False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
@@ -329,7 +331,7 @@ def test_a_run_makes_the_next_views_within_the_step_unless_told_not_to(
     plugin.write_text(WAITS, "utf-8")
     load_plugins([plugin])
     overrides = ["pretrain.epochs=1", "pretrain.batch_size=8"]
-    plan = Chosen(
+    plan = SelectorOptions(
         "paper_table1", str(tiny_profile), drawn, tmp_path / "runs", ["cub"], ["waits"], None, None, overrides
     ).plan(False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)

@@ -14,7 +14,7 @@ from methods.args import ResNetArgs
 from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
 from methods.measures.grad_cam import grad_cam
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.engine import Options
 from suite.execute.local.executor import LocalExecutor
@@ -64,7 +64,9 @@ def device_of(place: torch.device, gpu: int = 0) -> Device:
 
 def planned(runs: Path, data: Path, profile: Path, methods: Sequence[str], *overrides: str) -> tuple[Plan, RunPaths]:
     grid = "beyond" if all(grid_of(method) == "beyond" for method in methods) else "paper_table1"
-    plan = Chosen(grid, str(profile), data, runs, ["cub"], list(methods), None, None, list(overrides)).plan(False)
+    plan = SelectorOptions(grid, str(profile), data, runs, ["cub"], list(methods), None, None, list(overrides)).plan(
+        False
+    )
     prepare(plan.jobs, plan.datasets, data, plan.workspace.cache, lambda *_: None)
     return plan, RunPaths(plan.workspace.runs, plan.workspace.cache)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.errors import UsageError
 from suite.jobs.identity import Job
 from suite.planning.devices import refuse_uneven
@@ -14,7 +14,7 @@ from suite.planning.devices import refuse_uneven
 
 def jobs(root: Path, methods: list[str]) -> list[Job]:
     """Of the paper's recipes: batches of 64 to 256, shuffle-BN in 8 groups."""
-    plan = Chosen("paper_table1", "paper", root, root / "runs", ["cub"], methods, None, None, []).plan(
+    plan = SelectorOptions("paper_table1", "paper", root, root / "runs", ["cub"], methods, None, None, []).plan(
         obtain_inputs=False
     )
     return [job for cell in plan.unready for job in cell.jobs]

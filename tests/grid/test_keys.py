@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.errors import UsageError
 from suite.grid.cell_jobs import jobs_of
 from suite.grid.cells import Selection, cells, parse_overrides
@@ -96,7 +96,8 @@ def test_keys_do_not_depend_on_places_and_devices(
 ) -> None:
     def keys(data: Path, runs: Path, profile: Path) -> list[str]:
         return [
-            job.key for job in Chosen("paper_table1", str(profile), data, runs, ["cub"], *[None] * 5).plan(False).jobs
+            job.key
+            for job in SelectorOptions("paper_table1", str(profile), data, runs, ["cub"], *[None] * 5).plan(False).jobs
         ]
 
     plain = keys(drawn, tmp_path / "a", tiny_profile)

@@ -14,7 +14,7 @@ import yaml
 from methods.args import ResNetArgs
 from methods.backbones import base
 from methods.backbones.registry import build_backbone
-from suite.api import request
+from suite.api import plan_request
 from suite.cli import main
 from suite.data.download.public import public_checkpoints, reference_checkpoints
 from suite.errors import UsageError
@@ -47,17 +47,17 @@ def test_rows_without_their_file_or_plugin_are_left_out_unless_they_are_named(
 ) -> None:
     monkeypatch.delitem(base._BY_ARCH, "vit_small", raising=False)  # another test may have loaded the plugin
     where: dict[str, Any] = {"data": drawn, "runs": tmp_path, "profile": "demo", "datasets": "cub"}
-    plan = request("beyond", **where).plan()
+    plan = plan_request("beyond", **where).plan()
     assert plan.left_out.keys() == set(THREE)
     assert "suite data fetch stage1 dino-resnet50" in plan.left_out["dino_resnet50"]
     assert "--plugin examples/vit_backbone.py" in plan.left_out["dinov2_vits14"]
     assert not {cell.row.name for cell in plan.cells} & set(THREE)
     assert not [name for name in plan.missing if name.startswith("public:")]
-    named = request("beyond", methods="dino_resnet50", **where).plan()
+    named = plan_request("beyond", methods="dino_resnet50", **where).plan()
     assert "public:dino-resnet50" in named.missing
     assert named.left_out == {}
     with pytest.raises(UsageError, match="vit_small"):
-        request("beyond", methods="dinov2_vits14", **where).plan()
+        plan_request("beyond", methods="dinov2_vits14", **where).plan()
 
 
 def test_set_backbone_reaches_the_trained_rows_alone() -> None:

@@ -234,7 +234,7 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-class Pictures:
+class SquareImages:
     """Square images: all alike with four different corners, or each of one colour of its own."""
 
     def __init__(self, flat: bool, count: int = 400, side: int = 12) -> None:
@@ -261,12 +261,12 @@ def maker(flat: bool, photometry: dict[str, float], **changes: Any) -> SharedAug
     args = SharedAugmentationArgs(
         **{**base, "shared": ("rotation", "colour"), **changes, "photometry": (PhotometryArgs(**photometry),)}
     )
-    return SharedAugmentation(args, Pictures(flat), 12)
+    return SharedAugmentation(args, SquareImages(flat), 12)
 
 
 def turns(batch: Tensor) -> Tensor:
     """By how many quarters each image of the corner pattern is turned, exactly; int64 [B]."""
-    original = Pictures(flat=False).image(0)
+    original = SquareImages(flat=False).image(0)
     found = [[k for k in range(4) if torch.equal(torch.rot90(original, k, (1, 2)), image)] for image in batch]
     assert all(len(ks) == 1 for ks in found)
     return torch.tensor(found)[:, 0]

@@ -45,7 +45,7 @@ ARGS: dict[str, args.ViewArgs] = {
 }
 
 
-class Pictures:
+class NoiseImages:
     """Noise of several sizes, with a salient box each."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ def test_every_kind_of_views_is_compared() -> None:
 @pytest.mark.parametrize("world", [2, 4])
 @pytest.mark.parametrize("name", ARGS)
 def test_processes_make_the_rows_of_the_whole_batch(name: str, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Counting(Pictures):
+    class Counting(NoiseImages):
         read = 0
 
         def image(self, index: int) -> Tensor:
@@ -127,7 +127,7 @@ def test_views_that_draw_in_their_own_way_are_made_whole_and_cut(monkeypatch: py
         def crops(self, indices: Tensor, rng: torch.Generator) -> Any:
             raise NotImplementedError
 
-    maker = Own(args.ViewArgs(photometry=(STRONG,)), Pictures(), SIZE)
+    maker = Own(args.ViewArgs(photometry=(STRONG,)), NoiseImages(), SIZE)
     whole = maker(torch.arange(1, 1 + BATCH), rng(), torch.device("cpu")).images[0]
     for by_row in (False, True):
         parts = [views.images[0] for views in shares(maker, monkeypatch, 2, by_row)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.cores import cores
 from suite.planning.costs import Machine, rates, wall_clock
 from suite.planning.forecast import Forecast
@@ -14,7 +14,7 @@ from suite.planning.forecast import Forecast
 
 def forecast(tmp_path: Path, profile: Path, *methods: str) -> Forecast:
     """Of CUB and a data root that does not exist: 5,994 training images and 5,794 test images."""
-    plan = Chosen(
+    plan = SelectorOptions(
         "paper_table1", str(profile), tmp_path / "none", tmp_path / "runs", ["cub"], list(methods), None, "0", []
     ).plan(obtain_inputs=False)
     return Forecast(plan, Machine("cpu", workers=1))

@@ -17,7 +17,7 @@ from pathlib import Path
 import suite.data.decoded.images
 import suite.training.finetune
 import suite.training.pretrain  # noqa: F401  - loaded before the processes fork
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
 from suite.execute.worker import run_job
@@ -48,7 +48,9 @@ def main() -> None:
     for line in sys.stdin:
         wanted = json.loads(line)
         runs = Path(wanted["runs"])
-        chosen = Chosen(wanted["grid"], profile, Path(data), runs, ["cub"], None, wanted["cell"], None, wanted["set"])
+        chosen = SelectorOptions(
+            wanted["grid"], profile, Path(data), runs, ["cub"], None, wanted["cell"], None, wanted["set"]
+        )
         plan = chosen.plan(obtain_inputs=False)
         sys.stdout.flush()
         child = os.fork()

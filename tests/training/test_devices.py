@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.execute.context import Device, JobContext
 from suite.execute.ddp import spawned
 from suite.execute.ddp.spawned import SpawnedRanks
@@ -84,7 +84,7 @@ class Cell(Runs):
 
     def __init__(self, root: Path, drawn: Path, profile: Path, cell: str, *overrides: str) -> None:
         super().__init__(root, drawn, profile, cell, *overrides)
-        self.plan = Chosen(self.grid, str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
+        self.plan = SelectorOptions(self.grid, str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
             obtain_inputs=False
         )
 

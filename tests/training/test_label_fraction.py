@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.data.decoded.split import labelled
 from suite.errors import UsageError
 from suite.execute.context import Device, JobContext, RunPaths
@@ -100,9 +100,9 @@ def test_only_the_share_is_read_also_to_choose_a_learning_rate(
         "finetune.label_fraction=0.5", "finetune.lr_candidates=[0.1, 0.4]", "finetune.held_out=0.25",
         "finetune.batch_size=4", "finetune.epochs=1",
     ]  # fmt: skip
-    plan = Chosen("paper_table1", str(tiny_profile), drawn, tmp_path, ["cub"], ["random"], None, None, changes).plan(
-        False
-    )
+    plan = SelectorOptions(
+        "paper_table1", str(tiny_profile), drawn, tmp_path, ["cub"], ["random"], None, None, changes
+    ).plan(False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
     read: dict[str, set[bytes]] = {}
     original = Inputs.train_and_test

@@ -25,7 +25,7 @@ from PIL import Image
 
 from methods.backbone import Backbone
 from methods.backbones.registry import build_backbone
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.data.decoded.images import open_store, store_folder
 from suite.data.decoded.saliency import open_maps
 from suite.data.decoded.split import Part, SplitSource
@@ -99,7 +99,7 @@ def learn(row: str, epochs: int, sets: list[str], seed: int, birds: Path, runs: 
     (runs / "birds.yaml").write_text(yaml.safe_dump({**profile, "synthetic": None}), "utf-8")
     changes = [*sets, f"pretrain.epochs={epochs}"]
     where = (birds, runs, ["cub"], [row], None, str(seed), changes)
-    plan = Chosen("paper_table1", str(runs / "birds.yaml"), *where).plan(obtain_inputs=False)
+    plan = SelectorOptions("paper_table1", str(runs / "birds.yaml"), *where).plan(obtain_inputs=False)
     prepare(plan.jobs, plan.datasets, birds, runs / "cache", lambda *_: None)
     spec = cast(PretrainSpec, plan.cell_jobs[0].stages[0].spec)
     images = open_store(store_folder(runs / "cache", "cub", spec.data.fingerprint, spec.data.store_size))

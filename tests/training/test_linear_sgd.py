@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.page.tables import metric_page_table
 from analysis.report import metric_tables
 from analysis.tables.metrics_text import to_latex
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.errors import UsageError
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
@@ -43,7 +43,7 @@ SETTINGS = (
 
 
 def planned(drawn: Path, runs: Path, profile: Path) -> tuple[Plan, Job]:
-    chosen = Chosen("paper_table1", str(profile), drawn, runs, ["cub"], ["random"], None, None, [SETTINGS])
+    chosen = SelectorOptions("paper_table1", str(profile), drawn, runs, ["cub"], ["random"], None, None, [SETTINGS])
     plan = chosen.plan(False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
     (job,) = (job for job in plan.jobs if job.spec.kind == "linear_sgd")

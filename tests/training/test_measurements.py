@@ -18,7 +18,7 @@ from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
 from methods.measures.counterfactuals import COUNTERFACTUAL_KINDS, Counterfactuals
 from methods.measures.localisation import OVERLAPS, energy, overlaps, pointing
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.data.decoded.images import ImageStore, open_store, store_folder
 from suite.data.decoded.saliency import map_folder, open_maps
 from suite.data.decoded.split import SplitSource
@@ -57,7 +57,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory, drawn: Path, tiny_profile
     path = runs / "measuring.yaml"
     path.write_text(yaml.safe_dump(profile), "utf-8")
     methods = ["random", "byol"]
-    plan = Chosen("paper_table1", str(path), drawn, runs / "runs", ["cub"], methods, None, None, None).plan(False)
+    plan = SelectorOptions("paper_table1", str(path), drawn, runs / "runs", ["cub"], methods, None, None, None).plan(
+        False
+    )
     store = Store(runs / "runs")
     record_cells(store, "tiny", {}, plan.cell_jobs, data_facts(plan))
     prepare(plan.jobs, plan.datasets, drawn, runs / "runs" / "cache", lambda *_: None)

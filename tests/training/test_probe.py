@@ -15,7 +15,7 @@ from torch import Tensor
 
 from methods.args import ResNetArgs
 from methods.backbones.registry import build_backbone
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.data.decoded.split import held_out
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
@@ -124,7 +124,9 @@ def chosen(tmp_path_factory: pytest.TempPathFactory, drawn: Path, tiny_profile: 
     """A cell whose learning rate is chosen among three, one of them absurd, and every job of it done."""
     runs = tmp_path_factory.mktemp("rates")
     rates = ["finetune.lr_candidates=[1.0e-9, 0.4, 0.8]", "finetune.epochs=6"]
-    plan = Chosen("paper_table1", str(tiny_profile), drawn, runs, None, None, "random/cars", None, rates).plan(False)
+    plan = SelectorOptions("paper_table1", str(tiny_profile), drawn, runs, None, None, "random/cars", None, rates).plan(
+        False
+    )
     prepare(plan.jobs, plan.datasets, drawn, runs / "cache", lambda *_: None)
     for job in plan.jobs:
         assert run_job(job, JobContext(RunPaths(runs, runs / "cache"), CPU)) == JobEnd("done")

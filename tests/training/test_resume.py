@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
 from safetensors.torch import load_file
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.errors import TrainingError
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
@@ -42,7 +42,7 @@ class Runs:
     grid = "paper_table1"
 
     def __init__(self, root: Path, drawn: Path, profile: Path, cell: str, *overrides: str) -> None:
-        plan = Chosen(self.grid, str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
+        plan = SelectorOptions(self.grid, str(profile), drawn, root, None, None, cell, None, list(overrides)).plan(
             obtain_inputs=False
         )
         prepare(plan.jobs, plan.datasets, drawn, root / "cache", lambda *_: None)
@@ -150,7 +150,9 @@ def test_sigkill_and_resume_keep_the_whole_state(
     optimiser, random state, running means and curve; then the same result.
     """
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    plan = Chosen(grid, str(tiny_profile), drawn, straight, ["cub"], None, f"{row}/cub", None, overrides).plan(False)
+    plan = SelectorOptions(grid, str(tiny_profile), drawn, straight, ["cub"], None, f"{row}/cub", None, overrides).plan(
+        False
+    )
     trainings = [job for job in plan.jobs if job.spec.kind != "probe"]
     for job in trainings if row in {"random", "byol_cvsa"} else trainings[:1]:
         life = partial(lives.live, grid=grid, cell=f"{row}/cub", set=overrides, job=job.key)

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.errors import TrainingError
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
@@ -48,7 +48,7 @@ def test_a_nan_leaves_neither_checkpoint_nor_weights(
     cell: str, loaders: int, tmp_path: Path, drawn: Path, tiny_profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a checkpoint after every step, the step after the NaN would write one, if it were not checked before."""
-    plan = Chosen("paper_table1", str(tiny_profile), drawn, tmp_path, None, None, cell, None, []).plan(
+    plan = SelectorOptions("paper_table1", str(tiny_profile), drawn, tmp_path, None, None, cell, None, []).plan(
         obtain_inputs=False
     )
     prepare(plan.jobs, plan.datasets, drawn, tmp_path / "cache", lambda *_: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
 from suite.execute.worker import run_job
@@ -17,7 +17,7 @@ CPU = Device(accelerator="cpu", threads=1)
 
 
 def planned(drawn: Path, runs: Path, profile: Path) -> Plan:
-    plan = Chosen("paper_table1", str(profile), drawn, runs, ["cub"], ["random"], None, None, []).plan(False)
+    plan = SelectorOptions("paper_table1", str(profile), drawn, runs, ["cub"], ["random"], None, None, []).plan(False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
     return plan
 

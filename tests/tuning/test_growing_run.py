@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from methods.args import ResNetArgs
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.execute.context import Device, RunPaths
 from suite.execute.engine import Options
 from suite.execute.local.executor import LocalExecutor
@@ -57,7 +57,7 @@ def test_a_job_nobody_wants_is_left_with_its_checkpoint_and_the_run_grows(
     tmp_path: Path, drawn: Path, tiny_profile: Path
 ) -> None:
     overrides = ["pretrain.epochs=400", "finetune.epochs=1"]
-    plan = Chosen(
+    plan = SelectorOptions(
         "paper_table1", str(tiny_profile), drawn, tmp_path, ["cub"], ["byol", "random"], None, None, overrides
     ).plan(False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)

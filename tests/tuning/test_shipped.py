@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.errors import UsageError
 from suite.grid.cells import Cell, Selection, cells
 from suite.grid.profile import Profile, load_profile
 from suite.grid.spec import load_grid
 from suite.grid.validate import validated
 from suite.kinds.pretrain import PretrainSpec
-from suite.tuning.request import Request, Tuning
+from suite.tuning.request import Tuning, TuningRequest
 from suite.tuning.shipped import load_space, shipped_spaces
 from suite.tuning.space import checked_space, parse_space, recipe_parameters
 
@@ -76,8 +76,8 @@ def test_mistakes_in_recipes_are_named() -> None:
 
 def tuning(drawn: Path, runs: Path, profile: Path) -> Tuning:
     space = load_space("byol")
-    select = Chosen("paper_table1", str(profile), drawn, runs, ["cub"], ["byol"], None, "0", None)
-    request = Request(trials=3, **space.request)
+    select = SelectorOptions("paper_table1", str(profile), drawn, runs, ["cub"], ["byol"], None, "0", None)
+    request = TuningRequest(trials=3, **space.request)
     return Tuning(select.plan(obtain_inputs=False), load_grid("paper_table1"), select.selection, str(profile), request)
 
 

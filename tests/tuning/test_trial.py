@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.data.decoded import split as source
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
@@ -33,12 +33,14 @@ ONLINE = OnlineKnn(("cub",), 2, 0.2, 1.143, KnnArgs(k=5, temperature=0.07))
 
 
 def planned(drawn: Path, runs: Path, profile: Path, grid: str = "paper_table1", *overrides: str) -> Plan:
-    return Chosen(grid, str(profile), drawn, runs, ["cub"], ["byol_cvsa"], None, None, list(overrides)).plan(False)
+    return SelectorOptions(grid, str(profile), drawn, runs, ["cub"], ["byol_cvsa"], None, None, list(overrides)).plan(
+        False
+    )
 
 
 def jobs(plan: Plan, params: dict[str, Any], objective: Objective = "finetune", on: PretrainOn = "all") -> TrialJobs:
     name = plan.cells[0].grid
-    chosen = Chosen(name, "demo", None, None, ["cub"], ["byol_cvsa"], None, None, None).selection
+    chosen = SelectorOptions(name, "demo", None, None, ["cub"], ["byol_cvsa"], None, None, None).selection
     return trial_jobs(plan, trial_cells(load_grid(name), plan, chosen, params), objective, on)
 
 

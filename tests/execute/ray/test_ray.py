@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.errors import UsageError
 from suite.execute.context import Device, RunPaths
 from suite.execute.engine import EngineOptions, Options
@@ -55,7 +55,9 @@ def cluster() -> Iterator[None]:
 
 
 def planned(drawn: Path, runs: Path, profile: Path, methods: list[str], *overrides: str) -> Plan:
-    plan = Chosen("paper_table1", str(profile), drawn, runs, ["cub"], methods, None, None, list(overrides)).plan(False)
+    plan = SelectorOptions(
+        "paper_table1", str(profile), drawn, runs, ["cub"], methods, None, None, list(overrides)
+    ).plan(False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
     return plan
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from suite.cli.select import Chosen
+from suite.cli.select import SelectorOptions
 from suite.execute.context import Device, RunPaths
 from suite.execute.engine import Options, Summary
 from suite.execute.local.executor import LocalExecutor
@@ -59,7 +59,7 @@ def suite(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def planned(drawn: Path, runs: Path, profile: Path, *overrides: str) -> Plan:
-    chosen = Chosen("paper_table1", str(profile), drawn, runs, ["cub"], ["byol"], None, None, list(overrides))
+    chosen = SelectorOptions("paper_table1", str(profile), drawn, runs, ["cub"], ["byol"], None, None, list(overrides))
     plan = chosen.plan(False)
     prepare(plan.jobs, plan.datasets, drawn, plan.workspace.cache, lambda *_: None)
     return plan
