@@ -1,8 +1,9 @@
 """Typed settings of the alignment and of the objectives and views of the paper's rows, without importing torch.
 
-The others are in beyond_args.py, rival_args.py and, for backbones, methods/backbones. Settings are not in the files
-that they configure, so that `suite plan` can check and hash a configuration in milliseconds. The values come from the
-recipes in experiments/; a field has a default only where its source fixes it.
+The others are in attention_guided_args.py, redundancy_reduction_args.py, multi_crop_args.py and, for backbones,
+methods/backbones. Settings are not in the files that they configure, so that `suite plan` can check and hash a
+configuration in milliseconds. The values come from the recipes in experiments/; a field has a default only where its
+source fixes it.
 """
 
 from __future__ import annotations

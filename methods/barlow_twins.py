@@ -10,10 +10,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from methods.backbone import Backbone
-from methods.beyond_args import BarlowTwinsArgs
 from methods.distributed import all_gather_with_grad
 from methods.heads import expander
 from methods.objective import Objective, embedding_std
+from methods.redundancy_reduction_args import BarlowTwinsArgs
 from methods.solo_learn import barlow_loss
 from methods.views.batch import Views
 

@@ -22,10 +22,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
 
+from methods.attention_guided_args import CastArgs
 from methods.backbone import Backbone
 from methods.contrastive_cam import grad_cam
 from methods.moco_v2 import MocoV2
-from methods.rival_args import CastArgs
 from methods.views.batch import Views
 
 

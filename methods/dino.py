@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax, normalize, softmax
 
 from methods.backbone import Backbone
-from methods.beyond_args import DinoArgs
 from methods.distributed import all_gather
 from methods.heads import l2_normalize, pooled_by_size
+from methods.multi_crop_args import DinoArgs
 from methods.objective import Objective, cosine_tau, ema_update, embedding_std, frozen_copy
 from methods.views.batch import Views
 

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
+from methods.attention_guided_args import LcrArgs
 from methods.backbone import Backbone
 from methods.contrastive_cam import grad_cam
 from methods.distributed import world_size
 from methods.moco_v2 import MocoV2
-from methods.rival_args import LcrArgs
 from methods.views.batch import Views
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from methods import args, beyond_args, rival_args
+from methods import args, attention_guided_args, multi_crop_args, redundancy_reduction_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +61,20 @@ OBJECTIVES: dict[str, Entry] = {
     ),
     "cast": Entry(  # query 3, key and masked key 1 each
         "methods.cast:Cast",
-        rival_args.CastArgs,
+        attention_guided_args.CastArgs,
         needs_masks=True,
         needs_train_size=True,
         plain_views="cast_crop",
         passes=5,
     ),
-    "lcr": Entry("methods.lcr:Lcr", rival_args.LcrArgs, needs_train_size=True, passes=4),
-    "barlow_twins": Entry("methods.barlow_twins:BarlowTwins", beyond_args.BarlowTwinsArgs, passes=6),
-    "vicreg": Entry("methods.vicreg:Vicreg", beyond_args.VicregArgs, passes=6),
+    "lcr": Entry("methods.lcr:Lcr", attention_guided_args.LcrArgs, needs_train_size=True, passes=4),
+    "barlow_twins": Entry("methods.barlow_twins:BarlowTwins", redundancy_reduction_args.BarlowTwinsArgs, passes=6),
+    "vicreg": Entry("methods.vicreg:Vicreg", redundancy_reduction_args.VicregArgs, passes=6),
     "dino": Entry(  # two global crops, student 3 and teacher 1 each; eight local crops of 96 px beside 224 px, student
-        "methods.dino:Dino", beyond_args.DinoArgs, plain_views="multi_crop", passes=12.4
+        "methods.dino:Dino", multi_crop_args.DinoArgs, plain_views="multi_crop", passes=12.4
     ),
     "swav": Entry(  # two global crops and eight local ones, 3 each
-        "methods.swav:Swav", beyond_args.SwavArgs, plain_views="multi_crop", passes=10.4
+        "methods.swav:Swav", multi_crop_args.SwavArgs, plain_views="multi_crop", passes=10.4
     ),
 }
 
@@ -94,13 +94,18 @@ VIEWS: dict[str, Entry] = {
         "methods.views.instance_composition:InstanceComposition", args.InstanceCompositionArgs
     ),
     "crop_with_mask": Entry(
-        "methods.views.crop_with_mask:CropWithMask", rival_args.CropWithMaskArgs, needs_saliency=True, gives_masks=True
+        "methods.views.crop_with_mask:CropWithMask",
+        attention_guided_args.CropWithMaskArgs,
+        needs_saliency=True,
+        gives_masks=True,
     ),
     "cast_crop": Entry(
-        "methods.views.cast_crop:CastCrop", rival_args.CastCropArgs, needs_saliency=True, gives_masks=True
+        "methods.views.cast_crop:CastCrop", attention_guided_args.CastCropArgs, needs_saliency=True, gives_masks=True
     ),
-    "contrastive_crop": Entry("methods.views.contrastive_crop:ContrastiveCrop", rival_args.ContrastiveCropArgs),
-    "multi_crop": Entry("methods.views.multi_crop:MultiCrop", beyond_args.MultiCropArgs),
+    "contrastive_crop": Entry(
+        "methods.views.contrastive_crop:ContrastiveCrop", attention_guided_args.ContrastiveCropArgs
+    ),
+    "multi_crop": Entry("methods.views.multi_crop:MultiCrop", multi_crop_args.MultiCropArgs),
 }
 
 ALIGNMENT = Entry("methods.alignment:SaliencyAlignment", args.AlignmentArgs)

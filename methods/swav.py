@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax, normalize
 
 from methods.backbone import Backbone
-from methods.beyond_args import SwavArgs
 from methods.distributed import all_gather, shard
 from methods.heads import l2_normalize, pooled_by_size
+from methods.multi_crop_args import SwavArgs
 from methods.objective import Objective, embedding_std
 from methods.views.batch import Views
 

@@ -19,7 +19,7 @@ from statistics import NormalDist
 import torch
 from torch import Generator, Tensor
 
-from methods.rival_args import CastCropArgs
+from methods.attention_guided_args import CastCropArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
 from methods.views.crop_with_mask import cut_with_masks

@@ -19,7 +19,7 @@ from scipy.special import betaincinv
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from methods.rival_args import ContrastiveCropArgs
+from methods.attention_guided_args import ContrastiveCropArgs
 from methods.views.adaptive import AdaptiveViews
 from methods.views.batch import Crops, ImageSource
 from methods.views.geometry import random_boxes, uniform

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from methods.rival_args import CropWithMaskArgs
+from methods.attention_guided_args import CropWithMaskArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
 from methods.views.geometry import uniform

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from methods.beyond_args import MultiCropArgs
+from methods.multi_crop_args import MultiCropArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
 from methods.views.geometry import random_boxes, uniform, whole_boxes

@@ -25,12 +25,13 @@ from methods.args import (
     SimclrArgs,
     SimsiamArgs,
 )
+from methods.attention_guided_args import CastArgs, LcrArgs
 from methods.backbones.registry import build_backbone
-from methods.beyond_args import BarlowTwinsArgs, DinoArgs, SwavArgs, VicregArgs
 from methods.distributed import all_gather, rank, world_size
+from methods.multi_crop_args import DinoArgs, SwavArgs
 from methods.objective import Objective
+from methods.redundancy_reduction_args import BarlowTwinsArgs, VicregArgs
 from methods.registry import OBJECTIVES
-from methods.rival_args import CastArgs, LcrArgs
 from methods.sync_batchnorm import convert_sync_batchnorm
 from methods.views.base import slice_views
 from methods.views.batch import Views

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from methods.args import ResNetArgs
+from methods.attention_guided_args import CastArgs
 from methods.backbones.registry import build_backbone
 from methods.cast import Cast, attention_loss
 from methods.contrastive_cam import grad_cam, score_gradient
 from methods.heads import mlp_head
-from methods.rival_args import CastArgs
 from methods.views.batch import Views
 
 M, K, T, WEIGHT = 0.9, 10, 0.2, 3.0

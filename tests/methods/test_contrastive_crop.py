@@ -10,8 +10,8 @@ from scipy import stats
 from torch import Tensor
 
 from methods.args import PhotometryArgs, RandomResizedCropArgs, ResNetArgs
+from methods.attention_guided_args import ContrastiveCropArgs
 from methods.backbones.registry import build_backbone
-from methods.rival_args import ContrastiveCropArgs
 from methods.views import adaptive
 from methods.views.base import as_input, planar_unit
 from methods.views.contrastive_crop import ContrastiveCrop, centre_suppressed

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from methods import solo_learn
 from methods.args import PhotometryArgs, ResNetArgs
 from methods.backbones.registry import build_backbone
-from methods.beyond_args import DinoArgs, MultiCropArgs
 from methods.dino import Dino, DinoNetwork
+from methods.multi_crop_args import DinoArgs, MultiCropArgs
 from methods.views.batch import Views
 from methods.views.multi_crop import MultiCrop
 

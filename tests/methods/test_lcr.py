@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from methods.args import ResNetArgs
+from methods.attention_guided_args import LcrArgs
 from methods.backbones.registry import build_backbone
 from methods.lcr import Lcr, info_nce_gradient, stretched
-from methods.rival_args import LcrArgs
 from methods.views.batch import Views
 
 M, K, T = 0.9, 10, 0.2

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from methods.args import PhotometryArgs, RandomResizedCropArgs
-from methods.rival_args import CastCropArgs, CropWithMaskArgs
+from methods.attention_guided_args import CastCropArgs, CropWithMaskArgs
 from methods.views.cast_crop import CastCrop, _start, covering_boxes
 from methods.views.crop_with_mask import CropWithMask
 from methods.views.random_resized_crop import RandomResizedCrop

@@ -12,8 +12,8 @@ from methods import solo_learn
 from methods.args import ResNetArgs
 from methods.backbones.registry import build_backbone
 from methods.barlow_twins import BarlowTwins
-from methods.beyond_args import BarlowTwinsArgs, VicregArgs
 from methods.objective import Objective
+from methods.redundancy_reduction_args import BarlowTwinsArgs, VicregArgs
 from methods.vicreg import Vicreg
 from methods.views.batch import Views
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods import args, beyond_args, rival_args
+from methods import args, attention_guided_args, multi_crop_args
 from methods.args import PhotometryArgs
 from methods.registry import VIEWS
 from methods.views import base
@@ -32,10 +32,10 @@ ARGS: dict[str, args.ViewArgs] = {
     "instance_composition": args.InstanceCompositionArgs(
         photometry=(STRONG, STRONG), scale=0.2, augment_boxes=(True, False)
     ),
-    "crop_with_mask": rival_args.CropWithMaskArgs(photometry=(STRONG, STRONG), scale=0.2),
-    "cast_crop": rival_args.CastCropArgs(photometry=(STRONG, STRONG), scale=0.2),
-    "contrastive_crop": rival_args.ContrastiveCropArgs(photometry=(STRONG, STRONG), scale=0.2),
-    "multi_crop": beyond_args.MultiCropArgs(
+    "crop_with_mask": attention_guided_args.CropWithMaskArgs(photometry=(STRONG, STRONG), scale=0.2),
+    "cast_crop": attention_guided_args.CastCropArgs(photometry=(STRONG, STRONG), scale=0.2),
+    "contrastive_crop": attention_guided_args.ContrastiveCropArgs(photometry=(STRONG, STRONG), scale=0.2),
+    "multi_crop": multi_crop_args.MultiCropArgs(
         photometry=(STRONG, STRONG, STRONG),
         global_scale=(0.3, 1.0),
         local_scale=(0.05, 0.3),

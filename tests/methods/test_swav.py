@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from methods import solo_learn
 from methods.args import ResNetArgs
 from methods.backbones.registry import build_backbone
-from methods.beyond_args import SwavArgs
+from methods.multi_crop_args import SwavArgs
 from methods.swav import Swav, assignments
 from methods.views.batch import Views
 

@@ -1,4 +1,4 @@
-"""Settings of CVSA's rivals beyond the paper's rows: CAST, ContrastiveCrop, LCR; and crops that carry a mask.
+"""Settings of other methods that saliency or Grad-CAM guides: CAST, ContrastiveCrop, LCR; and crops with a mask.
 
 As in methods/args.py, nothing here imports torch.
 """
