@@ -14,7 +14,7 @@ from analysis.cells.published import Published
 from analysis.cells.remarks import in_order
 from analysis.figures.critical_difference import critical_difference_figure
 from analysis.figures.localisation import localisation_figure
-from analysis.page.build import Made, grid_section, page_figures, report_page
+from analysis.page.build import Creation, grid_section, page_figures, report_page
 from analysis.page.model import PageFigure, Section, write_page
 from analysis.page.tables import metric_page_table
 from analysis.tables.background import background_table
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Written:
+class GridReport:
     """The report of one grid: its tables, the written files, and its section of the page."""
 
     table: Table
@@ -56,7 +56,9 @@ class Written:
     files: list[Path]
     section: Section
     records: Sequence[CellRecord]
-    more: list[MetricTable] = field(default_factory=list)  # probes, localisation, background and further protocols
+    metric_tables: list[MetricTable] = field(
+        default_factory=list
+    )  # probes, localisation, background and further protocols
 
 
 def grids_run(workspace: Workspace) -> list[str]:
@@ -105,7 +107,7 @@ def write_report(
     out: Path,
     cams: CamOptions | None,
     published: Published = "paper",
-) -> Written:
+) -> GridReport:
     """Write `<grid>.tex` and `.csv` and, unless `cams` is None, one figure per dataset and kind of CAM, into `out`.
 
     published: the paper's numbers beside the measured ones; "all" adds those of other works, "none" leaves out both.
@@ -127,16 +129,16 @@ def write_report(
     if table.comparisons:
         files.append(out / f"{grid.name}_tests.csv")
         write_text(files[-1], tests_csv(table))
-    more = metric_tables(store, grid, profile, recorded, lines, published)
-    files += [file for metrics in more for file in write_metric_table(metrics, out)]
+    further = metric_tables(store, grid, profile, recorded, lines, published)
+    files += [file for metrics in further for file in write_metric_table(metrics, out)]
     figures: list[PageFigure] = []
     if grid.sweep is not None:
         from analysis.figures.sweep import scale_figure
 
         paths = scale_figure(grid, table, out / f"{grid.name}_figure")
         for dataset, label in zip(table.datasets, table.labels, strict=True):
-            own = [path for path in paths if len(table.datasets) == 1 or path.stem.endswith(f"_{dataset}")]
-            figures += page_figures(own, f"Top-1 by {axis(grid.sweep)}, {label}")
+            dataset_paths = [path for path in paths if len(table.datasets) == 1 or path.stem.endswith(f"_{dataset}")]
+            figures += page_figures(dataset_paths, f"Top-1 by {axis(grid.sweep)}, {label}")
         files += paths
     paths = localisation_figure(
         grid, lines, out / f"{grid.name}_accuracy_over_localisation", table.data, table.synthetic
@@ -151,11 +153,13 @@ def write_report(
             figures += page_figures(paths, title)
             files += paths
     section = grid_section(
-        store, grid, profile, table, records, lines, tables=[*map(metric_page_table, more)], figures=figures
+        store, grid, profile, table, records, lines, tables=[*map(metric_page_table, further)], figures=figures
     )
     if not ranked.files:
-        section = replace(section, unranked=ranked.text)
-    return Written(to_text(table), setup_text(table), files, section, [] if grid.sweep else _fine_tuned(records), more)
+        section = replace(section, ranking_note=ranked.text)
+    return GridReport(
+        to_text(table), setup_text(table), files, section, [] if grid.sweep else _fine_tuned(records), further
+    )
 
 
 def metric_tables(
@@ -193,11 +197,15 @@ def evaluation_tables(workspace: Workspace, profile: str) -> list[MetricTable]:
 
 
 def write_overview(
-    workspace: Workspace, reports: Sequence[Written], out: Path, cams: CamOptions | None, made: Made | None = None
+    workspace: Workspace,
+    reports: Sequence[GridReport],
+    out: Path,
+    cams: CamOptions | None,
+    creation: Creation | None = None,
 ) -> list[Path]:
     """Write what the grids of a report share: the page, and the poster's panel if its cells are finished.
 
-    made: date and command, for the page.
+    creation: date and command, for the page.
     """
     sections, files, figures = [report.section for report in reports], list[Path](), list[PageFigure]()
     if cams is not None:
@@ -213,7 +221,7 @@ def write_overview(
         sections.append(
             Section("stages", "One stage and two", profile, "From the cells of all grids.", figures=figures)
         )
-    return [*files, write_page(report_page(workspace.store, sections, grids, made), out)]
+    return [*files, write_page(report_page(workspace.store, sections, grids, creation), out)]
 
 
 def _fine_tuned(records: Sequence[CellRecord]) -> list[CellRecord]:

@@ -278,7 +278,7 @@ def _record(root: Path, cell: str, grid: str | None, profile: str | None) -> Cel
     if grid is not None:
         profile = profile_of(root, grid, profile)
     records = read_cells(root, grid, profile)
-    matches = [record for record in records if cell in {record.id, "/".join(record.place)}]
+    matches = [record for record in records if cell in {record.id, "/".join(record.row_and_dataset)}]
     if not matches:
         raise unknown("cell", cell, {record.id for record in records}, f"(recorded in {root})")
     if len(matches) > 1:

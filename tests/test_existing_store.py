@@ -53,7 +53,7 @@ def test_the_grid_plans_the_same_jobs(runs: Path) -> None:
     selected = cells(load_grid(GRID), load_profile(PROFILE), Selection(methods=METHODS))
     planned = [jobs_of(cell, prints, DETECTOR_IDENTITIES, masked=set(prints)) for cell in selected]
     assert {job.key for item in planned for job in item.jobs} == keys(runs)
-    recorded = {entry.place: entry.roles for entry in read_cells(runs)}
+    recorded = {entry.row_and_dataset: entry.roles for entry in read_cells(runs)}
     for item in planned:
         roles = {role: job.key for role, job in item.roles.items()}
         assert roles == recorded[item.cell.row.name, item.cell.dataset]

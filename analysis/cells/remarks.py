@@ -121,7 +121,7 @@ def detectors(record: CellRecord) -> set[str]:
 
 def oracles(records: Iterable[CellRecord]) -> set[Key]:
     """Cells that were trained with saliency from annotations."""
-    return {record.place for record in records if detectors(record) & _ORACLES}
+    return {record.row_and_dataset for record in records if detectors(record) & _ORACLES}
 
 
 def stale_cells(grid: GridSpec, profile: str, records: Iterable[CellRecord]) -> dict[Key, str]:
@@ -133,7 +133,7 @@ def stale_cells(grid: GridSpec, profile: str, records: Iterable[CellRecord]) -> 
         if settings not in differences:  # resolving a recipe takes milliseconds, and most cells share theirs
             differences[settings] = stale_settings(grid.row(record.row), current, record)
         if differences[settings]:
-            stale[record.place] = f"run with other settings than now: {', '.join(differences[settings])}"
+            stale[record.row_and_dataset] = f"run with other settings than now: {', '.join(differences[settings])}"
     return stale
 
 
@@ -148,7 +148,7 @@ def suspicions(results: Mapping[str, Result], records: Iterable[CellRecord]) -> 
     reasons_of: dict[Key, dict[str, None]] = {}  # each reason once, in order
     for record in records:
         for reason in (reason for key in record.jobs if key in results for reason in results[key].suspicious):
-            reasons_of.setdefault(record.place, {})[reason] = None
+            reasons_of.setdefault(record.row_and_dataset, {})[reason] = None
     return {key: "suspicious: " + "; ".join(reasons) for key, reasons in reasons_of.items()}
 
 
@@ -158,7 +158,7 @@ def missing_cells(store: Store, results: Mapping[str, Result], records: Iterable
     for record in records:
         if not record.headlines & results.keys():
             why = _why(store, record.jobs)
-            missing.setdefault(record.place, []).append(f"seed {record.seed} {why}")
+            missing.setdefault(record.row_and_dataset, []).append(f"seed {record.seed} {why}")
     return {key: "; ".join(reasons) for key, reasons in missing.items()}
 
 

@@ -52,7 +52,7 @@ def refuse_mixed_seeds(grid: str, records: Iterable[CellRecord]) -> None:
     wrong = []
     for record in records:
         cell = f"{record.row}/{record.dataset}"
-        other = first.setdefault(record.place, record)
+        other = first.setdefault(record.row_and_dataset, record)
         differences = _differences(other.recipe, record.recipe, " and ")
         if other.stage1_checkpoint != record.stage1_checkpoint:
             differences.append("first stages from different checkpoints")

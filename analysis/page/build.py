@@ -13,7 +13,7 @@ from analysis.page.compare import comparisons
 from analysis.page.curves import curve_rows
 from analysis.page.jobs import job_details, training_seconds
 from analysis.page.model import Page, PageFigure, PageTable, Section
-from analysis.page.tables import page_table, place
+from analysis.page.tables import html_id, page_table
 from analysis.tables.accuracy import Table
 from analysis.tables.notes import row_label
 from suite.data.catalogue import DATASETS
@@ -25,8 +25,8 @@ from suite.text import duration
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """When a page was made, and by which command."""
+class Creation:
+    """When a page was creation, and by which command."""
 
     date: str
     command: str
@@ -48,7 +48,7 @@ def grid_section(
     records: of the grid's cells; empty if the numbers come from another source.
     """
     cells = cell_details(store, grid, table, records, lines)
-    recorded = {record.place for record in records}
+    recorded = {record.row_and_dataset for record in records}
     complete = [all(store.result(key) is not None for key in record.jobs) for record in records]
     left_out = [
         f"{row_label(row)} ({'all datasets' if len(missing) == len(grid.datasets) else ', '.join(missing)})"
@@ -64,7 +64,7 @@ def grid_section(
     curves = curve_rows(store, table, records)
     legend = [*table.labels, *dict.fromkeys(_first_stage(record) for record in records if record.stage1 != "none")]
     return Section(
-        id=place("grid", grid.name),
+        id=html_id("grid", grid.name),
         title=grid.name,
         profile=profile,
         summary=" ".join(summary),
@@ -78,7 +78,7 @@ def grid_section(
         legend=legend if curves else (),
         cells=cells,
         reference=grid.reference_row,
-        compared=comparisons(store, grid, profile, records, lines),
+        comparisons=comparisons(store, grid, profile, records, lines),
         problems=problems(store, grid, records),
     )
 
@@ -89,16 +89,18 @@ def page_figures(files: Sequence[Path], title: str) -> list[PageFigure]:
     notes = [f"Images: {', '.join(PurePosixPath(name).name for name in facts['images'])}."] if "images" in facts else []
     pdfs = {path.stem: path.read_bytes() for path in files if path.suffix == ".pdf"}
     return [
-        PageFigure(place("figure", path.stem), title, notes, path.read_bytes(), path.stem, pdfs.get(path.stem, b""))
+        PageFigure(html_id("figure", path.stem), title, notes, path.read_bytes(), path.stem, pdfs.get(path.stem, b""))
         for path in files
         if path.suffix == ".png"
     ]
 
 
-def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str], made: Made | None = None) -> Page:
+def report_page(
+    store: Store, sections: Sequence[Section], grids: Sequence[str], creation: Creation | None = None
+) -> Page:
     """The page of all sections of a report on `grids`.
 
-    made: the date and the command. Without them the page holds no date and no path: the same store, the same bytes.
+    creation: the date and the command. Without them the page holds no date and no path: the same store, the same bytes.
     """
     seeds = [seed for section in sections for cell in section.cells for seed in cell.seeds]
     keys = list(dict.fromkeys(key for seed in seeds for _, key, _ in seed.jobs))
@@ -114,8 +116,11 @@ def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str],
     commits = sorted({job.commit for job in jobs if job.commit})
     provenance = [
         ("Grids", names),
-        ("Made on", "not said" if made is None else made.date),
-        ("Command", made.command if made is not None else "suite report " + " ".join(f"--grid {g}" for g in grids)),
+        ("Made on", "not said" if creation is None else creation.date),
+        (
+            "Command",
+            creation.command if creation is not None else "suite report " + " ".join(f"--grid {g}" for g in grids),
+        ),
         ("Commits of the code", ", ".join(commits) or "not recorded"),
         ("Seeds", ", ".join(map(str, sorted({seed.seed for seed in seeds}))) or "none"),
     ]
@@ -126,7 +131,7 @@ def report_page(store: Store, sections: Sequence[Section], grids: Sequence[str],
         jobs=jobs,
         environments=environments,
         provenance=provenance,
-        made="" if made is None else f"{made.date} by {made.command}",
+        creation="" if creation is None else f"{creation.date} by {creation.command}",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.page.jobs import training_seconds
 from analysis.page.model import CellDetail, Problem, SeedLine, Setting
-from analysis.page.tables import place
+from analysis.page.tables import html_id
 from analysis.tables.accuracy import Table
 from analysis.tables.notes import row_label
 from suite.data.catalogue import DATASETS
@@ -26,7 +26,7 @@ def cell_details(
     """One `CellDetail` per row and dataset with a record, in the order of the table."""
     cells: dict[tuple[str, str], list[CellRecord]] = defaultdict(list)
     for record in records:
-        cells[record.place].append(record)
+        cells[record.row_and_dataset].append(record)
     numbers: dict[tuple[str, str, int], dict[str, str]] = defaultdict(dict)
     for line in lines:
         if line.metric == "top1":
@@ -35,21 +35,21 @@ def cell_details(
     recorded = {row for row, _ in cells}
     for row in (row for row in grid.rows if row.name in recorded or row in table.rows):
         for dataset in table.datasets:
-            of_cell = sorted(cells.get((row.name, dataset), []), key=lambda record: record.seed)
-            if not of_cell:
+            cell_records = sorted(cells.get((row.name, dataset), []), key=lambda record: record.seed)
+            if not cell_records:
                 continue
-            seeds = [_seed(store, record, numbers.get((row.name, dataset, record.seed), {})) for record in of_cell]
+            seeds = [_seed(store, record, numbers.get((row.name, dataset, record.seed), {})) for record in cell_records]
             measured = {protocol for seed in seeds for protocol in seed.numbers}
             cell = table.cells.get((row.name, dataset))
             details.append(
                 CellDetail(
-                    id=place("cell", grid.name, row.name, dataset),
+                    id=html_id("cell", grid.name, row.name, dataset),
                     row=row_label(row),
                     dataset=DATASETS[dataset].heading(dataset in table.synthetic),
                     headline=_state(seeds, row.frozen) if cell is None else f"{cell.mean:.2f}",
                     protocols=sorted(measured, key=lambda name: (name not in _PROTOCOLS, name)),
                     seeds=seeds,
-                    recipes=_recipes(of_cell),
+                    recipes=_recipes(cell_records),
                 )
             )
     return details
@@ -65,10 +65,10 @@ def problems(store: Store, grid: GridSpec, records: Sequence[CellRecord]) -> lis
     for key, cells in users.items():
         failure, result = store.failure(key), store.result(key)
         if result is not None and result.suspicious:
-            why = "; ".join(result.suspicious)
-            listed.append(Problem("suspicious", result.name, why, cells, place("job", key)))
+            reason = "; ".join(result.suspicious)
+            listed.append(Problem("suspicious", result.name, reason, cells, html_id("job", key)))
         elif failure is not None and failure.kind == "failed" and store.status(key) == "failed":
-            listed.append(Problem("failed", store.name(key), failure.error, cells, place("job", key)))
+            listed.append(Problem("failed", store.name(key), failure.error, cells, html_id("job", key)))
             blocked |= set(cells)
     waiting = [
         _cell_name(grid, record)
@@ -76,8 +76,8 @@ def problems(store: Store, grid: GridSpec, records: Sequence[CellRecord]) -> lis
         if any(store.result(key) is None for key in record.jobs) and _cell_name(grid, record) not in blocked
     ]
     if waiting:
-        what = f"{len(waiting)} cell{'s' * (len(waiting) > 1)} not finished"
-        listed.append(Problem("unfinished", what, "the same `suite run` command resumes them", waiting))
+        title = f"{len(waiting)} cell{'s' * (len(waiting) > 1)} not finished"
+        listed.append(Problem("unfinished", title, "the same `suite run` command resumes them", waiting))
     return listed
 
 

@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from analysis.cells.learning import LearningCurves, Panel
 from analysis.page.curves import Curve, chart, tick_values
-from analysis.page.model import Compared
-from analysis.page.tables import place
+from analysis.page.model import RowComparison
+from analysis.page.tables import html_id
 from analysis.tables.notes import row_label
 from analysis.tables.pair import Pair, pair_of, top1_values
 from suite.grid.spec import GridSpec, Row
@@ -28,7 +28,7 @@ MOST_POINTS = 30  # per learning curve
 
 def comparisons(
     store: Store, grid: GridSpec, profile: str, records: Sequence[CellRecord], lines: Iterable[ResultLine]
-) -> list[Compared]:
+) -> list[RowComparison]:
     """Every two rows with a common seed, in the order of the grid. Reference rows are not compared.
 
     In a sweep, rows at different values of the swept field are left out: that is what its figure shows.
@@ -43,7 +43,7 @@ def comparisons(
         of_pair = [record for record in records if record.row in (first.name, second.name)]
         pair = pair_of(grid.name, profile, (first.name, second.name), of_pair, values, counts)
         if pair is not None:
-            shown.append(_compared(grid, pair, (row_label(first), row_label(second)), learning.panels(pair)))
+            shown.append(_comparison(grid, pair, (row_label(first), row_label(second)), learning.panels(pair)))
     return shown
 
 
@@ -52,10 +52,10 @@ def _same_value(grid: GridSpec, first: Row, second: Row) -> bool:
     return len(swept) < 2
 
 
-def _compared(grid: GridSpec, pair: Pair, labels: tuple[str, str], panels: Sequence[Panel]) -> Compared:
+def _comparison(grid: GridSpec, pair: Pair, labels: tuple[str, str], panels: Sequence[Panel]) -> RowComparison:
     names = ("--grid", pair.grid, "--profile", pair.profile)
-    return Compared(
-        id=place("compare", pair.grid, pair.first, pair.second),
+    return RowComparison(
+        id=html_id("compare", pair.grid, pair.first, pair.second),
         rows=(pair.first, pair.second),
         labels=labels,
         protocol=pair.protocol,

@@ -106,10 +106,10 @@ class PageFigure:
         from analysis.figures.style import PANELS
 
         with Image.open(io.BytesIO(self.png)) as image:
-            places = json.loads(image.info.get(PANELS, "[]"))
+            panels = json.loads(image.info.get(PANELS, "[]"))
         width, height = self.size
         scale = (width, height, width, height)
-        return [tuple(round(part * side, 1) for part, side in zip(place, scale, strict=True)) for place in places]
+        return [tuple(round(part * side, 1) for part, side in zip(panel, scale, strict=True)) for panel in panels]
 
     @property
     def uri(self) -> str:
@@ -189,8 +189,8 @@ class Problem:
     """A failed job, a suspicious result, or unfinished cells."""
 
     kind: Literal["failed", "suspicious", "unfinished"]
-    what: str
-    why: str
+    title: str
+    reason: str
     cells: Sequence[str]
     link: str = ""
 
@@ -204,7 +204,7 @@ class CurveRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class RowComparison:
     """Two rows beside each other, as `suite compare` shows them."""
 
     id: str
@@ -232,13 +232,13 @@ class Section:
     curves: Sequence[CurveRow] = ()
     legend: Sequence[str] = ()  # of the curves: name of each colour
     cells: Sequence[CellDetail] = ()
-    compared: Sequence[Compared] = ()
-    unranked: str = ""  # why there is no critical-difference figure
+    comparisons: Sequence[RowComparison] = ()
+    ranking_note: str = ""  # the reason why there is no critical-difference figure
     reference: str = ""  # name of the row that is compared at first
     problems: Sequence[Problem] = ()
 
     @property
-    def chosen(self) -> tuple[str, str]:
+    def initial_rows(self) -> tuple[str, str]:
         """The two rows that are compared at first: the reference and the last other one."""
         names = list(self.choices)
         first = self.reference if self.reference in names else names[0]
@@ -247,7 +247,7 @@ class Section:
     @property
     def choices(self) -> dict[str, str]:
         """Name and label of the rows that can be compared, in the order of the grid."""
-        return dict(item for pair in self.compared for item in zip(pair.rows, pair.labels, strict=True))
+        return dict(item for pair in self.comparisons for item in zip(pair.rows, pair.labels, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ class Page:
     jobs: Sequence[JobDetail] = ()
     environments: Sequence[dict[str, str]] = ()
     provenance: Sequence[tuple[str, str]] = field(default=())
-    made: str = ""  # date and command; empty: not said
+    creation: str = ""  # date and command; empty: not said
 
     @property
     def problems(self) -> list[tuple[Section, Problem]]:

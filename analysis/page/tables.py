@@ -34,7 +34,7 @@ def page_table(table: Table, linked: Iterable[str] = ()) -> PageTable:
         ]
         blocks.append(PageBlock(COMPARATORS, rows, is_secondary=True))
     return PageTable(
-        id=place("table", table.name, table.protocol),
+        id=html_id("table", table.name, table.protocol),
         title=table.title,
         caption=(*table.caption, *table.footnotes),
         notes=table.notes,
@@ -73,7 +73,7 @@ def metric_page_table(table: MetricTable) -> PageTable:
         if others:
             blocks.append(PageBlock(COMPARATORS, others, is_secondary=True))
     return PageTable(
-        id=place("table", table.name),
+        id=html_id("table", table.name),
         title=table.title,
         caption=(*table.caption, *table.footnotes),
         notes=table.notes,
@@ -99,7 +99,7 @@ def _number(number: Number | None) -> PageCell:
     return PageCell(text, sort=number.mean, spread=spread, is_best=number.is_best)
 
 
-def place(*parts: str) -> str:
+def html_id(*parts: str) -> str:
     """An HTML id: letters and digits of any script, dots, underscores and hyphens, no blanks."""
     return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)
 
@@ -136,7 +136,7 @@ def _hint(cell: AccuracyCell) -> str:
 
 def _rows(table: Table, linked: set[str]) -> list[PageRow]:
     def link(row: Row, dataset: str) -> str:
-        wanted = place("cell", table.name, row.name, dataset)
+        wanted = html_id("cell", table.name, row.name, dataset)
         return wanted if wanted in linked else ""
 
     return [

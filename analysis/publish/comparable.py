@@ -22,7 +22,7 @@ _MEASURED = {  # protocol -> sections of a recipe that all rows of a ranking mus
 
 
 @dataclass(frozen=True)
-class Entry:
+class SeedResult:
     """One number: one row with one seed."""
 
     cell: PublishedCell
@@ -32,7 +32,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Unit:
+class ResultGroup:
     """Numbers of one grid of one source on one dataset that were measured alike."""
 
     source: str  # its letter on the page
@@ -42,17 +42,17 @@ class Unit:
     n: int  # test images
     changed: str  # by --set
     evaluation: Mapping[str, Any]  # settings by dotted path
-    entries: tuple[Entry, ...]
+    entries: tuple[SeedResult, ...]
 
     @property
     def quality(self) -> tuple[bool, bool, bool, int]:
-        """Sorts units: photographs before synthetic images, whole datasets before subsets, the paper's profile before
+        """Sorts groups: photographs before synthetic images, whole datasets before subsets, the paper's profile before
         others, many rows before few."""
         return self.data.synthetic, self.data.subset, self.profile != "paper", -len(self.entries)
 
 
-def units(source: str, published: Published, dataset: str, protocol: str) -> list[Unit]:
-    """The units of a source on one dataset by one protocol.
+def result_groups(source: str, published: Published, dataset: str, protocol: str) -> list[ResultGroup]:
+    """The groups of a source on one dataset by one protocol.
 
     Args:
         source: letter of the source.
@@ -60,25 +60,27 @@ def units(source: str, published: Published, dataset: str, protocol: str) -> lis
         dataset: name of the dataset.
         protocol: ``finetune``, ``linear``, ``knn`` or one of a plugin; the metric is top1.
     """
-    found: list[Unit] = []
+    groups_found: list[ResultGroup] = []
     for grid in published.grids:
-        groups: dict[tuple[str, str, int, str], list[Entry]] = defaultdict(list)
+        groups: dict[tuple[str, str, int, str], list[SeedResult]] = defaultdict(list)
         for cell in grid.cells:
             recipes = published.recipes[cell.recipe]
             for result in cell.results:
                 if (cell.dataset, result.protocol, result.metric) == (dataset, protocol, "top1"):
                     changed = ", ".join(f"{name}={shortened(value)}" for name, value in sorted(cell.changed.items()))
                     settings = json.dumps(_evaluation(recipes, protocol, grid.name == EVALUATION), sort_keys=True)
-                    entry = Entry(cell, result.value, result.key, _training(recipes))
+                    entry = SeedResult(cell, result.value, result.key, _training(recipes))
                     groups[cell.data, changed, result.n, settings].append(entry)
-        found += [
-            Unit(source, grid.name, grid.profile, _data(grid, entries), n, changed, json.loads(settings), (*entries,))
+        groups_found += [
+            ResultGroup(
+                source, grid.name, grid.profile, _data(grid, entries), n, changed, json.loads(settings), (*entries,)
+            )
             for (_, changed, n, settings), entries in groups.items()
         ]
-    return found
+    return groups_found
 
 
-def reason_apart(first: Unit, second: Unit) -> str | None:
+def reason_not_comparable(first: ResultGroup, second: ResultGroup) -> str | None:
     """Why `second` may not be ranked with `first`, as a part of a sentence; None where it may."""
     if second.data.fingerprint != first.data.fingerprint:
         return f"other images ({second.data.describe}; fingerprint {second.data.fingerprint[:8]})"
@@ -93,7 +95,7 @@ def reason_apart(first: Unit, second: Unit) -> str | None:
     return _other_recipe(first, second)
 
 
-def _other_recipe(first: Unit, second: Unit) -> str | None:
+def _other_recipe(first: ResultGroup, second: ResultGroup) -> str | None:
     """The same row of the same grid with two recipes: then the two profiles of one name differ."""
     if first.grid != second.grid:
         return None
@@ -131,7 +133,7 @@ def _unread(section: str, recipe: Mapping[str, Any]) -> bool:
     return section == "saliency" and recipe.get("objective") is None
 
 
-def _data(grid: PublishedGrid, entries: list[Entry]) -> PublishedDataset:
+def _data(grid: PublishedGrid, entries: list[SeedResult]) -> PublishedDataset:
     return grid.dataset(entries[0].cell)
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from analysis.publish.comparable import Entry, Unit, reason_apart, units
+from analysis.publish.comparable import ResultGroup, SeedResult, reason_not_comparable, result_groups
 from analysis.publish.record import Published, PublishedDataset
 from analysis.statistics.intervals import Interval, wilson_interval
 from analysis.statistics.tests import t_interval
@@ -21,7 +21,7 @@ PROTOCOLS = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankedRow:
     """One row of a ranking."""
 
     rank: int  # 0: a reference row, which is shown and not ranked
@@ -39,15 +39,15 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Block:
+class RankingBlock:
     """Rows that are ranked together."""
 
     data: PublishedDataset
     profile: str
     n: int
     changed: str
-    standings: tuple[Standing, ...]
-    apart: str = ""  # why these rows are not ranked with the first block
+    rows: tuple[RankedRow, ...]
+    separation: str = ""  # why these rows are not ranked with the first block
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Ranking:
     dataset: str
     heading: str
     protocol: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[RankingBlock, ...]
 
 
 @dataclass
-class _Growing:
-    units: list[Unit] = field(default_factory=list)
-    apart: str = ""
+class _OpenBlock:
+    groups: list[ResultGroup] = field(default_factory=list)
+    separation: str = ""
 
 
 def rankings(sources: Mapping[str, Published], protocols: Sequence[str] = tuple(PROTOCOLS)) -> list[Ranking]:
@@ -79,24 +79,26 @@ def rankings(sources: Mapping[str, Published], protocols: Sequence[str] = tuple(
     names = dict.fromkeys(
         cell.dataset for published in sources.values() for grid in published.grids for cell in grid.cells
     )
-    found = []
+    all_rankings = []
     for dataset in names:
         for protocol in protocols:
-            of_dataset = [
-                unit for letter, published in sources.items() for unit in units(letter, published, dataset, protocol)
+            groups = [
+                group
+                for letter, published in sources.items()
+                for group in result_groups(letter, published, dataset, protocol)
             ]
-            if of_dataset:
-                blocks = _blocks(sorted(of_dataset, key=lambda unit: unit.quality))
-                found.append(Ranking(dataset, blocks[0].data.heading, protocol, blocks))
-    if not found:
+            if groups:
+                blocks = _blocks(sorted(groups, key=lambda group: group.quality))
+                all_rankings.append(Ranking(dataset, blocks[0].data.heading, protocol, blocks))
+    if not all_rankings:
         raise UsageError(
             f"none of the folders has top-1 by {', '.join(protocols)}. `suite publish` writes the finished cells only; "
             "`suite status` lists the others."
         )
-    return found
+    return all_rankings
 
 
-def ranked(entries: Sequence[tuple[str, Entry]], n: int) -> tuple[Standing, ...]:
+def ranked(entries: Sequence[tuple[str, SeedResult]], n: int) -> tuple[RankedRow, ...]:
     """The rows of one block, best mean first.
 
     The rank is 1 + the number of rows whose interval lies wholly above: rows that the data do not tell apart share it.
@@ -106,51 +108,54 @@ def ranked(entries: Sequence[tuple[str, Entry]], n: int) -> tuple[Standing, ...]
         entries: letter of the source and number.
         n: test images.
     """
-    rows: dict[tuple[str, str, str, str], list[tuple[str, Entry]]] = defaultdict(list)
+    results_of: dict[tuple[str, str, str, str], list[tuple[str, SeedResult]]] = defaultdict(list)
     for source, entry in entries:
         cell = entry.cell
-        rows[cell.label, cell.stage1, cell.stage2, entry.training].append((source, entry))
-    standings = [_standing(of_row, n) for of_row in rows.values()]
-    standings.sort(key=lambda standing: (-standing.mean, standing.label))
-    compared = [one for one in standings if not one.reference]
+        results_of[cell.label, cell.stage1, cell.stage2, entry.training].append((source, entry))
+    rows = [_ranked_row(results, n) for results in results_of.values()]
+    rows.sort(key=lambda row: (-row.mean, row.label))
+    compared = [one for one in rows if not one.reference]
     return tuple(
         one if one.reference else replace(one, rank=1 + sum(other.interval[0] > one.interval[1] for other in compared))
-        for one in standings
+        for one in rows
     )
 
 
-def _blocks(ordered: Sequence[Unit]) -> tuple[Block, ...]:
-    """Add each unit to the first block with all of whose units it is comparable."""
-    growing: list[_Growing] = []
-    for unit in ordered:
-        reasons = [next(filter(None, (reason_apart(other, unit) for other in one.units)), None) for one in growing]
-        place = next((one for one, reason in zip(growing, reasons, strict=True) if reason is None), None)
-        if place is None:
-            place = _Growing(apart=reasons[0] or "" if reasons else "")
-            growing.append(place)
-        place.units.append(unit)
+def _blocks(ordered: Sequence[ResultGroup]) -> tuple[RankingBlock, ...]:
+    """Add each group to the first block with all of whose groups it is comparable."""
+    open_blocks: list[_OpenBlock] = []
+    for group in ordered:
+        reasons = [
+            next(filter(None, (reason_not_comparable(other, group) for other in one.groups)), None)
+            for one in open_blocks
+        ]
+        block = next((one for one, reason in zip(open_blocks, reasons, strict=True) if reason is None), None)
+        if block is None:
+            block = _OpenBlock(separation=reasons[0] or "" if reasons else "")
+            open_blocks.append(block)
+        block.groups.append(group)
     return tuple(
-        Block(
-            data=one.units[0].data,
-            profile=one.units[0].profile,
-            n=one.units[0].n,
-            changed=one.units[0].changed,
-            standings=ranked([(unit.source, entry) for unit in one.units for entry in unit.entries], one.units[0].n),
-            apart=one.apart,
+        RankingBlock(
+            data=one.groups[0].data,
+            profile=one.groups[0].profile,
+            n=one.groups[0].n,
+            changed=one.groups[0].changed,
+            rows=ranked([(group.source, entry) for group in one.groups for entry in group.entries], one.groups[0].n),
+            separation=one.separation,
         )
-        for one in growing
+        for one in open_blocks
     )
 
 
-def _standing(of_row: Sequence[tuple[str, Entry]], n: int) -> Standing:
+def _ranked_row(results: Sequence[tuple[str, SeedResult]], n: int) -> RankedRow:
     """Mean and interval of one row; a seed counts once, with the number of the first source that has it.
 
     Of Student's interval over seeds and Wilson's from the number of test images the wider one is taken: either alone
     leaves a source of chance out, and rows with few seeds would stand beside others with intervals of another meaning.
     """
-    first: dict[int, tuple[str, Entry]] = {}
+    first: dict[int, tuple[str, SeedResult]] = {}
     notes = []
-    for source, entry in of_row:
+    for source, entry in results:
         used = first.setdefault(entry.cell.seed, (source, entry))
         if used[1].value != entry.value:
             notes.append(
@@ -163,8 +168,8 @@ def _standing(of_row: Sequence[tuple[str, Entry]], n: int) -> Standing:
     over_seeds = student is not None and student[1] - student[0] > high - low
     if student is not None and over_seeds:
         low, high = student
-    cell = of_row[0][1].cell
-    return Standing(
+    cell = results[0][1].cell
+    return RankedRow(
         rank=0,
         label=cell.label,
         stage1=cell.stage1,
@@ -173,8 +178,8 @@ def _standing(of_row: Sequence[tuple[str, Entry]], n: int) -> Standing:
         interval=(max(0.0, low), min(100.0, high)),
         over_seeds=over_seeds,
         seeds=tuple(sorted(first)),
-        sources=tuple(dict.fromkeys(source for source, _ in of_row)),
-        suspicious=tuple(dict.fromkeys(reason for _, entry in of_row for reason in entry.cell.suspicious)),
+        sources=tuple(dict.fromkeys(source for source, _ in results)),
+        suspicious=tuple(dict.fromkeys(reason for _, entry in results for reason in entry.cell.suspicious)),
         note="; ".join(notes),
         reference=cell.reference is not None,
     )

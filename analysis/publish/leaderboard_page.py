@@ -10,7 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from analysis.publish.leaderboard import PROTOCOLS, Block, Ranking, Standing, rankings
+from analysis.publish.leaderboard import PROTOCOLS, RankedRow, Ranking, RankingBlock, rankings
 from analysis.publish.record import Published, read_published
 from analysis.publish.templating import render
 from suite.atomic import write_text
@@ -38,20 +38,26 @@ def write_leaderboard(
     if len(folders) > len(_LETTERS):
         raise UsageError(f"expected at most {len(_LETTERS)} folders, got {len(folders)}.")
     sources = {letter: read_published(folder) for letter, folder in zip(_LETTERS, folders, strict=False)}
-    found = rankings(sources, protocols)
-    write_text(out / "leaderboard.csv", leaderboard_csv(found, sources))
-    write_text(out / "index.html", leaderboard_html(title, found, sources))
+    all_rankings = rankings(sources, protocols)
+    write_text(out / "leaderboard.csv", leaderboard_csv(all_rankings, sources))
+    write_text(out / "index.html", leaderboard_html(title, all_rankings, sources))
     return [out / "index.html", out / "leaderboard.csv"]
 
 
-def leaderboard_html(title: str, found: Sequence[Ranking], sources: Mapping[str, Published]) -> str:
+def leaderboard_html(title: str, all_rankings: Sequence[Ranking], sources: Mapping[str, Published]) -> str:
     """The page. All text of the sources is escaped."""
     return render(
-        "leaderboard.html.j2", title=title, rankings=found, sources=sources, meaning=PROTOCOLS, axis=axis, strip=strip
+        "leaderboard.html.j2",
+        title=title,
+        rankings=all_rankings,
+        sources=sources,
+        meaning=PROTOCOLS,
+        axis=axis,
+        strip=strip,
     )
 
 
-def leaderboard_csv(found: Sequence[Ranking], sources: Mapping[str, Published]) -> str:
+def leaderboard_csv(all_rankings: Sequence[Ranking], sources: Mapping[str, Published]) -> str:
     """One line per row of a ranking; `block` counts from 1 within dataset and protocol."""
     text = io.StringIO()
     columns = (
@@ -60,9 +66,9 @@ def leaderboard_csv(found: Sequence[Ranking], sources: Mapping[str, Published]) 
     )
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    for ranking in found:
+    for ranking in all_rankings:
         for number, block in enumerate(ranking.blocks, 1):
-            for row in block.standings:
+            for row in block.rows:
                 writer.writerow(
                     [
                         *(
@@ -78,21 +84,21 @@ def leaderboard_csv(found: Sequence[Ranking], sources: Mapping[str, Published]) 
                         " ".join(map(str, row.seeds)),
                         block.n,
                         "; ".join(sources[letter].title for letter in row.sources),
-                        block.apart,
+                        block.separation,
                     ]
                 )
     return text.getvalue()
 
 
-def axis(block: Block) -> tuple[int, int]:
+def axis(block: RankingBlock) -> tuple[int, int]:
     """Ends of the strips of a block, in percent: multiples of 5 around all intervals."""
-    low = min(row.interval[0] for row in block.standings)
-    high = max(row.interval[1] for row in block.standings)
+    low = min(row.interval[0] for row in block.rows)
+    high = max(row.interval[1] for row in block.rows)
     first = math.floor(low / 5) * 5
     return first, max(first + 5, math.ceil(high / 5) * 5)
 
 
-def strip(block: Block, row: Standing) -> Markup:
+def strip(block: RankingBlock, row: RankedRow) -> Markup:
     """Mean and interval of a row as a picture, on the axis of its block."""
     low, high = axis(block)
 

@@ -163,7 +163,7 @@ def _grid_with(workspace: Workspace, options: PublicationOptions, cell: str) -> 
     names = [grid_of_store(workspace.runs, name).name for name in options.grids]
     for name in names:
         records = read_cells(workspace.runs, name, options.profile)
-        if any(cell in {record.id, "/".join(record.place)} for record in records):
+        if any(cell in {record.id, "/".join(record.row_and_dataset)} for record in records):
             return name
     return names[0]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.publish.comparable import Entry
-from analysis.publish.leaderboard import PROTOCOLS, Standing, ranked
+from analysis.publish.comparable import SeedResult
+from analysis.publish.leaderboard import PROTOCOLS, RankedRow, ranked
 from analysis.publish.record import PublishedGrid
 
 
@@ -17,7 +17,7 @@ class GridTable:
     protocol: str
     meaning: str
     headings: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Standing | None]]]
+    rows: Sequence[tuple[str, Sequence[RankedRow | None]]]
 
 
 def grid_tables(grid: PublishedGrid) -> list[GridTable]:
@@ -39,9 +39,9 @@ def grid_tables(grid: PublishedGrid) -> list[GridTable]:
     return tables
 
 
-def _number(grid: PublishedGrid, row: str, dataset: str, fingerprint: str, protocol: str) -> Standing | None:
+def _number(grid: PublishedGrid, row: str, dataset: str, fingerprint: str, protocol: str) -> RankedRow | None:
     found = [
-        ("", Entry(cell, result.value, result.key, ""), result.n)
+        ("", SeedResult(cell, result.value, result.key, ""), result.n)
         for cell in grid.cells
         if (cell.row, cell.dataset, cell.data) == (row, dataset, fingerprint)
         for result in cell.results

@@ -66,7 +66,7 @@ def report(
     from rich.console import Console
 
     from analysis.cells.published import published_choice
-    from analysis.page.build import Made
+    from analysis.page.build import Creation
     from analysis.report import check_images, grids_run, write_overview, write_report
     from suite.cli.select import load_store_plugins
     from suite.errors import UsageError
@@ -78,8 +78,8 @@ def report(
     if from_mlflow is not None and not grid:
         raise UsageError("--from-mlflow needs the grids by name: --grid NAME, repeatable.")
     choice = published_choice(published)
-    asked = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
-    workspace, place = Workspace.of(None, runs), out
+    cam_options = CamOptions(tuple(cam or ("gradcam",)), images, tuple(image or ()), image_seed, colormap)
+    workspace, out_folder = Workspace.of(None, runs), out
     load_store_plugins(workspace.runs, plugin or ())
     with ExitStack() as stack:
         grids = list(dict.fromkeys(grid or grids_run(workspace)))
@@ -89,24 +89,24 @@ def report(
             from suite.tracking.restore import mirrored
 
             names = [name if name == EVALUATION else load_grid(name).name for name in grids]
-            workspace, place = stack.enter_context(mirrored(from_mlflow, names, profile)), out or Path("report")
+            workspace, out_folder = stack.enter_context(mirrored(from_mlflow, names, profile)), out or Path("report")
             if figures:
                 print("No CAM figures: MLflow holds neither weights nor images.", file=sys.stderr)
             figures = False
-        place, cams = place or workspace.runs / "report", asked if figures else None
+        folder, cams = out_folder or workspace.runs / "report", cam_options if figures else None
         if cams is not None:
             check_images(workspace, grids, profile, cams)
         reports, console = [], Console()
         for name in grids:
             with Console(stderr=True).status(f"{name}: tables and figures ..."):
-                written = write_report(workspace, name, profile, place, cams, choice)
-            reports.append(written)
-            console.print(written.table)
-            console.print(written.setup)
-            for more in written.more:
-                console.print(f"{more.title}:", str(place / f"{more.name}.csv"), markup=False, soft_wrap=True)
+                report = write_report(workspace, name, profile, folder, cams, choice)
+            reports.append(report)
+            console.print(report.table)
+            console.print(report.setup)
+            for table in report.metric_tables:
+                console.print(f"{table.title}:", str(folder / f"{table.name}.csv"), markup=False, soft_wrap=True)
         command = redact(shlex.join(["suite", *sys.argv[1:]]))
-        made = Made(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), command)
-        overview = write_overview(workspace, reports, place, cams, made)
+        creation = Creation(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), command)
+        overview = write_overview(workspace, reports, folder, cams, creation)
         for path in [*(path for report in reports for path in report.files), *overview]:
             print(path)

@@ -43,13 +43,13 @@ def stage1_lines(data_root: Path) -> list[str]:
     from suite.data.download.public import public_checkpoints, reference_checkpoints
 
     checkpoints, references = public_checkpoints().values(), reference_checkpoints().values()
-    here = sum(one.place(data_root).is_file() for one in checkpoints)
+    here = sum(one.path(data_root).is_file() for one in checkpoints)
     lines = [f"{'stage1':10}{here} of {len(checkpoints)} public ResNet-50 checkpoints, ImageNet-1K"]
     for one in (*checkpoints, *references):
-        place = one.place(data_root)
-        where = str(place) if place.is_file() else f"suite data fetch stage1 {one.name}"
-        of = "reference row; " * (one.objective is None)
-        lines.append(f"{one.name} ({of}{one.trained}, {one.publisher}): {where}")
+        path = one.path(data_root)
+        location = str(path) if path.is_file() else f"suite data fetch stage1 {one.name}"
+        prefix = "reference row; " * (one.objective is None)
+        lines.append(f"{one.name} ({prefix}{one.trained}, {one.publisher}): {location}")
     return lines
 
 

@@ -89,8 +89,8 @@ class CellRecord(_Recorded):
         return f"{self.row}/{self.dataset}/{self.seed}"
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Row and dataset: the place in a table."""
+    def row_and_dataset(self) -> tuple[str, str]:
+        """Where its number stands in a table."""
         return self.row, self.dataset
 
     @property

@@ -37,7 +37,7 @@ def forget(store: Store, cell: str, grid: str | None = None, profile: str | None
         StoreError: a job of the cell is running.
     """
     records = read_cells(store.root)
-    named = [record for record in records if cell in {record.id, "/".join(record.place)}]
+    named = [record for record in records if cell in {record.id, "/".join(record.row_and_dataset)}]
     cells = [record for record in named if grid in (None, record.grid) and profile in (None, record.profile)]
     if not records:
         raise UsageError(f"nothing was run in {store.root}. Another store: --runs DIR")

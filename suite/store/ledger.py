@@ -42,9 +42,9 @@ def add_cells(root: Path, records: Sequence[CellRecord]) -> None:
         path = _grid_file(root, grid, profile)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            recorded = {(*record.place, record.seed): record for record in _read(path)}
+            recorded = {(*record.row_and_dataset, record.seed): record for record in _read(path)}
             added = [record for record in records if (record.grid, record.profile) == (grid, profile)]
-            recorded.update({(*record.place, record.seed): record for record in added})
+            recorded.update({(*record.row_and_dataset, record.seed): record for record in added})
             _write(path, list(recorded.values()))
 
 

@@ -99,7 +99,7 @@ def _fetch_grid(
         entries = list(pool.map(lambda run: _cell(client, run), cells))
         # A job that two grids share may have its run in the experiment of the other.
         list(pool.map(lambda item: _fetch_job(client, item[1] or client.get_run(item[0]), store), wanted.items()))
-    write_cells(store.root, grid, chosen, sorted(entries, key=lambda e: (*e.place, e.seed)))
+    write_cells(store.root, grid, chosen, sorted(entries, key=lambda e: (*e.row_and_dataset, e.seed)))
 
 
 def _cell(client: MlflowClient, run: Run) -> CellRecord:

@@ -82,12 +82,12 @@ def test_a_panel_takes_the_seed_with_the_most_cells_and_mixes_no_seeds() -> None
     entries = [*first, *second]
     panels = stage_cells(entries, {e.measured["finetune"] for e in entries})
     assert [(panel.stage1, panel.seed) for panel in panels] == [("coco", 1), ("imagenet", 1)]
-    assert [place for place, cell in panels[0].cells.items() if cell] == [
+    assert [position for position, cell in panels[0].cells.items() if cell] == [
         ("b", "byol"),
         ("b", "byol_cvsa"),
         ("c", "byol_cvsa"),
     ]
-    assert [place for place, cell in panels[1].cells.items() if cell] == [
+    assert [position for position, cell in panels[1].cells.items() if cell] == [
         ("a", "byol"),
         ("b", "byol"),
         ("b", "byol_cvsa"),
@@ -108,7 +108,10 @@ def test_own_first_stages_have_a_panel_of_their_own() -> None:
         (False, ("byol",)),
         (True, ("byol", "byol_cvsa")),
     ]
-    keys = [{place: record.measured["finetune"] for place, record in panel.cells.items() if record} for panel in panels]
+    keys = [
+        {position: record.measured["finetune"] for position, record in panel.cells.items() if record}
+        for panel in panels
+    ]
     assert keys[0]["c", "byol_cvsa"] == "coco-yes-byol_cvsa-0"
     assert ("a", "byol_cvsa") not in panels[0].cells
     assert (keys[1]["a", "byol_cvsa"], keys[1]["c", "byol_cvsa"]) == ("own-no", "own-yes")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from analysis.publish.leaderboard import Block, Ranking, rankings
+from analysis.publish.leaderboard import Ranking, RankingBlock, rankings
 from analysis.publish.leaderboard_page import axis, strip, write_leaderboard
 from analysis.publish.publish import PublicationOptions, publish
 from analysis.publish.record import Published, read_published, recipe_hash
@@ -49,7 +49,7 @@ def read(*folders: Path) -> dict[str, Published]:
     return {letter: read_published(path) for letter, path in zip("ABCD", folders, strict=False)}
 
 
-def fine_tuned(sources: dict[str, Published]) -> tuple[Block, ...]:
+def fine_tuned(sources: dict[str, Published]) -> tuple[RankingBlock, ...]:
     (ranking,) = rankings(sources, ["finetune"])
     return ranking.blocks
 
@@ -58,8 +58,8 @@ def test_comparable_folders_make_one_ranking(tmp_path: Path) -> None:
     first = folder(tmp_path, "a", {"byol/0": 70.0, "byol/1": 72.0, "random/0": 50.0, "random/1": 50.0})
     second = folder(tmp_path, "b", {"byol_cvsa": 71.0, "simclr": 40.0})
     (block,) = fine_tuned(read(first, second))
-    rows = {row.label: row for row in block.standings}
-    assert [row.label for row in block.standings] == ["BYOL", "BYOL+CVSA", "Random init", "SimCLR"]
+    rows = {row.label: row for row in block.rows}
+    assert [row.label for row in block.rows] == ["BYOL", "BYOL+CVSA", "Random init", "SimCLR"]
     byol = rows["BYOL"]
     assert (byol.mean, byol.seeds, byol.over_seeds, byol.sources) == (71.0, (0, 1), True, ("A",))
     low, high = t_interval([70.0, 72.0]) or (0.0, 0.0)
@@ -75,7 +75,7 @@ def test_seeds_of_one_row_are_pooled_and_a_job_counts_once(tmp_path: Path) -> No
     first = folder(tmp_path, "a", {"byol/0": 70.0, "byol/1": 71.0})
     second = folder(tmp_path, "b", {"byol/1": 74.0, "byol/2": 72.0})
     (block,) = fine_tuned(read(first, second))
-    (byol,) = block.standings
+    (byol,) = block.rows
     assert (byol.seeds, byol.mean, byol.sources) == ((0, 1, 2), 71.0, ("A", "B"))
     assert byol.note == "seed 1: 74.00 in B, 71.00 in A counts"
 
@@ -92,9 +92,9 @@ def test_other_protocols_stand_apart(other: dict[str, Any], reason: str, tmp_pat
     first = folder(tmp_path, "a", {"byol": 60.0, "random": 50.0})
     second = folder(tmp_path, "b", {"simclr": 70.0}, **other)
     blocks = fine_tuned(read(first, second))
-    assert [len(block.standings) for block in blocks] == [2, 1]
-    assert (blocks[0].apart, blocks[1].apart[: len(reason)]) == ("", reason)
-    assert [row.rank for row in blocks[1].standings] == [1]
+    assert [len(block.rows) for block in blocks] == [2, 1]
+    assert (blocks[0].separation, blocks[1].separation[: len(reason)]) == ("", reason)
+    assert [row.rank for row in blocks[1].rows] == [1]
 
 
 def changed(published: Published, part: str, **values: Any) -> Published:
@@ -115,9 +115,9 @@ def test_other_images_and_other_recipes_stand_apart(tmp_path: Path) -> None:
     one = read_published(folder(tmp_path, "a", {"byol": 60.0, "random": 50.0}))
     other = changed(one, "datasets", fingerprint="0" * 20, describe="CUB: all")
     blocks = fine_tuned({"A": one, "B": other})
-    assert blocks[1].apart == "other images (CUB: all; fingerprint 00000000)"
+    assert blocks[1].separation == "other images (CUB: all; fingerprint 00000000)"
     fewer = changed(one, "results", n=100)
-    assert fine_tuned({"A": one, "B": fewer})[1].apart == "100 test images instead of 528"
+    assert fine_tuned({"A": one, "B": fewer})[1].separation == "100 test images instead of 528"
     # The same profile's name, but another recipe in it.
     content = one.model_dump(mode="json")
     renamed = {}
@@ -129,7 +129,7 @@ def test_other_images_and_other_recipes_stand_apart(tmp_path: Path) -> None:
     for cell in content["grids"][0]["cells"]:
         cell["recipe"] = renamed[cell["recipe"]]
     blocks = fine_tuned({"A": one, "B": Published.model_validate(content)})
-    assert blocks[1].apart.startswith("row BYOL has another recipe: recipe.pretrain.epochs 7 instead of ")
+    assert blocks[1].separation.startswith("row BYOL has another recipe: recipe.pretrain.epochs 7 instead of ")
 
 
 def test_the_saliency_of_measurements_is_no_other_recipe(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_the_saliency_of_measurements_is_no_other_recipe(tmp_path: Path) -> None
     one = read_published(folder(tmp_path, "a", {"random": 50.0}))
     (ranking,) = rankings({"A": one, "B": one}, ["finetune"])
     assert len(ranking.blocks) == 1
-    assert ranking.blocks[0].standings[0].sources == ("A", "B")
+    assert ranking.blocks[0].rows[0].sources == ("A", "B")
 
 
 def test_the_page_and_its_csv(tmp_path: Path) -> None:
@@ -162,9 +162,9 @@ def test_strips_stay_within_the_axis(tmp_path: Path) -> None:
     (block,) = ranking.blocks
     low, high = axis(block)
     assert (low, high) == (0, 100)
-    for row in block.standings:
+    for row in block.rows:
         assert 'x1="' in strip(block, row)
-    narrow = dataclasses.replace(block, standings=block.standings[:1])
+    narrow = dataclasses.replace(block, rows=block.rows[:1])
     assert axis(narrow)[1] - axis(narrow)[0] >= 5
 
 
@@ -191,6 +191,6 @@ def test_a_reference_row_is_shown_without_a_rank_and_changes_no_others_rank(tmp_
     (grid,) = record.grids
     cells = [cell.model_copy(update={"reference": "supervised"} if cell.row == "simclr" else {}) for cell in grid.cells]
     marked = record.model_copy(update={"grids": [grid.model_copy(update={"cells": cells})]})
-    ranks = {row.label: row.rank for row in fine_tuned({"A": marked})[0].standings}
+    ranks = {row.label: row.rank for row in fine_tuned({"A": marked})[0].rows}
     assert ranks == {"SimCLR": 0, "BYOL": 1, "Random init": 2}
-    assert {row.label: row.rank for row in fine_tuned({"A": record})[0].standings}["BYOL"] == 2
+    assert {row.label: row.rank for row in fine_tuned({"A": record})[0].rows}["BYOL"] == 2

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from analysis.page.build import page_figures, report_page
 from analysis.page.curves import MOST_POINTS, Curve, chart, curve
 from analysis.page.model import MOST_EMBEDDED, TEMPLATES, Page, PageBlock, PageCell, PageRow, PageTable, Section, render
-from analysis.report import Written, write_overview, write_report
+from analysis.report import GridReport, write_overview, write_report
 from suite.cli import app
 from suite.jobs.identity import Job
 from suite.workspace import Workspace
@@ -52,7 +52,7 @@ class Elements(HTMLParser):
 
 
 def report(workspace: Workspace, out: Path, *grids: str) -> str:
-    written: list[Written] = [write_report(workspace, grid, None, out, None) for grid in grids]
+    written: list[GridReport] = [write_report(workspace, grid, None, out, None) for grid in grids]
     write_overview(workspace, written, out, None)
     return (out / "index.html").read_text("utf-8")
 
@@ -94,15 +94,16 @@ def test_tables_are_tables(page: str) -> None:
     assert all(values.get("aria-label") for tag, values in elements.found if tag == "svg" and "class" in values)
 
 
-def test_failures_doubts_and_holes_come_first(page: str) -> None:
+def test_failed_suspicious_and_unfinished_cells_come_first(page: str) -> None:
     top = page[page.index('id="problems"') : page.index('id="grid-paper_table1"')]
     text = " ".join(Elements(top).text.split())
+    assert "Failed, suspicious and unfinished cells" in text
     assert "failed pretrain byol cub s0 : TrainingError: pretrain byol cub s0 broke" in text
     assert "paper_table1 (tiny): BYOL on CUB, seed 0" in text
     assert "suspicious pretrain byol_cvsa cars s1 : the embeddings collapsed" in text
     assert "1 cell not finished" in text
     assert "Random init on Cars, seed 1" in text
-    assert text.index("failed") < text.index("suspicious") < text.index("unfinished")
+    assert text.index("failed pre") < text.index("suspicious pre") < text.index("unfinished 1 cell")
 
 
 def test_the_setup_stands_once_per_grid_and_captions_are_short(page: str) -> None:

@@ -18,7 +18,6 @@ from analysis.figures.style import save
 from analysis.page.build import page_figures
 from analysis.page.model import (
     CellDetail,
-    Compared,
     JobDetail,
     Page,
     PageBlock,
@@ -26,6 +25,7 @@ from analysis.page.model import (
     PageFigure,
     PageRow,
     PageTable,
+    RowComparison,
     Section,
     SeedLine,
     Setting,
@@ -47,12 +47,12 @@ PHOTO = (200, 120, 40)
 LATEX, CSV = "\\begin{tabular} 1 & 2 \\\\\n<b>&amp;\n", "row,mean\na,1.5\n"
 
 
-def pair(first: str, second: str) -> Compared:
+def pair(first: str, second: str) -> RowComparison:
     svg = Markup('<svg class="chart forest" aria-label="x" role="img" width="9" height="9"></svg>')
     numbers = [("CUB", "1", "2.00", "3.00", "+1.00", "-1.00 to +3.00")]
     words = [f"{first} and {second} {HOSTILE}"]
     identity = f"compare-{first}-{second}".replace(" ", "_")
-    return Compared(
+    return RowComparison(
         identity, (first, second), (HOSTILE, second), "finetune", words, numbers, svg, [(HOSTILE, svg)], "x"
     )
 
@@ -82,7 +82,7 @@ def a_page(figures: Sequence[PageFigure] = ()) -> Page:
         cells=[cell],
         figures=figures,
         reference="b",
-        compared=[pair("a", "b"), pair("a", "c d"), pair("b", "c d")],
+        comparisons=[pair("a", "b"), pair("a", "c d"), pair("b", "c d")],
     )
     return Page(HOSTILE, [HOSTILE], [section], [job, broken], [{"python": HOSTILE}], [("Seeds", "0")])
 
@@ -294,7 +294,7 @@ def test_two_rows_are_chosen_in_any_order(browser: Any) -> None:
 
 def test_the_reference_and_the_last_other_row_are_compared_at_first() -> None:
     (section,) = a_page().sections
-    assert section.chosen == ("b", "c d")
+    assert section.initial_rows == ("b", "c d")
 
 
 def test_no_error_was_said_till_the_end(browser: Any) -> None:

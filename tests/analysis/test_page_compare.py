@@ -12,7 +12,7 @@ from analysis.cells.learning import LearningCurves
 from analysis.cells.remarks import in_order
 from analysis.figures.learning import _figure, learning_figure
 from analysis.page.compare import MOST_POINTS, comparisons
-from analysis.page.model import Compared
+from analysis.page.model import RowComparison
 from analysis.tables.pair import compare_rows
 from suite.grid.cells import Cell, Selection
 from suite.grid.spec import load_grid
@@ -57,7 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(root)
 
 
-def shown(store: Store, name: str = "paper_table1") -> list[Compared]:
+def shown(store: Store, name: str = "paper_table1") -> list[RowComparison]:
     grid = load_grid(name)
     records = in_order(grid, read_cells(store.root, name))
     return comparisons(store, grid, "small", records, result_lines(store, records))

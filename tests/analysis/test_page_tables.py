@@ -22,11 +22,16 @@ def test_a_table_of_accuracies() -> None:
     heading, below = (block.heading for block in shown.blocks[:2])
     assert (heading, below) == ("Measured (profile small)", PUBLISHED_HEADING)
     assert [row.label for row in measured] == ["Random init", "BYOL", "A&B_50% #1 [x]"]
-    mine, hole = measured[2].cells[0], measured[1].cells[1]
-    assert (mine.text, mine.spread, mine.delta, mine.mark) == ("51.50", "0.70", "-0.00", "\N{DAGGER}")
-    assert abs((mine.sort or 0) - 51.496) < 1e-9  # what it is sorted by is not rounded
-    assert (mine.link, measured[0].cells[0].link) == ("cell-toy-mine-cub", "")
-    assert (hole.text, hole.sort) == ("\N{EN DASH}", None)
+    measured_cell, missing = measured[2].cells[0], measured[1].cells[1]
+    assert (measured_cell.text, measured_cell.spread, measured_cell.delta, measured_cell.mark) == (
+        "51.50",
+        "0.70",
+        "-0.00",
+        "\N{DAGGER}",
+    )
+    assert abs((measured_cell.sort or 0) - 51.496) < 1e-9  # what it is sorted by is not rounded
+    assert (measured_cell.link, measured[0].cells[0].link) == ("cell-toy-mine-cub", "")
+    assert (missing.text, missing.sort) == ("\N{EN DASH}", None)
     best = [row.label for row in measured if row.cells[0].is_best]
     second = [row.label for row in measured if row.cells[0].is_second]
     assert (best, second) == (["BYOL"], ["A&B_50% #1 [x]"])  # 51.5 and 51.496

@@ -22,7 +22,7 @@ GRID = load_grid("paper_table1")
 DATASETS = ("cub", "nabirds", "aircraft", "cars")
 
 
-def table(rows: int, datasets: int, hole: tuple[str, str] = ("", "")) -> Table:
+def table(rows: int, datasets: int, missing: tuple[str, str] = ("", "")) -> Table:
     """The rows of the grid from worst to best on every dataset, two seeds."""
     shown = itertools.product(enumerate(GRID.rows[:rows]), DATASETS[:datasets], (0, 1))
     return accuracy_table(
@@ -33,7 +33,7 @@ def table(rows: int, datasets: int, hole: tuple[str, str] = ("", "")) -> Table:
                 40.0 + place + seed, 528, f"{row.name}-{data}-{seed}",
             )
             for (place, row), data, seed in shown
-            if (row.name, data) != hole
+            if (row.name, data) != missing
         ],
     )  # fmt: skip
 
@@ -91,8 +91,8 @@ def test_the_figure_joins_rows_that_cannot_be_told_apart(tmp_path: Path, monkeyp
 
 def test_a_row_without_a_number_on_some_dataset_is_not_ranked(tmp_path: Path) -> None:
     pytest.importorskip("scikit_posthocs", reason="scikit-posthocs is not installed (extra ranks)")
-    hole = (GRID.rows[1].name, "cars")
-    found = critical_difference_figure(GRID, table(4, 4, hole), tmp_path / "ranks")
+    missing = (GRID.rows[1].name, "cars")
+    found = critical_difference_figure(GRID, table(4, 4, missing), tmp_path / "ranks")
     assert f"Not ranked, without a number on some dataset: {GRID.rows[1].label}." in found.text
 
 

@@ -41,9 +41,9 @@ def table(lines: list[ResultLine]) -> Table:
     return accuracy_table(GRID, lines, published=published_numbers("ss_scale"), data={"cub": "CUB subset: 600/5994"})
 
 
-def measured(hole: str = "byol_ss_0.4", profile: str = "small") -> Table:
+def measured(missing: str = "byol_ss_0.4", profile: str = "small") -> Table:
     """Made-up numbers."""
-    values = {row.name: 30 + place for place, row in enumerate(GRID.rows) if row.name != hole}
+    values = {row.name: 30 + place for place, row in enumerate(GRID.rows) if row.name != missing}
     return table([line(row, seed, value + seed, profile) for row, value in values.items() for seed in (0, 1, 2)])
 
 
@@ -67,13 +67,13 @@ def test_points_in_the_order_of_the_grid_with_a_hole_where_there_is_no_number() 
     assert found["BYOL+RRC"][0].x is None
 
 
-def test_measured_points_with_their_spread_and_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_points_with_their_spread_and_a_missing_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = drawn_axes(measured(), monkeypatch)
     bars = bars_of(ours)
     assert [c.get_label() for c in bars] == ["MoCo.v2+SS", "BYOL+SS", "BYOL+SS+Align"]
     assert list(np.asarray(bars[1][0].get_xdata(), dtype=float)) == [0.08, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     heights = np.asarray(bars[1][0].get_ydata(), dtype=float)
-    assert math.isnan(heights[3])  # the hole breaks the line
+    assert math.isnan(heights[3])  # the missing cell breaks the line
     expected = [30 + place + 1 for place, row in enumerate(GRID.rows) if row.series == "BYOL+SS"]
     assert [h for h in heights if not math.isnan(h)] == [e for k, e in enumerate(expected) if k != 3]
     low, high = bars[0][2][0].get_segments()[0][:, 1]

@@ -105,8 +105,8 @@ def test_a_file_below_the_data_root_is_checked(tmp_path: Path) -> None:
     wanted = entry("http://127.0.0.1:9/weights.pth", "md5")
     with pytest.raises(DataError, match=r"x-9ep is not in .*stage1. Get it: suite data fetch stage1 x-9ep"):
         find_public(wanted, tmp_path, tmp_path / "cache")
-    wanted.place(tmp_path).parent.mkdir()
-    wanted.place(tmp_path).write_bytes(CONTENT[:-1])
+    wanted.path(tmp_path).parent.mkdir()
+    wanted.path(tmp_path).write_bytes(CONTENT[:-1])
     with pytest.raises(DataError, match=r"10,239 bytes\) is not x-9ep: its md5 begins with .* cut off"):
         find_public(wanted, tmp_path, tmp_path / "cache")
 

@@ -76,7 +76,7 @@ class PublicCheckpoint(BaseModel):
         stated = {name: value for name, value in known.items() if value is not None}
         return {"publisher": self.publisher, "url": self.url, **stated}
 
-    def place(self, data_root: Path) -> Path:
+    def path(self, data_root: Path) -> Path:
         """The file below a data root."""
         return data_root / FOLDER / self.file
 
@@ -119,7 +119,7 @@ def find_public(checkpoint: PublicCheckpoint, data_root: Path, cache: Path) -> t
     Raises:
         DataError: not there, or another file than the published one.
     """
-    path = checkpoint.place(data_root)
+    path = checkpoint.path(data_root)
     if not path.is_file():
         raise DataError(
             f"the public checkpoint {checkpoint.name} is not in {path.parent}. Get it: "
@@ -154,7 +154,7 @@ def fetch_public(
 
     from suite.data.download.http import Connection
 
-    path = checkpoint.place(data_root)
+    path = checkpoint.path(data_root)
     if path.is_file():
         return find_public(checkpoint, data_root, cache)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,7 @@ def _hex(checkpoint: PublicCheckpoint, file: Path) -> str:
 
 
 def _by_hand(checkpoint: PublicCheckpoint, problem: str, data_root: Path) -> str:
-    folder = checkpoint.place(data_root).parent
+    folder = checkpoint.path(data_root).parent
     return (
         f"{checkpoint.name} could not be downloaded: {problem}. Get {checkpoint.file} on a machine with a network and "
         f"put it into {folder}, or name it: `suite data fetch stage1 {checkpoint.name} --from FILE`."
