@@ -11,7 +11,7 @@ from methods import args, attention_guided_args, multi_crop_args, redundancy_red
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ComponentEntry:
     """One building block. `version` enters the key of every job that uses it: raise it when results would change."""
 
     code: str  # "module:name"
@@ -39,19 +39,23 @@ class Entry:
         return getattr(import_module(module), name)
 
 
-OBJECTIVES: dict[str, Entry] = {
-    "byol": Entry(
+OBJECTIVES: dict[str, ComponentEntry] = {
+    "byol": ComponentEntry(
         "methods.byol:Byol", args.ByolArgs, exposes_maps=True, passes=8
     ),  # two views, online 3 and target 1 each
-    "simclr": Entry("methods.simclr:Simclr", args.SimclrArgs, exposes_maps=True, passes=6),
-    "simsiam": Entry("methods.simsiam:Simsiam", args.SimsiamArgs, exposes_maps=True, passes=6),
-    "moco_v2": Entry("methods.moco_v2:MocoV2", args.MocoV2Args, exposes_maps=True, needs_train_size=True, passes=4),
-    "looc": Entry(  # a query and three keys, with the two augmentations of our recipes
+    "simclr": ComponentEntry("methods.simclr:Simclr", args.SimclrArgs, exposes_maps=True, passes=6),
+    "simsiam": ComponentEntry("methods.simsiam:Simsiam", args.SimsiamArgs, exposes_maps=True, passes=6),
+    "moco_v2": ComponentEntry(
+        "methods.moco_v2:MocoV2", args.MocoV2Args, exposes_maps=True, needs_train_size=True, passes=4
+    ),
+    "looc": ComponentEntry(  # a query and three keys, with the two augmentations of our recipes
         "methods.looc:Looc", args.LoocArgs, needs_train_size=True, plain_views="shared_augmentation", passes=6
     ),
-    "rot_pred": Entry("methods.rot_pred:RotPred", args.RotPredArgs, plain_views="rotations", passes=12),
-    "rel_loc": Entry("methods.rel_loc:RelLoc", args.RelLocArgs, plain_views="patches", passes=27),  # nine patches
-    "insloc": Entry(
+    "rot_pred": ComponentEntry("methods.rot_pred:RotPred", args.RotPredArgs, plain_views="rotations", passes=12),
+    "rel_loc": ComponentEntry(
+        "methods.rel_loc:RelLoc", args.RelLocArgs, plain_views="patches", passes=27
+    ),  # nine patches
+    "insloc": ComponentEntry(
         "methods.insloc:InsLoc",
         args.InsLocArgs,
         needs_regions=True,
@@ -59,7 +63,7 @@ OBJECTIVES: dict[str, Entry] = {
         plain_views="instance_composition",
         passes=4,
     ),
-    "cast": Entry(  # query 3, key and masked key 1 each
+    "cast": ComponentEntry(  # query 3, key and masked key 1 each
         "methods.cast:Cast",
         attention_guided_args.CastArgs,
         needs_masks=True,
@@ -67,45 +71,55 @@ OBJECTIVES: dict[str, Entry] = {
         plain_views="cast_crop",
         passes=5,
     ),
-    "lcr": Entry("methods.lcr:Lcr", attention_guided_args.LcrArgs, needs_train_size=True, passes=4),
-    "barlow_twins": Entry("methods.barlow_twins:BarlowTwins", redundancy_reduction_args.BarlowTwinsArgs, passes=6),
-    "vicreg": Entry("methods.vicreg:Vicreg", redundancy_reduction_args.VicregArgs, passes=6),
-    "dino": Entry(  # two global crops, student 3 and teacher 1 each; eight local crops of 96 px beside 224 px, student
-        "methods.dino:Dino", multi_crop_args.DinoArgs, plain_views="multi_crop", passes=12.4
+    "lcr": ComponentEntry("methods.lcr:Lcr", attention_guided_args.LcrArgs, needs_train_size=True, passes=4),
+    "barlow_twins": ComponentEntry(
+        "methods.barlow_twins:BarlowTwins", redundancy_reduction_args.BarlowTwinsArgs, passes=6
     ),
-    "swav": Entry(  # two global crops and eight local ones, 3 each
+    "vicreg": ComponentEntry("methods.vicreg:Vicreg", redundancy_reduction_args.VicregArgs, passes=6),
+    "dino": ComponentEntry(
+        # two global crops, student 3 and teacher 1 each; eight local crops of 96 px beside 224 px, student
+        "methods.dino:Dino",
+        multi_crop_args.DinoArgs,
+        plain_views="multi_crop",
+        passes=12.4,
+    ),
+    "swav": ComponentEntry(  # two global crops and eight local ones, 3 each
         "methods.swav:Swav", multi_crop_args.SwavArgs, plain_views="multi_crop", passes=10.4
     ),
 }
 
-VIEWS: dict[str, Entry] = {
-    "random_resized_crop": Entry("methods.views.random_resized_crop:RandomResizedCrop", args.RandomResizedCropArgs),
-    "saliency_swap": Entry(
+VIEWS: dict[str, ComponentEntry] = {
+    "random_resized_crop": ComponentEntry(
+        "methods.views.random_resized_crop:RandomResizedCrop", args.RandomResizedCropArgs
+    ),
+    "saliency_swap": ComponentEntry(
         "methods.views.saliency_swap:SaliencySwap",
         args.SaliencySwapArgs,
         needs_saliency=True,
         gives_masks=True,
     ),
-    "shared_augmentation": Entry("methods.views.shared_augmentation:SharedAugmentation", args.SharedAugmentationArgs),
-    "rotations": Entry("methods.views.rotations:Rotations", args.RotationsArgs),
-    "patches": Entry("methods.views.patches:Patches", args.PatchesArgs),
-    "dilo": Entry("methods.views.dilo:Dilo", args.DiloArgs, needs_saliency=True),
-    "instance_composition": Entry(
+    "shared_augmentation": ComponentEntry(
+        "methods.views.shared_augmentation:SharedAugmentation", args.SharedAugmentationArgs
+    ),
+    "rotations": ComponentEntry("methods.views.rotations:Rotations", args.RotationsArgs),
+    "patches": ComponentEntry("methods.views.patches:Patches", args.PatchesArgs),
+    "dilo": ComponentEntry("methods.views.dilo:Dilo", args.DiloArgs, needs_saliency=True),
+    "instance_composition": ComponentEntry(
         "methods.views.instance_composition:InstanceComposition", args.InstanceCompositionArgs
     ),
-    "crop_with_mask": Entry(
+    "crop_with_mask": ComponentEntry(
         "methods.views.crop_with_mask:CropWithMask",
         attention_guided_args.CropWithMaskArgs,
         needs_saliency=True,
         gives_masks=True,
     ),
-    "cast_crop": Entry(
+    "cast_crop": ComponentEntry(
         "methods.views.cast_crop:CastCrop", attention_guided_args.CastCropArgs, needs_saliency=True, gives_masks=True
     ),
-    "contrastive_crop": Entry(
+    "contrastive_crop": ComponentEntry(
         "methods.views.contrastive_crop:ContrastiveCrop", attention_guided_args.ContrastiveCropArgs
     ),
-    "multi_crop": Entry("methods.views.multi_crop:MultiCrop", multi_crop_args.MultiCropArgs),
+    "multi_crop": ComponentEntry("methods.views.multi_crop:MultiCrop", multi_crop_args.MultiCropArgs),
 }
 
-ALIGNMENT = Entry("methods.alignment:SaliencyAlignment", args.AlignmentArgs)
+ALIGNMENT = ComponentEntry("methods.alignment:SaliencyAlignment", args.AlignmentArgs)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from methods.registry import OBJECTIVES, VIEWS, Entry
+from methods.registry import OBJECTIVES, VIEWS, ComponentEntry
 from suite.errors import unknown
 from suite.grid.spec import EXPERIMENTS
 
@@ -21,7 +21,7 @@ _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})|doi:\S+[^\s.,)]")
 
 
 @dataclass(frozen=True)
-class Named:
+class CatalogueEntry:
     """Something with a name."""
 
     kind: str  # grids, profiles, methods, views, datasets, protocols, backbones
@@ -31,7 +31,7 @@ class Named:
     details: tuple[str, ...] = ()  # further lines of `suite show`
 
 
-def named(kind: str) -> list[Named]:
+def entries_of_kind(kind: str) -> list[CatalogueEntry]:
     """Everything of a kind, in the order of its registry.
 
     Raises:
@@ -42,20 +42,20 @@ def named(kind: str) -> list[Named]:
     return list(KINDS[kind]())
 
 
-def find(name: str) -> list[Named]:
+def entries_named(name: str) -> list[CatalogueEntry]:
     """Everything of that name; several kinds may share one.
 
     Raises:
         UsageError: nothing has that name.
     """
-    everything = [thing for kind in KINDS for thing in named(kind)]
+    everything = [thing for kind in KINDS for thing in entries_of_kind(kind)]
     matches = [thing for thing in everything if thing.name.lower() == name.lower()]
     if not matches:
         raise unknown("name", name, {thing.name for thing in everything}, "All of them: suite list")
     return matches
 
 
-def _grids() -> Iterator[Named]:
+def _grids() -> Iterator[CatalogueEntry]:
     from suite.grid.spec import load_grid
 
     for path in _shipped("grids"):
@@ -64,7 +64,7 @@ def _grids() -> Iterator[Named]:
         rows = (f"{row.name:18}{row.label}: {_row(row)}" for row in grid.rows)
         details = (f"datasets: {', '.join(grid.datasets)}", "rows:", *(f"  {row}" for row in rows))
         command = f"plan: suite plan --grid {grid.name} --profile small"
-        yield Named("grids", grid.name, f"{grid.title} ({size})", _place(path), (*details, command))
+        yield CatalogueEntry("grids", grid.name, f"{grid.title} ({size})", _place(path), (*details, command))
 
 
 def _row(row: Any) -> str:
@@ -78,7 +78,7 @@ def _row(row: Any) -> str:
     return f"{row.objective} x {row.views}{alignment}; {', '.join(stages)}"
 
 
-def _profiles() -> Iterator[Named]:
+def _profiles() -> Iterator[CatalogueEntry]:
     from suite.grid.profile import load_profile
 
     for path in _shipped("profiles"):
@@ -90,10 +90,10 @@ def _profiles() -> Iterator[Named]:
         line = f"{recipe['backbone']['arch']} at {recipe['image_size']} px on {data}; seeds {_numbers(profile.seeds)}"
         epochs = (f"{stage}: {recipe[stage]['epochs']} epochs" for stage in ("pretrain", "finetune"))
         details = (*epochs, *([f"extends {profile.extends}"] if profile.extends else []))
-        yield Named("profiles", profile.name, line, _place(path), details)
+        yield CatalogueEntry("profiles", profile.name, line, _place(path), details)
 
 
-def _methods() -> Iterator[Named]:
+def _methods() -> Iterator[CatalogueEntry]:
     """Every name that `--method` takes: the methods of the shipped grids' rows, and those of plugins."""
     from suite.grid.spec import load_grid
     from suite.plugin import with_plugins
@@ -105,22 +105,22 @@ def _methods() -> Iterator[Named]:
                 rows.setdefault(row.method, row)
     for name, row in rows.items():
         if row.objective is None:
-            yield Named("methods", name, f"{row.label}: {_row(row)}", "experiments/grids")
+            yield CatalogueEntry("methods", name, f"{row.label}: {_row(row)}", "experiments/grids")
             continue
         objective = _block("methods", name, OBJECTIVES[row.objective])
         own_views = row.alignment or row.views != OBJECTIVES[row.objective].plain_views
         source = _block("views", row.views, VIEWS[row.views]).source if own_views else objective.source
         combination = f"{row.objective} x {row.views}{' + alignment' * row.alignment}"
         details = (objective.line, *objective.details, f"views: suite show {row.views}")
-        yield Named("methods", name, f"{row.label}: {combination}", source, details)
+        yield CatalogueEntry("methods", name, f"{row.label}: {combination}", source, details)
 
 
-def _views() -> Iterator[Named]:
+def _views() -> Iterator[CatalogueEntry]:
     for name, entry in VIEWS.items():
         yield _block("views", name, entry)
 
 
-def _block(kind: str, name: str, entry: Entry) -> Named:
+def _block(kind: str, name: str, entry: ComponentEntry) -> CatalogueEntry:
     text = _docstring(entry.code.partition(":")[0])
     needs = [
         *(["reads saliency maps"] if entry.needs_saliency else []),
@@ -128,10 +128,10 @@ def _block(kind: str, name: str, entry: Entry) -> Named:
         *([f"from plugin {entry.plugin}"] if entry.plugin else []),
     ]
     details = (*text.splitlines()[1:], *needs, *_settings(entry.args))
-    return Named(kind, name, _first(text), _source(text, entry.code.partition(":")[0]), details)
+    return CatalogueEntry(kind, name, _first(text), _source(text, entry.code.partition(":")[0]), details)
 
 
-def _datasets() -> Iterator[Named]:
+def _datasets() -> Iterator[CatalogueEntry]:
     from suite.data.catalogue import DATASETS
 
     for name, info in DATASETS.items():
@@ -139,34 +139,36 @@ def _datasets() -> Iterator[Named]:
         if info.labelled:
             counts += f", {info.test:,} test images, {info.classes:,} classes"
         details = (f"licence: {info.licence}", f"folder below the data root: {' or '.join(info.folders)}")
-        yield Named(
+        yield CatalogueEntry(
             "datasets", name, f"{info.label}: {counts}", info.source, (*details, f"get it: suite data fetch {name}")
         )
 
 
-def _protocols() -> Iterator[Named]:
+def _protocols() -> Iterator[CatalogueEntry]:
     from suite.kinds.finetune import FinetuneArgs
     from suite.kinds.registry import protocols
 
     text = _docstring("suite.kinds.finetune")
-    yield Named("protocols", "finetune", _first(text), _source(text, "suite.kinds.finetune"), _settings(FinetuneArgs))
+    yield CatalogueEntry(
+        "protocols", "finetune", _first(text), _source(text, "suite.kinds.finetune"), _settings(FinetuneArgs)
+    )
     for name, protocol in protocols().items():
         module = type(protocol).__module__
         text = _docstring(module)
-        yield Named("protocols", name, _first(text), _source(text, module), _settings(protocol.args))
+        yield CatalogueEntry("protocols", name, _first(text), _source(text, module), _settings(protocol.args))
 
 
-def _backbones() -> Iterator[Named]:
+def _backbones() -> Iterator[CatalogueEntry]:
     from methods.backbones.base import architectures, family_of
 
     for arch in architectures():
         family = family_of(arch)
         module = type(family).__module__
         text = _docstring(module)
-        yield Named("backbones", arch, _first(text), _source(text, module), _settings(family.args))
+        yield CatalogueEntry("backbones", arch, _first(text), _source(text, module), _settings(family.args))
 
 
-KINDS: Mapping[str, Callable[[], Iterator[Named]]] = {
+KINDS: Mapping[str, Callable[[], Iterator[CatalogueEntry]]] = {
     "grids": _grids,
     "profiles": _profiles,
     "methods": _methods,

@@ -19,7 +19,7 @@ from typing import Any
 
 from methods.args import Args
 from methods.backbones.base import BackboneFamily, add_family, architectures
-from methods.registry import OBJECTIVES, VIEWS, Entry
+from methods.registry import OBJECTIVES, VIEWS, ComponentEntry
 from suite.data.catalogue import DATASETS, DatasetInfo
 from suite.data.datasets.folder import parse_folder
 from suite.data.datasets.names import composed, dataset_name
@@ -97,7 +97,7 @@ def register_objective(
         "objective",
         name,
         code,
-        Entry(
+        ComponentEntry(
             "", args, needs_train_size=needs_train_size, exposes_maps=exposes_maps, needs_regions=needs_regions,
             plain_views=views, recipe=recipe, by_profile=by_profile or {},
         ),
@@ -159,7 +159,7 @@ def register_views(
 ) -> None:
     """Register a kind of view, for rows to use. `code`: a `methods.views.base.ViewMaker`, called with
     (args, source, size); `recipe`: as a section under `views:` of a profile; the rest as in `register_objective`."""
-    entry = Entry(
+    entry = ComponentEntry(
         "", args, needs_saliency=needs_saliency, gives_masks=gives_masks, recipe=recipe, by_profile=by_profile or {}
     )
     _add(VIEWS, "view", name, code, entry)
@@ -263,7 +263,7 @@ def _register_folder(path: Path) -> None:
     register_dataset(name, path, lambda root: parse_folder(name, root), label=composed(path.name))
 
 
-def _add(registry: dict[str, Entry], what: str, name: str, code: type, entry: Entry) -> None:
+def _add(registry: dict[str, ComponentEntry], what: str, name: str, code: type, entry: ComponentEntry) -> None:
     if name in registry:
         raise UsageError(f"{_where()} registers the {what} '{name}', which exists already. Choose another name.")
     if not _LOADING:

@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-Progress = Callable[[str, int, int], None]  # what, done, total
+Progress = Callable[[str, int, int], None]  # label, done, total
+CountProgress = Callable[[int, int], None]  # done, total
 
 
 @contextlib.contextmanager
 def preparation() -> Iterator[Progress]:
-    """A function to call with (what, done, total) as often as one likes."""
+    """A function to call with (label, done, total) as often as one likes."""
     if not sys.stderr.isatty():
         yield PreparationLines()
         return
@@ -27,15 +28,20 @@ def preparation() -> Iterator[Progress]:
     with bars:
         tasks = {}
 
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+        def show(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bars.add_task(label, total=total)
+            bars.update(tasks[label], completed=done, total=total)
 
         yield show
 
 
-def megabytes(progress: Progress, what: str) -> Callable[[int, int], None]:
+def labelled_progress(progress: Progress, label: str) -> CountProgress:
+    """A function to call with (done, total)."""
+    return lambda done, total: progress(label, done, total)
+
+
+def megabytes(progress: Progress, label: str) -> CountProgress:
     """A function to call with (bytes done, bytes in all); reports whole megabytes, and each only once."""
     last = -1
 
@@ -43,7 +49,7 @@ def megabytes(progress: Progress, what: str) -> Callable[[int, int], None]:
         nonlocal last
         if (now := done // 1_000_000) != last or done == total:
             last = now
-            progress(f"{what}, MB", now, max(total, done) // 1_000_000)
+            progress(f"{label}, MB", now, max(total, done) // 1_000_000)
 
     return show
 
@@ -54,9 +60,9 @@ class PreparationLines:
     def __init__(self) -> None:
         self._last = (0.0, "")
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, label: str, done: int, total: int) -> None:
         """Report that `done` of `total` are done."""
         now = time.monotonic()
-        if what != self._last[1] or done == total or now - self._last[0] > 10:
-            self._last = (now, what)
-            print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
+        if label != self._last[1] or done == total or now - self._last[0] > 10:
+            self._last = (now, label)
+            print(f"{label}: {done}/{total}", file=sys.stderr, flush=True)

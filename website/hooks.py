@@ -13,7 +13,7 @@ from mkdocs.structure.pages import Page
 if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
     sys.path.insert(0, root)
 
-from suite.discovery import named
+from suite.discovery import entries_of_kind
 from website import sources
 from website.commands import command_reference
 from website.figures import MARK, figure_section, write_figures
@@ -51,7 +51,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return markdown
     origin = sources.origin_of(uri)
     text = sources.with_site_links(sources.text_of(origin), origin)
-    return text.replace(MARK, figure_section({view.name: view.line for view in named("views")}))
+    return text.replace(MARK, figure_section({view.name: view.line for view in entries_of_kind("views")}))
 
 
 def _add(files: Files, config: MkDocsConfig, place: str, content: str | bytes) -> None:

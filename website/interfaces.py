@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import suite
-from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
+from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, ComponentEntry
 
 
 def python_reference() -> str:
@@ -58,6 +58,6 @@ def methods_reference() -> str:
     return "\n".join(sections)
 
 
-def _block(name: str, entry: Entry) -> list[str]:
+def _block(name: str, entry: ComponentEntry) -> list[str]:
     code, settings = entry.code.replace(":", "."), f"{entry.args.__module__}.{entry.args.__name__}"
     return ["", f"### {name}", "", f"::: {code}", "", f"::: {settings}"]

@@ -166,13 +166,13 @@ def pack(
 
     COCO has no classes: give --per-class only.
     """
-    from suite.data.pack import Choice
+    from suite.data.pack import SubsetSpec
     from suite.data.pack import pack as write
     from suite.progress import preparation
     from suite.workspace import Workspace
 
     with preparation() as progress:
-        made = write(dataset, Workspace.of(data, None).data, out, Choice(classes, per_class, seed), progress)
+        made = write(dataset, Workspace.of(data, None).data, out, SubsetSpec(classes, per_class, seed), progress)
     print(f"{made.describe()}, in {made.root}")
     print(f"Licence: {made.info.licence}.", file=sys.stderr)
 

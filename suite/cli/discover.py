@@ -26,11 +26,11 @@ def list_(
     """List grids, profiles, methods, views, datasets and more."""
     from dataclasses import asdict
 
-    from suite.discovery import named
+    from suite.discovery import entries_of_kind
     from suite.plugin import load_plugins
 
     load_plugins(plugin or ())
-    things = {kind: named(kind) for kind in ([kind] if kind is not None else KINDS)}
+    things = {kind: entries_of_kind(kind) for kind in ([kind] if kind is not None else KINDS)}
     if json_:
         print(json.dumps({kind: [asdict(thing) for thing in each] for kind, each in things.items()}, indent=2))
         return
@@ -44,11 +44,11 @@ def list_(
 
 def show(name: Annotated[str, typer.Argument(help="a name from `suite list`")], plugin: options.Plugins = None) -> None:
     """Show one grid, profile, method, view, dataset or other name."""
-    from suite.discovery import find
+    from suite.discovery import entries_named
     from suite.plugin import load_plugins
 
     load_plugins(plugin or ())
-    for thing in find(name):
+    for thing in entries_named(name):
         print(f"{thing.name} ({thing.kind.removesuffix('s')}): {thing.line}")
         print(f"source: {thing.source}")
         for line in thing.details:

@@ -27,6 +27,6 @@ def forget(
     outcome = forget_cell(store, cell, grid, profile)
     print(f"forgotten: {', '.join(record.id for record in outcome.cells)}")
     print(f"{len(outcome.moved)} jobs moved to {outcome.folder}")
-    for key, users in outcome.kept.items():
+    for key, users in outcome.still_used.items():
         more = f" and {len(users) - 3} more" if len(users) > 3 else ""
         print(f"kept {key}: also used by {', '.join(users[:3])}{more}")

@@ -34,7 +34,8 @@ def merge(
     outcome = merge_stores(store, Store(other), skip_conflicts=skip_conflicts, dry_run=dry_run)
     would = "would be " if dry_run else ""
     print(
-        f"{len(outcome.cells)} cells and {len(outcome.jobs)} jobs {would}added to {store.root}; {outcome.known} known"
+        f"{len(outcome.cells)} cells and {len(outcome.jobs)} jobs {would}added to {store.root}; "
+        f"{outcome.identical} known"
     )
     for what, names in (("left out, not finished", outcome.unfinished), ("left out, conflict", outcome.conflicts)):
         for name in names:

@@ -25,7 +25,7 @@ _STORE = re.compile(
 
 
 @dataclass(frozen=True)
-class Counts:
+class ImageCounts:
     """Numbers of images and classes, each as (on this machine, in the official release)."""
 
     train: tuple[int, int]
@@ -34,7 +34,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Maps:
+class DetectorMaps:
     """Saliency maps of one detector."""
 
     detector: str
@@ -44,7 +44,7 @@ class Maps:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedImages:
     """One store of images, or of saliency maps in their sizes."""
 
     short_side: int
@@ -63,10 +63,10 @@ class Overview:
     state: State
     folder: str | None
     problem: str | None  # why it cannot be used
-    counts: Counts | None
+    counts: ImageCounts | None
     verified: str | None  # when, UTC
-    saliency: tuple[Maps, ...]
-    decoded: tuple[Decoded, ...]
+    saliency: tuple[DetectorMaps, ...]
+    decoded: tuple[DecodedImages, ...]
     licence: str
     source: str
     findings: tuple[Finding, ...] = ()  # what loading noticed, such as files that are left out
@@ -82,11 +82,11 @@ def overview(name: str, data_root: Path, cache: Path) -> Overview:
     except DataError as error:
         problem = str(error)
     counts, when, print_ = None, None, None
-    maps: tuple[Maps, ...] = ()
+    maps: tuple[DetectorMaps, ...] = ()
     state: State = "missing" if folder is None else "broken"
     if dataset is not None:
         state = "synthetic" if dataset.synthetic else "subset" if dataset.subset else "complete"
-        counts = Counts(
+        counts = ImageCounts(
             (len(dataset.train), info.train), (len(dataset.test), info.test), (len(dataset.classes), info.classes)
         )
         hashes = known_hashes(dataset, cache)
@@ -102,17 +102,17 @@ def overview(name: str, data_root: Path, cache: Path) -> Overview:
     )  # fmt: skip
 
 
-def _maps(dataset: Dataset, cache: Path) -> Iterator[Maps]:
+def _maps(dataset: Dataset, cache: Path) -> Iterator[DetectorMaps]:
     for info in DETECTORS.values():
         found = SaliencyMaps.of(dataset, info, cache)
         try:
             facts = found.manifest
         except DataError:
             continue
-        yield Maps(info.name, info.oracle, int(facts["computed"]), int(facts["images"]))
+        yield DetectorMaps(info.name, info.oracle, int(facts["computed"]), int(facts["images"]))
 
 
-def _decoded(name: str, cache: Path, fingerprint: str | None) -> Iterator[Decoded]:
+def _decoded(name: str, cache: Path, fingerprint: str | None) -> Iterator[DecodedImages]:
     """Every store of the dataset, also outdated ones, which can be deleted."""
     folders = sorted((cache / "images").iterdir()) if (cache / "images").is_dir() else []
     for folder in folders:
@@ -121,4 +121,4 @@ def _decoded(name: str, cache: Path, fingerprint: str | None) -> Iterator[Decode
             continue
         size = sum(file.stat().st_size for file in folder.iterdir())
         current = None if fingerprint is None else fingerprint.startswith(match["print"])
-        yield Decoded(int(match["size"]), match["files"] is not None, match["detector"], size, current)
+        yield DecodedImages(int(match["size"]), match["files"] is not None, match["detector"], size, current)

@@ -28,7 +28,7 @@ SPLITS: tuple[Split, Split] = ("train", "test")
 
 
 @dataclass(frozen=True)
-class Choice:
+class SubsetSpec:
     """The subset to write: `per_class` training and as many test images of `classes` classes, sampled with `seed`."""
 
     classes: int
@@ -36,18 +36,18 @@ class Choice:
     seed: int
 
 
-def pack(name: str, data_root: Path, out: Path, choice: Choice, progress: Progress) -> Dataset:
+def pack(name: str, data_root: Path, out: Path, subset_spec: SubsetSpec, progress: Progress) -> Dataset:
     """Write the subset of dataset `name` into the data root `out`; returns it as loaded from there.
 
     COCO's images have no classes here: `classes` is 1 and `per_class` the number of images. ImageNet's are its folders.
-    The same source, choice and seed give the same bytes. If `out` has them already, nothing is written.
+    The same source, subset and seed give the same bytes. If `out` has them already, nothing is written.
 
     Raises:
         UsageError: fewer classes than asked for have that many images.
         DataError: `out` holds other data.
     """
     source = load_dataset(name, data_root)
-    chosen = choose(source, choice)
+    chosen = choose(source, subset_spec)
     folder = out / DATASETS[name].folders[0]
     mark = json.dumps(
         {
@@ -55,9 +55,9 @@ def pack(name: str, data_root: Path, out: Path, choice: Choice, progress: Progre
             "ones. Not the dataset: results on it compare with nothing published.",
             "dataset": name,
             "source": source.describe(),
-            "classes": choice.classes,
-            "per_class": choice.per_class,
-            "seed": choice.seed,
+            "classes": subset_spec.classes,
+            "per_class": subset_spec.per_class,
+            "seed": subset_spec.seed,
             "licence": source.info.licence,
         },
         indent=2,
@@ -82,24 +82,24 @@ def pack(name: str, data_root: Path, out: Path, choice: Choice, progress: Progre
     return load_dataset(name, out)
 
 
-def choose(dataset: Dataset, choice: Choice) -> Dataset:
+def choose(dataset: Dataset, subset_spec: SubsetSpec) -> Dataset:
     """The dataset restricted to the sampled records, in their original order. Labels and classes are unchanged."""
     splits = {split: dataset.split(split) for split in SPLITS if dataset.split(split)}  # first-stage sets: train only
     groups = {split: _by_class(records) for split, records in splits.items()}
     sizes = {name: min(len(groups[split].get(name, ())) for split in groups) for name in groups["train"]}
-    fit = sorted(name for name, size in sizes.items() if size >= choice.per_class)
-    if len(fit) < choice.classes:
-        most = sorted(sizes.values(), reverse=True)[choice.classes - 1] if choice.classes <= len(sizes) else 0
+    fit = sorted(name for name, size in sizes.items() if size >= subset_spec.per_class)
+    if len(fit) < subset_spec.classes:
+        most = sorted(sizes.values(), reverse=True)[subset_spec.classes - 1] if subset_spec.classes <= len(sizes) else 0
         advice = f"--per-class can be at most {most} for that many" if most else f"there are {len(sizes)} classes"
         raise UsageError(
-            f"{dataset.describe()}: {len(fit)} classes have {choice.per_class} images in each split, "
-            f"{choice.classes} are asked for; {advice}."
+            f"{dataset.describe()}: {len(fit)} classes have {subset_spec.per_class} images in each split, "
+            f"{subset_spec.classes} are asked for; {advice}."
         )
-    rng = random.Random(choice.seed)
+    rng = random.Random(subset_spec.seed)
     kept: set[str] = set()
-    for name in sorted(rng.sample(fit, choice.classes)):
+    for name in sorted(rng.sample(fit, subset_spec.classes)):
         for split in groups:
-            kept |= set(rng.sample(sorted(record.path for record in groups[split][name]), choice.per_class))
+            kept |= set(rng.sample(sorted(record.path for record in groups[split][name]), subset_spec.per_class))
     train, test = (tuple(record for record in dataset.split(split) if record.path in kept) for split in SPLITS)
     return replace(dataset, train=train, test=test)
 

@@ -51,7 +51,7 @@ class Verification:
         return not any(finding.level == "error" for finding in self.findings)
 
 
-class _Look(NamedTuple):
+class _ImageCheck(NamedTuple):
     digest: str
     width: int
     height: int
@@ -80,15 +80,17 @@ def verify(name: str, data_root: Path, cache: Path, progress: Progress, again: b
     records = (*dataset.train, *dataset.test)
     keys = states(dataset, records)  # before reading: a file that changes meanwhile is read again next time
     before = read_store(store_file(dataset, cache))
-    looks: dict[str, _Look] = {}
-    for done, (record, look) in enumerate(zip(records, parallel(lambda r: _look(dataset, r), records), strict=True), 1):
-        looks[record.path] = look
+    checks: dict[str, _ImageCheck] = {}
+    for done, (record, check) in enumerate(
+        zip(records, parallel(lambda r: _check_image(dataset, r), records), strict=True), 1
+    ):
+        checks[record.path] = check
         progress(f"verify {name}", done, len(records))
-    hashes = {path: look.digest for path, look in looks.items()}
+    hashes = {path: check.digest for path, check in checks.items()}
     findings = [
-        *_unreadable(looks),
+        *_unreadable(checks),
         *_changed({path: before[key] for path, key in keys.items() if key in before}, hashes),
-        *_boxes(dataset, looks),
+        *_boxes(dataset, checks),
         *_repeated(dataset, hashes),
         *_lists(dataset),
     ]
@@ -133,7 +135,7 @@ def _file(cache: Path, name: str, fingerprint: str) -> Path:
     return cache / "verified" / f"{name}-{fingerprint[:16]}.json"
 
 
-def _look(dataset: Dataset, record: Record) -> _Look:
+def _check_image(dataset: Dataset, record: Record) -> _ImageCheck:
     path = dataset.root / record.path
     try:
         data = path.read_bytes()
@@ -143,16 +145,16 @@ def _look(dataset: Dataset, record: Record) -> _Look:
     try:
         width, height = decode_image(path, data).size
     except DataError as error:
-        return _Look(digest, 0, 0, str(error))
+        return _ImageCheck(digest, 0, 0, str(error))
     if height <= dataset.banner:
-        return _Look(digest, 0, 0, f"{path} has {height} rows, not more than the {dataset.banner} of the banner")
-    return _Look(digest, width, height, None)
+        return _ImageCheck(digest, 0, 0, f"{path} has {height} rows, not more than the {dataset.banner} of the banner")
+    return _ImageCheck(digest, width, height, None)
 
 
-def _unreadable(looks: Mapping[str, _Look]) -> Iterator[Finding]:
-    for look in looks.values():
-        if look.fault is not None:
-            yield Finding("error", look.fault)
+def _unreadable(checks: Mapping[str, _ImageCheck]) -> Iterator[Finding]:
+    for check in checks.values():
+        if check.fault is not None:
+            yield Finding("error", check.fault)
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding]:
@@ -166,18 +168,18 @@ def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Find
         )
 
 
-def _boxes(dataset: Dataset, looks: Mapping[str, _Look]) -> Iterator[Finding]:
+def _boxes(dataset: Dataset, checks: Mapping[str, _ImageCheck]) -> Iterator[Finding]:
     """Boxes outside their images, with a tolerance of one pixel. The decoded store clips boxes at the image's edge."""
     leaving, outside, boxes = [], [], 0
     for record in (*dataset.train, *dataset.test):
-        look = looks[record.path]
-        if record.box is None or look.fault is not None:
+        check = checks[record.path]
+        if record.box is None or check.fault is not None:
             continue
         boxes += 1
         x0, y0, x1, y1 = record.box
-        if x0 >= look.width or y0 >= look.height or x1 <= 0 or y1 <= 0:
+        if x0 >= check.width or y0 >= check.height or x1 <= 0 or y1 <= 0:
             outside.append(record.path)
-        elif max(-x0, -y0, x1 - look.width, y1 - look.height) > 1:
+        elif max(-x0, -y0, x1 - check.width, y1 - check.height) > 1:
             leaving.append(record.path)
     if outside:
         yield Finding("error", f"{len(outside)} of {boxes} boxes lie wholly outside their images: {some(outside)}.")

@@ -13,7 +13,7 @@ from suite.store.store import Store
 
 
 @dataclass(frozen=True)
-class Entry:
+class EngineEntry:
     """One engine.
 
     Attributes:
@@ -27,14 +27,14 @@ class Entry:
     queue: str | None = None
 
 
-ENGINES: dict[str, Entry] = {
-    "local": Entry("suite.execute.local.executor:local_engine", frozenset({"workers", "devices", "loaders"})),
-    "slurm": Entry(
+ENGINES: dict[str, EngineEntry] = {
+    "local": EngineEntry("suite.execute.local.executor:local_engine", frozenset({"workers", "devices", "loaders"})),
+    "slurm": EngineEntry(
         "suite.execute.slurm.executor:slurm_engine",
         frozenset({"workers", "site", "detach", "loaders"}),
         "suite.execute.slurm.status:SlurmQueue",
     ),
-    "ray": Entry(
+    "ray": EngineEntry(
         "suite.execute.ray.executor:ray_engine", frozenset({"workers", "devices", "address", "gpus", "loaders"})
     ),
 }

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from suite.data.record import Dataset, Split
-from suite.data.saliency.maps import SaliencyMaps, named, saliency_maps
+from suite.data.saliency.maps import SaliencyMaps, saliency_maps
 from suite.errors import ImageError, SuiteError
 from suite.jobs.identity import Job
 from suite.kinds.base import DataJobSpec, MapsRead
 from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.registry import kind_of
-from suite.progress import Progress
+from suite.progress import Progress, labelled_progress
 
 _ADVICE = (
     " These maps are for localisation and background reliance alone; to run without those: "
@@ -56,8 +56,8 @@ def prepare(
     for need in unfinished:
         dataset = datasets[need.data.name]
         computed = maps[dataset.name, need.saliency.detector, need.split]
-        told = named(progress, f"saliency store {dataset.name}")
-        build_maps(stores[need.data], dataset, need.saliency, computed, told, need.split)
+        count_progress = labelled_progress(progress, f"saliency store {dataset.name}")
+        build_maps(stores[need.data], dataset, need.saliency, computed, count_progress, need.split)
 
 
 def _finished(need: MapsRead, dataset: Dataset, cache: Path) -> bool:

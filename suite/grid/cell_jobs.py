@@ -8,7 +8,7 @@ from typing import Any
 
 from methods.args import Args, BackboneArgs
 from methods.backbones.base import architectures, family_of
-from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, Entry
+from methods.registry import ALIGNMENT, OBJECTIVES, VIEWS, ComponentEntry
 from suite.data.download.public import of_source
 from suite.data.spec import DataSpec, SaliencyArgs, SaliencySpec
 from suite.errors import UsageError
@@ -230,5 +230,5 @@ def _check_objective(row: Row, backbone: BackboneArgs) -> None:
         )
 
 
-def _component(name: str, entry: Entry, args: Args) -> Component:
+def _component(name: str, entry: ComponentEntry, args: Args) -> Component:
     return Component(name=name, version=entry.version, code=entry.sha256, args=args)

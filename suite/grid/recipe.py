@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, SerializerFunctionWrapHan
 
 from methods.args import AlignmentArgs, Args, BackboneArgs
 from methods.backbones.base import architectures, family_of
-from methods.registry import OBJECTIVES, VIEWS, Entry
+from methods.registry import OBJECTIVES, VIEWS, ComponentEntry
 from suite.data.spec import SaliencyArgs
 from suite.errors import UsageError, unknown
 from suite.grid.profile import Profile
@@ -213,7 +213,7 @@ def _protocol_sections(sections: Mapping[str, Any], where: str) -> dict[str, Sec
 
 
 def _sections(
-    profile: Profile, what: Literal["objective", "view"], name: str, registry: Mapping[str, Entry]
+    profile: Profile, what: Literal["objective", "view"], name: str, registry: Mapping[str, ComponentEntry]
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """The recipe sections of an objective or a view with their origins: a plugin's, and over it the profile's."""
     entry, layers = registry[name], list[tuple[str, Mapping[str, Any]]]()
@@ -265,7 +265,7 @@ def _drop_other_family(below: dict[str, Any], above: Mapping[str, Any], origins:
             del origins[path]
 
 
-def _args_of(entry: Entry, data: dict[str, Any], where: str) -> Args:
+def _args_of(entry: ComponentEntry, data: dict[str, Any], where: str) -> Args:
     return validated(entry.args, data, where)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, SerializeAsAny, ValidationError
 
 from methods.args import Args
-from methods.registry import Entry
+from methods.registry import ComponentEntry
 from suite.errors import TrainingError
 from suite.jobs.identity import Spec
 
@@ -27,7 +27,7 @@ class Component(Spec):
     code: str | None = None  # SHA-256 of the file, where a plugin brings it
     args: SerializeAsAny[Args]
 
-    def build(self, entry: Entry, *inputs: Any, **parts: Any) -> Any:
+    def build(self, entry: ComponentEntry, *inputs: Any, **parts: Any) -> Any:
         """The component itself: its class, called with the settings, `inputs` and `parts`.
 
         Raises:
@@ -41,7 +41,7 @@ class Component(Spec):
         return entry.load()(self.args, *inputs, **parts)
 
 
-def typed(registry: Mapping[str, Entry]) -> Callable[[Any], Any]:
+def typed(registry: Mapping[str, ComponentEntry]) -> Callable[[Any], Any]:
     """A validator that reads a component's settings with the class that `registry` names.
 
     Settings that this class would write differently stay as they were recorded, so that the key of the job does not

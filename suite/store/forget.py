@@ -15,16 +15,16 @@ from suite.store.store import Store
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class ForgetOutcome:
     """Outcome of `forget`."""
 
     cells: tuple[CellRecord, ...]
     moved: tuple[str, ...]  # keys of the jobs that were moved aside
-    kept: dict[str, tuple[str, ...]]  # key -> ids of the other cells and studies that use the job
+    still_used: dict[str, tuple[str, ...]]  # key -> ids of the other cells and studies that use the job
     folder: Path  # where the record and the jobs are now
 
 
-def forget(store: Store, cell: str, grid: str | None = None, profile: str | None = None) -> Forgotten:
+def forget(store: Store, cell: str, grid: str | None = None, profile: str | None = None) -> ForgetOutcome:
     """Move a cell's record and its own jobs to ``<runs>/forgotten/<time>-<cell>/`` and rewrite results.csv.
 
     Args:
@@ -60,7 +60,7 @@ def forget(store: Store, cell: str, grid: str | None = None, profile: str | None
     write_cells(store.root, *places[0], [r for r in rest if (r.grid, r.profile) == places[0]])
     moved = _move(store, [key for key in keys if not users[key]], folder)
     write_results(store)
-    return Forgotten(tuple(cells), moved, {key: names for key, names in users.items() if names}, folder)
+    return ForgetOutcome(tuple(cells), moved, {key: names for key, names in users.items() if names}, folder)
 
 
 def _users(root: Path, key: str, records: Sequence[CellRecord]) -> tuple[str, ...]:

@@ -26,17 +26,17 @@ _NOT_COPIED = {"claim.json", "failure.json", "state.pt"}  # they belong to an at
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeOutcome:
     """Outcome of `merge`, or with `dry_run` what it would be."""
 
     cells: tuple[str, ...]  # new here
-    known: int  # cells that both stores have, with equal results
+    identical: int  # cells that both stores have, with equal results
     unfinished: tuple[str, ...]  # cells of the other store that have jobs without a result; left out
     conflicts: tuple[str, ...]  # left out; empty unless `skip_conflicts`
     jobs: tuple[str, ...]  # keys of the jobs that were copied
 
 
-def merge(store: Store, other: Store, *, skip_conflicts: bool = False, dry_run: bool = False) -> Merged:
+def merge(store: Store, other: Store, *, skip_conflicts: bool = False, dry_run: bool = False) -> MergeOutcome:
     """Add the finished cells of `other`, with their jobs, and rewrite results.csv. `other` is only read.
 
     Records are written after their jobs, so an interrupted merge can be repeated. Studies of `suite tune` and MLflow's
@@ -57,8 +57,8 @@ def merge(store: Store, other: Store, *, skip_conflicts: bool = False, dry_run: 
     records = read_cells(other.root)
     if not records:
         raise UsageError(f"no cell is recorded in {other.root}. Expected a folder that `suite run --runs` wrote.")
-    if strange := [record for record in records if not _is_plain(record.grid) or not _is_plain(record.profile)]:
-        raise StoreError(f"{other.root} names a grid or profile that is no file name: {_name(strange[0])!r}.")
+    if unsafe := [record for record in records if not _is_plain(record.grid) or not _is_plain(record.profile)]:
+        raise StoreError(f"{other.root} names a grid or profile that is no file name: {_name(unsafe[0])!r}.")
     cells = _classify(store, other, records)
     if cells.conflicts and not skip_conflicts:
         more = f"\nand {len(cells.conflicts) - _LISTED} more" if len(cells.conflicts) > _LISTED else ""
@@ -68,8 +68,8 @@ def merge(store: Store, other: Store, *, skip_conflicts: bool = False, dry_run: 
             + "\n".join(cells.conflicts[:_LISTED])
             + f"{more}\nTo merge the others and keep these cells as they are here: --skip-conflicts"
         )
-    wanted = dict.fromkeys(key for record in cells.new for key in record.jobs)
-    jobs = tuple(key for key in wanted if not store.done(key))
+    keys_to_add = dict.fromkeys(key for record in cells.to_add for key in record.jobs)
+    jobs = tuple(key for key in keys_to_add if not store.done(key))
     if running := [key for key in jobs if store.status(key) == "running"]:
         raise StoreError(f"job {running[0]} is running here. Wait for it, or stop it: suite cancel")
     for key in jobs:
@@ -77,37 +77,39 @@ def merge(store: Store, other: Store, *, skip_conflicts: bool = False, dry_run: 
     if not dry_run:
         for key in jobs:
             _copy(store, other, key)
-        add_cells(store.root, cells.new)
+        add_cells(store.root, cells.to_add)
         write_results(store)
-    return Merged(tuple(map(_name, cells.new)), cells.known, tuple(cells.unfinished), tuple(cells.conflicts), jobs)
+    return MergeOutcome(
+        tuple(map(_name, cells.to_add)), cells.identical, tuple(cells.unfinished), tuple(cells.conflicts), jobs
+    )
 
 
 @dataclass
-class _Cells:
+class _CellClasses:
     """The cells of the other store: records to add, and what keeps the others from being added."""
 
-    new: list[CellRecord] = field(default_factory=list)
+    to_add: list[CellRecord] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
-    known: int = 0
+    identical: int = 0
 
 
-def _classify(store: Store, other: Store, records: Sequence[CellRecord]) -> _Cells:
-    here = {_place(record): record for record in read_cells(store.root)}
-    cells = _Cells()
+def _classify(store: Store, other: Store, records: Sequence[CellRecord]) -> _CellClasses:
+    here = {_identity(record): record for record in read_cells(store.root)}
+    cells = _CellClasses()
     for record in records:
         if any(other.result(key) is None for key in record.jobs):
             cells.unfinished.append(_name(record))
-        elif reason := _conflict(store, other, here.get(_place(record)), record):
+        elif reason := _conflict(store, other, here.get(_identity(record)), record):
             cells.conflicts.append(f"{_name(record)}: {reason}")
-        elif _place(record) in here and all(store.done(key) for key in record.jobs):
-            cells.known += 1
+        elif _identity(record) in here and all(store.done(key) for key in record.jobs):
+            cells.identical += 1
         else:
-            cells.new.append(record)
+            cells.to_add.append(record)
     return cells
 
 
-def _place(record: CellRecord) -> tuple[str, str, str, str, int]:
+def _identity(record: CellRecord) -> tuple[str, str, str, str, int]:
     return record.grid, record.profile, record.row, record.dataset, record.seed
 
 
@@ -120,10 +122,10 @@ def _name(record: CellRecord) -> str:
     return f"{record.id} ({record.grid}, {record.profile})"
 
 
-def _conflict(store: Store, other: Store, mine: CellRecord | None, record: CellRecord) -> str | None:
+def _conflict(store: Store, other: Store, local: CellRecord | None, record: CellRecord) -> str | None:
     """Why a cell of the other store cannot be taken as it is; None where it can."""
-    if mine is not None and mine.jobs != record.jobs:
-        differences = [f"{path} {here} here, {there} there" for path, here, there in _differences(mine, record)]
+    if local is not None and local.jobs != record.jobs:
+        differences = [f"{path} {here} here, {there} there" for path, here, there in _differences(local, record)]
         listing = ", ".join(differences[:3])
         return (
             f"run with other settings: {listing}" if listing else "run with other data or another version of the code"
@@ -139,10 +141,10 @@ def _conflict(store: Store, other: Store, mine: CellRecord | None, record: CellR
     return None
 
 
-def _differences(mine: CellRecord, record: CellRecord) -> Iterator[tuple[str, Any, Any]]:
+def _differences(local: CellRecord, record: CellRecord) -> Iterator[tuple[str, Any, Any]]:
     for here, there, prefix in (
-        (mine.recipe, record.recipe, ""),
-        (mine.stage1_recipe or {}, record.stage1_recipe or {}, "first stage: "),
+        (local.recipe, record.recipe, ""),
+        (local.stage1_recipe or {}, record.stage1_recipe or {}, "first stage: "),
     ):
         flat_here, flat_there = dict(leaves(here)), dict(leaves(there))
         for path in dict.fromkeys((*flat_here, *flat_there)):

@@ -14,7 +14,7 @@ from methods.registry import VIEWS
 from suite.cli import app
 from suite.cli.discover import KINDS as OFFERED
 from suite.data.catalogue import DATASETS
-from suite.discovery import KINDS, find, named
+from suite.discovery import KINDS, entries_named, entries_of_kind
 from suite.errors import UsageError
 from suite.grid.spec import EXPERIMENTS, load_grid
 from suite.kinds.registry import protocols
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def names(kind: str) -> set[str]:
-    return {thing.name for thing in named(kind)}
+    return {thing.name for thing in entries_of_kind(kind)}
 
 
 def test_every_registered_name_is_listed() -> None:
@@ -39,7 +39,7 @@ def test_every_registered_name_is_listed() -> None:
 
 @pytest.mark.parametrize("kind", OFFERED)
 def test_every_name_has_a_line_and_a_source(kind: str) -> None:
-    for thing in named(kind):
+    for thing in entries_of_kind(kind):
         assert len(thing.line) > 10, thing
         assert "\n" not in thing.line
         assert thing.source, thing
@@ -48,7 +48,7 @@ def test_every_name_has_a_line_and_a_source(kind: str) -> None:
 
 
 def test_sources_of_methods_are_their_papers() -> None:
-    sources = {thing.name: thing.source for thing in named("methods")}
+    sources = {thing.name: thing.source for thing in entries_of_kind("methods")}
     assert sources["byol"] == "arXiv:2006.07733"
     assert sources["byol_cvsa"] == "arXiv:2106.15788"
     assert sources["byol_dilo"] == "arXiv:2004.06638"
@@ -75,6 +75,6 @@ def test_plugins_are_listed_with_the_rest() -> None:
 
 def test_unknown_names_get_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'byol_cvsa'"):
-        find("byol_cvs")
+        entries_named("byol_cvs")
     with pytest.raises(UsageError, match="did you mean 'backbones'"):
-        named("backbone")
+        entries_of_kind("backbone")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.data.datasets import aircraft, cub, nabirds
-from suite.data.datasets.annotations import Entry, assemble
+from suite.data.datasets.annotations import ListedImage, assemble
 from suite.data.datasets.load import fingerprint, load_dataset
 from suite.data.record import Box, Dataset
 from suite.errors import DataError, UsageError
@@ -261,7 +261,9 @@ def test_empty_unlabelled_folder(layouts, name):
 
 @given(st.lists(st.integers(0, 2000), min_size=1, max_size=30, unique=True))
 def test_labels_are_ranks_of_the_official_ids(ids):
-    entries = [Entry(f"{split}{c}", f"{split}/{c}.jpg", c, None, split, "") for c in ids for split in ("train", "test")]
+    entries = [
+        ListedImage(f"{split}{c}", f"{split}/{c}.jpg", c, None, split, "") for c in ids for split in ("train", "test")
+    ]
     dataset = assemble("cub", Path("x"), entries, {c: f"name {c}" for c in range(2001)})
     assert [(r.label, dataset.classes[r.label]) for r in dataset.train] == [
         (sorted(ids).index(c), f"name {c}") for c in ids

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from suite.data.datasets.load import load_dataset
-from suite.data.pack import Choice, pack
+from suite.data.pack import SubsetSpec, pack
 from suite.data.synthetic.spec import Counts, SyntheticSpec
 from suite.data.synthetic.write import write_synthetic
 from suite.data.verify import verify
@@ -39,7 +39,7 @@ def content(root: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pack_is_balanced_official_and_reproducible(name: str, source: Path, tmp_path: Path) -> None:
     whole = load_dataset(name, source)
-    made = pack(name, source, tmp_path / "a", Choice(3, 2, seed=1), quiet)
+    made = pack(name, source, tmp_path / "a", SubsetSpec(3, 2, seed=1), quiet)
     assert len(made.classes) == 3
     for split in ("train", "test"):
         assert set(Counter(record.label for record in made.split(split)).values()) == {2}
@@ -51,20 +51,20 @@ def test_a_pack_is_balanced_official_and_reproducible(name: str, source: Path, t
     assert made.synthetic  # drawn pictures stay marked as drawn
     assert verify(name, tmp_path / "a", tmp_path / "cache", quiet).sound
 
-    pack(name, source, tmp_path / "b", Choice(3, 2, seed=1), quiet)
+    pack(name, source, tmp_path / "b", SubsetSpec(3, 2, seed=1), quiet)
     assert content(tmp_path / "a") == content(tmp_path / "b")
-    others = [pack(name, source, tmp_path / str(seed), Choice(3, 2, seed), quiet) for seed in (2, 3)]
+    others = [pack(name, source, tmp_path / str(seed), SubsetSpec(3, 2, seed), quiet) for seed in (2, 3)]
     assert any({r.path for r in other.train} != {r.path for r in made.train} for other in others)
 
 
 def test_a_pack_of_first_stage_sets(source: Path, layouts, tmp_path: Path) -> None:
-    made = pack("coco", source, tmp_path / "a", Choice(1, 4, seed=0), quiet)
+    made = pack("coco", source, tmp_path / "a", SubsetSpec(1, 4, seed=0), quiet)
     drawn = [record.id for record in load_dataset("coco", source).train]
     assert [drawn.index(record.id) for record in made.train] == [0, 2, 4, 6]  # the same in every process
     with pytest.raises(UsageError, match="there are 1 classes"):
-        pack("coco", source, tmp_path / "b", Choice(2, 4, seed=0), quiet)
+        pack("coco", source, tmp_path / "b", SubsetSpec(2, 4, seed=0), quiet)
     layouts.imagenet()
-    made = pack("imagenet", layouts.root, tmp_path / "c", Choice(1, 1, seed=0), quiet)
+    made = pack("imagenet", layouts.root, tmp_path / "c", SubsetSpec(1, 1, seed=0), quiet)
     assert [record.path.split("/")[1] for record in made.train] in (["n01"], ["n02"])
 
 
@@ -72,27 +72,27 @@ def test_what_cannot_be_packed(source: Path, layouts, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"0 classes have 5 images in each split, 3 are asked for; --per-class can be at most 4"
     ):
-        pack("cub", source, tmp_path / "a", Choice(3, 5, seed=0), quiet)
+        pack("cub", source, tmp_path / "a", SubsetSpec(3, 5, seed=0), quiet)
     with pytest.raises(UsageError, match="there are 5 classes"):
-        pack("cub", source, tmp_path / "a", Choice(9, 1, seed=0), quiet)
+        pack("cub", source, tmp_path / "a", SubsetSpec(9, 1, seed=0), quiet)
     assert not (tmp_path / "a").exists()
     layouts.cub()
     with pytest.raises(DataError, match="holds other data"):
-        pack("cub", source, layouts.root, Choice(3, 2, seed=0), quiet)
+        pack("cub", source, layouts.root, SubsetSpec(3, 2, seed=0), quiet)
     with pytest.raises(DataError, match="must not mix"):
-        pack("cars", source, layouts.root, Choice(3, 2, seed=0), quiet)
-    pack("cars", source, tmp_path / "b", Choice(3, 2, seed=0), quiet)
-    assert pack("cars", source, tmp_path / "b", Choice(3, 2, seed=0), quiet).classes  # there already
+        pack("cars", source, layouts.root, SubsetSpec(3, 2, seed=0), quiet)
+    pack("cars", source, tmp_path / "b", SubsetSpec(3, 2, seed=0), quiet)
+    assert pack("cars", source, tmp_path / "b", SubsetSpec(3, 2, seed=0), quiet).classes  # there already
     with pytest.raises(DataError, match="holds other data"):
-        pack("cars", source, tmp_path / "b", Choice(3, 2, seed=1), quiet)
+        pack("cars", source, tmp_path / "b", SubsetSpec(3, 2, seed=1), quiet)
     with pytest.raises(DataError, match="holds drawn pictures"):
-        pack("cub", layouts.root, tmp_path / "b", Choice(1, 1, seed=0), quiet)
+        pack("cub", layouts.root, tmp_path / "b", SubsetSpec(1, 1, seed=0), quiet)
 
 
 @pytest.mark.parametrize(
-    ("name", "choice"), [("cub", Choice(4, 5, 0)), ("cars", Choice(4, 5, 0)), ("coco", Choice(1, 9, 0))]
+    ("name", "choice"), [("cub", SubsetSpec(4, 5, 0)), ("cars", SubsetSpec(4, 5, 0)), ("coco", SubsetSpec(1, 9, 0))]
 )
-def test_real_packs_of_packs(name: str, choice: Choice, real_data: Path, tmp_path: Path) -> None:
+def test_real_packs_of_packs(name: str, choice: SubsetSpec, real_data: Path, tmp_path: Path) -> None:
     try:
         load_dataset(name, real_data)
     except DataError as error:

@@ -33,13 +33,13 @@ def test_a_sound_dataset_is_read_once(name: str, layouts, tmp_path: Path, monkey
     getattr(layouts, name)()
     if name == "imagenet":  # both of its pictures are the same one
         write_image(layouts.root / "imagenet/train/n02/n02_1.JPEG", seed=1)
-    heard: list[tuple[str, int, int]] = []
-    first = verify(name, layouts.root, tmp_path, lambda *step: heard.append(step))
+    reported: list[tuple[str, int, int]] = []
+    first = verify(name, layouts.root, tmp_path, lambda *step: reported.append(step))
     dataset = load_dataset(name, layouts.root)
     assert first.sound
     assert not first.findings
-    assert heard[-1] == (f"verify {name}", first.images, first.images)
-    monkeypatch.setattr(module, "_look", None)  # from here on no image may be read
+    assert reported[-1] == (f"verify {name}", first.images, first.images)
+    monkeypatch.setattr(module, "_check_image", None)  # from here on no image may be read
     monkeypatch.setattr("suite.data.datasets.fingerprint.file_hash", None)
     assert fingerprint(dataset, tmp_path) == first.fingerprint
     second = verify(name, layouts.root, tmp_path, quiet)

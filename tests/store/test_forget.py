@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 def test_only_what_nobody_else_uses_is_moved(store: Store) -> None:
     outcome = forget(store, "left/cub/0")
     assert outcome.moved == ("broken",)
-    assert outcome.kept == {"shared": ("right/cub/0 (table, tiny)",)}
+    assert outcome.still_used == {"shared": ("right/cub/0 (table, tiny)",)}
     assert (outcome.folder / "broken" / "log.txt").read_text() == "broken"
     assert not store.folder("broken").exists()
     assert store.folder("shared").is_dir()
@@ -81,7 +81,7 @@ def test_jobs_of_a_study_stay(store: Store) -> None:
     (study / "trials.json").write_text(json.dumps([{"jobs": ["broken"]}]), "utf-8")
     outcome = forget(store, "left/cub/0")
     assert outcome.moved == ()
-    assert outcome.kept["broken"] == ("study search",)
+    assert outcome.still_used["broken"] == ("study search",)
 
 
 def test_a_store_without_runs_says_so(tmp_path: Path) -> None:

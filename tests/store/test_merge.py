@@ -48,7 +48,7 @@ def test_finished_cells_are_added(stores: tuple[Store, Store]) -> None:
     before = everything(theirs.root)
     outcome = merge(ours, theirs)
     assert set(outcome.cells) == {"byol/cub/1 (paper_table1, small)", "random/cub/0 (paper_table1, small)"}
-    assert (outcome.known, outcome.unfinished) == (1, ("random/cub/1 (paper_table1, small)",))
+    assert (outcome.identical, outcome.unfinished) == (1, ("random/cub/1 (paper_table1, small)",))
     assert ids(ours) == ["byol/cub/0", "byol/cub/1", "random/cub/0"]
     for record in read_cells(ours.root):
         assert all(ours.result(key) == theirs.result(key) for key in record.jobs)
@@ -56,7 +56,7 @@ def test_finished_cells_are_added(stores: tuple[Store, Store]) -> None:
         assert {line["row"] for line in csv.DictReader(file)} == {"byol", "random"}
     assert everything(theirs.root) == before
     again = merge(ours, theirs)
-    assert (again.cells, again.jobs, again.known) == ((), (), 3)
+    assert (again.cells, again.jobs, again.identical) == ((), (), 3)
 
 
 def test_a_dry_run_changes_nothing(stores: tuple[Store, Store]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from suite.data.catalogue import DatasetInfo
 from suite.data.datasets.annotations import (
-    Entry,
+    ListedImage,
     assemble,
     check_known_class,
     check_no_empty_class,
@@ -56,28 +56,28 @@ def read_variants(file: Path) -> list[str]:
     return names
 
 
-def read_split(file: Path, split: Split, names: list[str], boxes: dict[str, Box]) -> list[Entry]:
+def read_split(file: Path, split: Split, names: list[str], boxes: dict[str, Box]) -> list[ListedImage]:
     """One list of `<image id> <variant>`; a variant's name may have spaces."""
     class_ids = {name: i for i, name in enumerate(names)}
     entries = []
     table = read_table(file, "aircraft", "<variant>", str.strip)
     for number, (image, variant) in enumerate(table.items(), 1):
-        where = f"{file}, id {image}"
+        location = f"{file}, id {image}"
         if variant not in class_ids:
-            check_known_class(variant, class_ids, where, file.parent / "variants.txt")
+            check_known_class(variant, class_ids, location, file.parent / "variants.txt")
         path = image_path(image, f"{file} (entry {number})")
-        entries.append(Entry(image, path, class_ids[variant], boxes.get(image), split, where))
+        entries.append(ListedImage(image, path, class_ids[variant], boxes.get(image), split, location))
     return entries
 
 
-def image_path(image: str, where: str) -> str:
+def image_path(image: str, location: str) -> str:
     """`data/images/<id>.jpg`; DataError for an id that is not a plain file name."""
     try:
         if "/" in image:
             raise ValueError("an image id has no folder")
         return f"data/images/{parse_path(image)}.jpg"
     except ValueError as e:
-        raise DataError(f"{where}: image id '{image}': {e}") from e
+        raise DataError(f"{location}: image id '{image}': {e}") from e
 
 
 def read_boxes(file: Path) -> dict[str, Box]:

@@ -20,7 +20,7 @@ from suite.errors import DataError
 V = TypeVar("V")
 
 
-class Entry(NamedTuple):
+class ListedImage(NamedTuple):
     """One image as listed, before labels are remapped."""
 
     id: str
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     class_id: int  # the official one: any integer
     box: Box | None
     split: Split
-    where: str  # file and line of the entry, for errors
+    location: str  # file and line of the entry, for errors
 
 
 def obtain(name: str) -> str:
@@ -158,10 +158,10 @@ def check_same_ids(images: Collection[str], listed_in: str, other: Mapping[str, 
     )
 
 
-def check_known_class(class_id: object, known: Collection[object], where: str, class_file: Path) -> None:
+def check_known_class(class_id: object, class_ids: Collection[object], location: str, class_file: Path) -> None:
     """DataError if a label is outside the class list."""
-    if class_id not in known:
-        raise DataError(f"{where}: class '{class_id}' is not one of the {len(known)} classes in {class_file}")
+    if class_id not in class_ids:
+        raise DataError(f"{location}: class '{class_id}' is not one of the {len(class_ids)} classes in {class_file}")
 
 
 def check_no_empty_class(used: Collection[int], listed: Mapping[int, str], class_file: Path) -> None:
@@ -174,21 +174,22 @@ def check_no_empty_class(used: Collection[int], listed: Mapping[int, str], class
         )
 
 
-def check_no_repeats(entries: Iterable[Entry]) -> None:
+def check_no_repeats(entries: Iterable[ListedImage]) -> None:
     """DataError if an id or a path comes twice, saying so if that puts an image into both splits."""
     for field in ("id", "path"):
-        seen: dict[str, Entry] = {}
+        seen: dict[str, ListedImage] = {}
         for entry in entries:
             key: str = getattr(entry, field)
             first = seen.setdefault(key, entry)
             if first is not entry:
                 fault = "is listed twice" if first.split == entry.split else "is in both splits, train and test"
                 raise DataError(
-                    f"image {field} '{key}' {fault}: {first.where} and {entry.where}. Remove one of the two entries."
+                    f"image {field} '{key}' {fault}: {first.location} and {entry.location}. "
+                    "Remove one of the two entries."
                 )
 
 
-def check_splits(entries: Sequence[Entry], names: Mapping[int, str], root: Path) -> None:
+def check_splits(entries: Sequence[ListedImage], names: Mapping[int, str], root: Path) -> None:
     """DataError for an empty split, or a class in use that has no training or no test image."""
     classes = {split: {e.class_id for e in entries if e.split == split} for split in ("train", "test")}
     for split, present in classes.items():
@@ -203,7 +204,9 @@ def check_splits(entries: Sequence[Entry], names: Mapping[int, str], root: Path)
             )
 
 
-def assemble(name: str, root: Path, entries: Sequence[Entry], names: Mapping[int, str], banner: int = 0) -> Dataset:
+def assemble(
+    name: str, root: Path, entries: Sequence[ListedImage], names: Mapping[int, str], banner: int = 0
+) -> Dataset:
     """The Dataset of checked entries; label = rank of the official class id among those in use."""
     check_no_repeats(entries)
     check_splits(entries, names, root)

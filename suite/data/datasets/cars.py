@@ -15,7 +15,7 @@ from typing import Any
 
 from suite.data.catalogue import DatasetInfo
 from suite.data.datasets.aircraft import parse_inclusive
-from suite.data.datasets.annotations import Entry, assemble, check_known_class, listed_path, obtain
+from suite.data.datasets.annotations import ListedImage, assemble, check_known_class, listed_path, obtain
 from suite.data.datasets.names import normal
 from suite.data.record import Dataset, Split
 from suite.errors import DataError
@@ -45,7 +45,7 @@ def places(root: Path) -> tuple[Path, Path, Path]:
     return meta, first_existing(root, *MARKERS), test
 
 
-def read_split(file: Path, split: Split, folder: str, names: Mapping[int, str]) -> list[Entry]:
+def read_split(file: Path, split: Split, folder: str, names: Mapping[int, str]) -> list[ListedImage]:
     """The annotations of one split; class ids are those of the devkit, from 1."""
     import numpy as np
 
@@ -59,17 +59,17 @@ def read_split(file: Path, split: Split, folder: str, names: Mapping[int, str]) 
     columns = [annotations[f].tolist() for f in FIELDS]
     entries = []
     for number, (x0, y0, x1, y1, class_id, fname) in enumerate(zip(*columns, strict=True), 1):
-        where = f"{file} entry {number}"
+        location = f"{file} entry {number}"
         try:
             label, file_name = int(class_id), listed_path(normal(str(fname)))
             box = parse_inclusive(f"{x0} {y0} {x1} {y1}")
         except (ValueError, TypeError) as e:
             got = (x0, y0, x1, y1, class_id, fname)
-            raise DataError(f"{where}: expected {', '.join(FIELDS)}, got {got} ({e})") from e
+            raise DataError(f"{location}: expected {', '.join(FIELDS)}, got {got} ({e})") from e
         if label not in names:
-            check_known_class(label, names, where, file.parent / "cars_meta.mat")
+            check_known_class(label, names, location, file.parent / "cars_meta.mat")
         image = f"{folder.partition('/')[0]}/{Path(file_name).stem}"
-        entries.append(Entry(image, f"{folder}/{file_name}", label, box, split, where))
+        entries.append(ListedImage(image, f"{folder}/{file_name}", label, box, split, location))
     return entries
 
 

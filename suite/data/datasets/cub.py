@@ -12,7 +12,7 @@ from pathlib import Path
 
 from suite.data.catalogue import DatasetInfo
 from suite.data.datasets.annotations import (
-    Entry,
+    ListedImage,
     assemble,
     check_known_class,
     check_no_empty_class,
@@ -48,7 +48,7 @@ def read_classes(root: Path, name: str) -> dict[int, str]:
     return {int(key): value for key, value in table.items()}
 
 
-def read_entries(root: Path, name: str, names: Mapping[int, str]) -> list[Entry]:
+def read_entries(root: Path, name: str, names: Mapping[int, str]) -> list[ListedImage]:
     """The images of the four lists in the order of `images.txt`, checked against each other."""
     images_file, labels_file = root / "images.txt", root / "image_class_labels.txt"
     split_file, box_file = root / "train_test_split.txt", root / "bounding_boxes.txt"
@@ -63,8 +63,8 @@ def read_entries(root: Path, name: str, names: Mapping[int, str]) -> list[Entry]
         check_known_class(
             labels[unknown], names, f"{labels_file} {line_of(labels_file, unknown)}", root / "classes.txt"
         )
-    where = f"{images_file}, id "
-    return [Entry(i, f"images/{p}", labels[i], boxes[i], splits[i], where + i) for i, p in images.items()]
+    location = f"{images_file}, id "
+    return [ListedImage(i, f"images/{p}", labels[i], boxes[i], splits[i], location + i) for i, p in images.items()]
 
 
 def write_subset_lists(subset: Dataset, out: Path) -> None:

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from suite.atomic import atomic_folder, write_json
 from suite.data.decoded.check import check_image, image_size
 from suite.data.decoded.images import FORMAT as IMAGES_FORMAT
-from suite.data.decoded.images import Facts, ImageStore, Progress, label_array, read_facts
+from suite.data.decoded.images import Facts, ImageStore, label_array, read_facts
 from suite.data.decoded.parallel import parallel
 from suite.data.decoded.pixels import Pixels, load_resized, refuse_banner_only, scaled_box
 from suite.data.decoded.shape import resized_shape
 from suite.data.record import Dataset, Record
 from suite.errors import ImageError, StoreError
 from suite.locks import FileLock
+from suite.progress import CountProgress
 
 FORMAT = 1
 ARRAYS = ("shapes", "labels", "boxes", "lengths")
@@ -122,7 +123,7 @@ def has_index(folder: Path) -> bool:
 
 
 def build_index(
-    dataset: Dataset, fingerprint: str, size: int, cache: Path, progress: Progress | None = None, *, verified: bool
+    dataset: Dataset, fingerprint: str, size: int, cache: Path, progress: CountProgress | None = None, *, verified: bool
 ) -> FileStore:
     """Index a dataset's files unless that has been done; note where they are now. Safe to call from several processes.
 
@@ -156,7 +157,7 @@ def _where(folder: Path) -> dict[str, Any]:
 
 
 def _write(
-    dataset: Dataset, fingerprint: str, size: int, folder: Path, progress: Progress | None, verified: bool
+    dataset: Dataset, fingerprint: str, size: int, folder: Path, progress: CountProgress | None, verified: bool
 ) -> None:
     records = (*dataset.train, *dataset.test)
 

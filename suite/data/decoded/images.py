@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,9 +23,9 @@ from suite.data.decoded.write_behind import WriteBehind
 from suite.data.record import Dataset, Record, Split
 from suite.errors import StoreError
 from suite.locks import FileLock
+from suite.progress import CountProgress
 
 FORMAT = 1
-Progress = Callable[[int, int], None]  # done, total
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def read_facts(folder: Path) -> Facts:
 
 
 def build_store(
-    dataset: Dataset, fingerprint: str, size: int, cache: Path, progress: Progress | None = None
+    dataset: Dataset, fingerprint: str, size: int, cache: Path, progress: CountProgress | None = None
 ) -> DecodedStore:
     """Decode a dataset unless that has been done. Safe to call from several processes.
 
@@ -133,7 +133,7 @@ def build_store(
     return open_store(folder)
 
 
-def _write(dataset: Dataset, fingerprint: str, size: int, folder: Path, progress: Progress | None) -> None:
+def _write(dataset: Dataset, fingerprint: str, size: int, folder: Path, progress: CountProgress | None) -> None:
     records = (*dataset.train, *dataset.test)
 
     def load(record: Record) -> tuple[Pixels, tuple[int, int]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from suite.atomic import atomic_folder, write_json
-from suite.data.decoded.images import DecodedStore, ImageStore, Progress
+from suite.data.decoded.images import DecodedStore, ImageStore
 from suite.data.decoded.parallel import parallel
 from suite.data.decoded.pixels import Pixels
 from suite.data.record import Dataset, Record, Split
@@ -28,6 +28,7 @@ from suite.errors import StoreError
 from suite.filesystem import flush_to_disk
 from suite.jobs.identity import content_key
 from suite.locks import FileLock
+from suite.progress import CountProgress
 
 FORMAT = 1
 
@@ -121,7 +122,7 @@ def build_maps(
     dataset: Dataset,
     saliency: SaliencySpec,
     maps: SaliencyMaps,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
     split: Split = "train",
 ) -> MapStore:
     """Bring a dataset's PNG maps into the store's sizes and find the boxes, unless that has been done.
@@ -157,7 +158,7 @@ def _write(
     saliency: SaliencySpec,
     maps: SaliencyMaps,
     folder: Path,
-    progress: Progress | None,
+    progress: CountProgress | None,
     split: Split,
 ) -> None:
     records = list(zip(store.indices(split), dataset.split(split), strict=True))

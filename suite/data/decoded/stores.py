@@ -8,10 +8,9 @@ from suite.data.decoded.files import build_index, has_index, index_folder, open_
 from suite.data.decoded.images import Facts, ImageStore, build_store, open_store, read_facts, store_folder
 from suite.data.decoded.setting import decodes_ahead, on_demand_only, sampled_sizes
 from suite.data.record import Dataset
-from suite.data.saliency.maps import named
 from suite.data.spec import DataSpec
 from suite.data.verify import is_verified
-from suite.progress import Progress
+from suite.progress import Progress, labelled_progress
 
 
 def prepare_images(dataset: Dataset, data: DataSpec, cache: Path, progress: Progress | None = None) -> ImageStore:
@@ -22,11 +21,13 @@ def prepare_images(dataset: Dataset, data: DataSpec, cache: Path, progress: Prog
         UsageError: `$SUITE_DECODE` holds something else than a form.
     """
     if will_decode_ahead(dataset, data, cache):
-        told = None if progress is None else named(progress, f"decode {data.name}")
-        return build_store(dataset, data.fingerprint, data.store_size, cache, told)
+        count_progress = None if progress is None else labelled_progress(progress, f"decode {data.name}")
+        return build_store(dataset, data.fingerprint, data.store_size, cache, count_progress)
     verified = is_verified(data.name, data.fingerprint, cache)
-    told = None if progress is None else named(progress, f"{'index' if verified else 'check'} {data.name}")
-    return build_index(dataset, data.fingerprint, data.store_size, cache, told, verified=verified)
+    count_progress = (
+        None if progress is None else labelled_progress(progress, f"{'index' if verified else 'check'} {data.name}")
+    )
+    return build_index(dataset, data.fingerprint, data.store_size, cache, count_progress, verified=verified)
 
 
 def will_decode_ahead(dataset: Dataset, data: DataSpec, cache: Path) -> bool:

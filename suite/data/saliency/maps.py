@@ -30,7 +30,7 @@ from suite.data.saliency.box import MIN_SIDE, REASONS, THRESHOLD, Reason, overla
 from suite.data.saliency.detectors import DETECTORS, Detector, Identity, make_detector
 from suite.data.spec import SaliencySpec
 from suite.errors import DataError
-from suite.progress import Progress
+from suite.progress import Progress, labelled_progress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -254,10 +254,5 @@ def saliency_maps(
     if not maps.missing(records):
         return maps
     detector = make_detector(saliency.detector, data_root, cache)
-    told = None if progress is None else named(progress, f"saliency {dataset.name} {split}")
-    return compute_saliency(dataset, records, detector, cache, cores(), progress=told)
-
-
-def named(progress: Progress, what: str) -> Callable[[int, int], None]:
-    """A function to call with (done, total)."""
-    return lambda done, total: progress(what, done, total)
+    count_progress = None if progress is None else labelled_progress(progress, f"saliency {dataset.name} {split}")
+    return compute_saliency(dataset, records, detector, cache, cores(), progress=count_progress)
