@@ -11,7 +11,7 @@ from suite.execute.display import show_cursor
 from suite.execute.engine import Backend, Ended, Event, Listener, Options, Outcome, Progressed, Started, Summary
 from suite.execute.signals import handle_signals
 from suite.jobs.identity import Job
-from suite.jobs.order import Ready
+from suite.jobs.order import ReadyJobs
 from suite.store.active import POLL_SECONDS
 from suite.store.store import Store
 
@@ -37,13 +37,13 @@ class _Drain:
         self, jobs: Sequence[Job], backend: Backend, store: Store, listener: Listener, options: Options
     ) -> None:
         self.backend, self.store, self.listener, self.options = backend, store, listener, options
-        self.ready = Ready(jobs, options.seconds)
-        self.ahead = list(jobs) if backend.keeps_order else []  # to be handed over with their children
-        self.given: dict[str, Job] = {}  # handed over and not ended
+        self.ready = ReadyJobs(jobs, options.seconds)
+        self.unsubmitted = list(jobs) if backend.keeps_order else []  # to be handed over with their children
+        self.handed_over: dict[str, Job] = {}  # handed over and not ended
         self.started: set[str] = set()
-        self.leaving: set[str] = set()  # asked to save and end because they are unwanted
+        self.leaving: set[str] = set()  # asked to save and end because no trial needs them any more
         self.skipped: set[str] = set()
-        self.later: list[tuple[float, Job]] = []  # another run works on these jobs; when to look again
+        self.postponed: list[tuple[float, Job]] = []  # another run works on these jobs; when to look again
         self.summary = Summary()
         self.interrupts = 0
         self.stopping = self.closed = False
@@ -53,7 +53,7 @@ class _Drain:
             try:
                 while self._advance():
                     for event in self.backend.events(POLL_SECONDS):
-                        self._take(event)
+                        self._handle(event)
             finally:
                 self.backend.close()
         return self.summary
@@ -71,41 +71,43 @@ class _Drain:
         by_cancel = not self.stopping and self.options.asked_to_stop()
         if not self.stopping and (by_cancel or self.interrupts):
             self.stopping = self.summary.interrupted = True
-            asked = "stopping, as asked by `suite cancel`" if by_cancel else "stopping"
-            print(f"{asked}: {self.backend.stopping}", file=sys.stderr, flush=True)
+            reason = "stopping, as asked by `suite cancel`" if by_cancel else "stopping"
+            print(f"{reason}: {self.backend.stopping}", file=sys.stderr, flush=True)
             self.backend.stop()
         if self.stopping:
-            return bool(self.given)
-        for job in [job for key, job in self.given.items() if key not in self.leaving and self.options.unwanted(job)]:
+            return bool(self.handed_over)
+        for job in [
+            job for key, job in self.handed_over.items() if key not in self.leaving and self.options.is_unneeded(job)
+        ]:
             self.leaving.add(job.key)
             self.backend.leave(job)
         if self.backend.keeps_order:
             self._hand_over_all()
         else:
             self._hand_over_ready()
-        return bool(self.given or self.later)
+        return bool(self.handed_over or self.postponed)
 
     def _hand_over_ready(self) -> None:
-        while self.backend.idle() > 0 and (job := self._next() or self._further()) is not None:
-            self._give([job])
+        while self.backend.idle() > 0 and (job := self._next() or self._next_of_growing_run()) is not None:
+            self._hand_over([job])
             self._start(job)
 
     def _hand_over_all(self) -> None:
         """Submit every job with its children; the backend keeps the order."""
-        due = [job for moment, job in self.later if moment <= time.monotonic()]
-        self.later = [(moment, job) for moment, job in self.later if job not in due]
-        jobs, self.ahead = [*self.ahead, *due], []
+        due = [job for moment, job in self.postponed if moment <= time.monotonic()]
+        self.postponed = [(moment, job) for moment, job in self.postponed if job not in due]
+        jobs, self.unsubmitted = [*self.unsubmitted, *due], []
         while True:
-            if jobs := [job for job in jobs if not self.options.unwanted(job)]:
-                self._give(jobs)
-            if self.closed or not self.options.more or self.backend.idle() <= 0:
+            if jobs := [job for job in jobs if not self.options.is_unneeded(job)]:
+                self._hand_over(jobs)
+            if self.closed or not self.options.next_jobs or self.backend.idle() <= 0:
                 return
-            if not (jobs := [job for job in self.options.more() if job.key not in self.given]):
+            if not (jobs := [job for job in self.options.next_jobs() if job.key not in self.handed_over]):
                 return
             self.ready.add(jobs)
 
-    def _give(self, jobs: Sequence[Job]) -> None:
-        self.given |= {job.key: job for job in jobs}
+    def _hand_over(self, jobs: Sequence[Job]) -> None:
+        self.handed_over |= {job.key: job for job in jobs}
         self.backend.start(jobs)
 
     def _next(self) -> Job | None:
@@ -113,12 +115,12 @@ class _Drain:
         while True:
             if (job := self.ready.pop()) is None:
                 now = time.monotonic()
-                due = next((entry for entry in self.later if entry[0] <= now), None)
+                due = next((entry for entry in self.postponed if entry[0] <= now), None)
                 if due is None:
                     return None
-                self.later.remove(due)
+                self.postponed.remove(due)
                 job = due[1]
-            if self.options.unwanted(job):
+            if self.options.is_unneeded(job):
                 self.ready.forget(job)
                 continue
             match self.store.status(job.key):
@@ -129,18 +131,18 @@ class _Drain:
                 case _:
                     return job
 
-    def _further(self) -> Job | None:
-        while self.options.more and not self.closed and (jobs := self.options.more()):
+    def _next_of_growing_run(self) -> Job | None:
+        while self.options.next_jobs and not self.closed and (jobs := self.options.next_jobs()):
             self.ready.add(jobs)
             if (job := self._next()) is not None:
                 return job
         return None
 
     def _postpone(self, job: Job) -> None:
-        self.later.append((time.monotonic() + POLL_SECONDS, job))
+        self.postponed.append((time.monotonic() + POLL_SECONDS, job))
 
-    def _take(self, event: Event) -> None:
-        if event.job.key not in self.given:  # dropped a moment ago
+    def _handle(self, event: Event) -> None:
+        if event.job.key not in self.handed_over:  # dropped a moment ago
             return
         match event:
             case Started(job):
@@ -150,7 +152,7 @@ class _Drain:
                 self.listener.progress(job, line)
             case Ended(job, outcome, error):
                 left = outcome == "interrupted" and job.key in self.leaving and not self.stopping
-                del self.given[job.key]
+                del self.handed_over[job.key]
                 self.leaving.discard(job.key)
                 if outcome == "done":
                     self._start(job)
@@ -171,28 +173,28 @@ class _Drain:
             case "done" | "elsewhere":
                 self.summary.done.append(job)
                 self.summary.elsewhere += outcome == "elsewhere"
-                self.ready.done(job)
+                self.ready.mark_done(job)
             case "interrupted":
                 self.summary.interrupted = True
                 self._take_back(self.ready.descendants(job), orphaned=True)
             case "left":
-                self._left(job)
+                self._end_left(job)
             case _:
                 self._failed(job, error)
 
-    def _left(self, job: Job) -> None:
+    def _end_left(self, job: Job) -> None:
         self._take_back(self.ready.descendants(job), orphaned=False)
         if self.stopping:
             return
         self.ready.forget(job)
-        if not self.options.unwanted(job):  # it is wanted again by now
+        if not self.options.is_unneeded(job):  # it is wanted again by now
             self.ready.add([job])
-            self.ahead += [job] if self.backend.keeps_order else []
+            self.unsubmitted += [job] if self.backend.keeps_order else []
 
     def _take_back(self, jobs: Sequence[Job], orphaned: bool) -> None:
-        if given := [job for job in jobs if job.key in self.given]:
-            for job in self.backend.drop(given, orphaned):
-                del self.given[job.key]
+        if unstarted := [job for job in jobs if job.key in self.handed_over]:
+            for job in self.backend.drop(unstarted, orphaned):
+                del self.handed_over[job.key]
 
     def _failed(self, job: Job, error: str) -> None:
         self.summary.failed[job.key] = error
@@ -206,5 +208,7 @@ class _Drain:
         if self.options.fail_fast:  # running jobs may finish; nothing more starts
             self.closed = True
             self.ready.close()
-            self.later.clear()
-            self._take_back([other for key, other in self.given.items() if key not in self.started], orphaned=False)
+            self.postponed.clear()
+            self._take_back(
+                [other for key, other in self.handed_over.items() if key not in self.started], orphaned=False
+            )

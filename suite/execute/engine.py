@@ -53,15 +53,15 @@ class Options:
         fail_fast: start no further job after a failure.
         seconds: expected duration of each job by key; longer paths of jobs start first.
         asked_to_stop: whether `suite cancel` was called.
-        more: for a run that grows: asked for further jobs, parents first, when a worker is idle.
-        unwanted: for a run that grows: whether a job is no longer needed. It then saves and ends as "left".
+        next_jobs: for a run that grows: asked for further jobs, parents first, when a worker is idle.
+        is_unneeded: for a run that grows: whether a job is no longer needed. It then saves and ends as "left".
     """
 
     fail_fast: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     asked_to_stop: Callable[[], bool] = lambda: False
-    more: Callable[[], Sequence[Job]] | None = None
-    unwanted: Callable[[Job], bool] = lambda _: False
+    next_jobs: Callable[[], Sequence[Job]] | None = None
+    is_unneeded: Callable[[Job], bool] = lambda _: False
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,13 @@ def longest_paths(jobs: Sequence[Job], seconds: Mapping[str, float]) -> dict[str
     return paths
 
 
-class Ready:
+class ReadyJobs:
     """Jobs whose parents are done, longest path first; jobs with equal paths in the order of the plan."""
 
     def __init__(self, jobs: Sequence[Job], seconds: Mapping[str, float]) -> None:
         self._seconds = seconds
         self._paths: dict[str, float] = {}
-        self._place: dict[str, int] = {}
+        self._position: dict[str, int] = {}
         self._children: dict[str, list[Job]] = {}
         self._waits: dict[str, int] = {}
         self._heap: list[tuple[float, int, Job]] = []
@@ -49,13 +49,13 @@ class Ready:
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Add jobs, parents before children. Jobs that were added before are left as they are."""
-        new = [job for job in jobs if job.key not in self._place]
+        new = [job for job in jobs if job.key not in self._position]
         self._paths |= longest_paths(new, self._seconds)
-        first = 1 + max(self._place.values(), default=-1)
-        self._place |= {job.key: first + place for place, job in enumerate(new)}
+        first = 1 + max(self._position.values(), default=-1)
+        self._position |= {job.key: first + index for index, job in enumerate(new)}
         for job in new:
             self._children.setdefault(job.key, [])
-            awaited = {parent.key for parent in job.parents if parent.key in self._place} - self._done
+            awaited = {parent.key for parent in job.parents if parent.key in self._position} - self._done
             for parent in awaited:
                 self._children[parent].append(job)
             self._waits[job.key] = len(awaited)
@@ -64,19 +64,19 @@ class Ready:
 
     def forget(self, job: Job) -> None:
         """Remove a job that was popped, is not done and is no longer wanted. It may be added again."""
-        del self._place[job.key]
+        del self._position[job.key]
 
     def push(self, job: Job) -> None:
         """Make a job available, or available again."""
         if self._closed:
             return
-        heapq.heappush(self._heap, (-self._paths[job.key], self._place[job.key], job))
+        heapq.heappush(self._heap, (-self._paths[job.key], self._position[job.key], job))
 
     def pop(self) -> Job | None:
         """Remove and return the next job; None where no job is ready."""
         return heapq.heappop(self._heap)[2] if self._heap else None
 
-    def done(self, job: Job) -> None:
+    def mark_done(self, job: Job) -> None:
         """Record that a job is done. Children that wait for no other job become ready."""
         self._done.add(job.key)
         for child in self._children[job.key]:
@@ -90,10 +90,10 @@ class Ready:
         stack = [job]
         while stack:
             for child in self._children[stack.pop().key]:
-                if child.key not in descendants and child.key in self._place:  # not forgotten
+                if child.key not in descendants and child.key in self._position:  # not forgotten
                     descendants[child.key] = child
                     stack.append(child)
-        return sorted(descendants.values(), key=lambda child: self._place[child.key])
+        return sorted(descendants.values(), key=lambda child: self._position[child.key])
 
     def close(self) -> None:
         """Start no further job."""

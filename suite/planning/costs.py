@@ -157,14 +157,14 @@ def wall_clock(jobs: Sequence[Job], seconds: Mapping[str, float], workers: int) 
     """Seconds until all are done when `workers` take ready jobs, longest path first."""
     import heapq
 
-    from suite.jobs.order import Ready
+    from suite.jobs.order import ReadyJobs
 
-    ready = Ready(jobs, seconds)
+    ready = ReadyJobs(jobs, seconds)
     running: list[tuple[float, str, Job]] = []
     now = 0.0
     while ready or running:
         while len(running) < workers and (job := ready.pop()) is not None:
             heapq.heappush(running, (now + seconds[job.key], job.key, job))
         now, _, done = heapq.heappop(running)
-        ready.done(done)
+        ready.mark_done(done)
     return now

@@ -88,14 +88,16 @@ def tune(tuning: Tuning, engine: Engine) -> TuningOutcome:
 
         tuner = Tuner(study, request.trials, tuning.jobs, make_ready, store, lines, lines.say)
         try:
-            first = tuner.more()
+            first = tuner.next_jobs()
         except (KeyboardInterrupt, PreparationStopped):
             print("Stopped while the data were prepared; finished maps and images are kept.", file=sys.stderr)
             first, summary.interrupted = [], True
         if first:
             running = True
             with BackgroundMirror(store, tracking_uri(workspace.runs), experiment), lines:
-                options = Options(more=tuner.more, unwanted=tuner.unwanted, asked_to_stop=here.asked_to_stop)
+                options = Options(
+                    next_jobs=tuner.next_jobs, is_unneeded=tuner.is_unneeded, asked_to_stop=here.asked_to_stop
+                )
                 summary = executor.run(first, tuner, options)
                 trained = len(summary.done) - summary.elsewhere
         study.write()

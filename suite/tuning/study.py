@@ -54,12 +54,12 @@ class TuningStudy:
         self.folder, self.study, self.space = folder, study, space
         self._storage, self._kind, self._seed = storage, sampler, seed
         # Values that are given, not sampled: every point of a grid, else those of the profile as trial 0.
-        self._given = grid_points(space) if sampler == "grid" else [dict(first)] if first else []
+        self._fixed_points = grid_points(space) if sampler == "grid" else [dict(first)] if first else []
 
     @property
-    def most(self) -> float:
+    def trial_limit(self) -> float:
         """Number of different trials in the space."""
-        return len(self._given) if self._kind == "grid" else float("inf")
+        return len(self._fixed_points) if self._kind == "grid" else float("inf")
 
     def trials(self) -> list[FrozenTrial]:
         """All, by number."""
@@ -82,15 +82,15 @@ class TuningStudy:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         number = waiting[0].number if waiting else len(self.trials())
         self.study.sampler = self._sampler(number)
-        if not waiting and number < len(self._given):
-            self.study.enqueue_trial(self._given[number])
+        if not waiting and number < len(self._fixed_points):
+            self.study.enqueue_trial(self._fixed_points[number])
         return self._completed(self.study.ask())
 
     def params(self, trial: Trial | FrozenTrial) -> dict[str, Value]:
         """Its values by field, as they stand in a recipe."""
         return {parameter.field: parameter.value(trial.params[parameter.field]) for parameter in self.space}
 
-    def alike(self, trial: Trial) -> FrozenTrial | None:
+    def earlier_duplicate(self, trial: Trial) -> FrozenTrial | None:
         """A trial that has ended and had the same values."""
         values = self.params(trial)
         ended = (other for other in self.trials() if other.state.is_finished())

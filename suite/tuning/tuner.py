@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class _Going:
+class _RunningTrial:
     trial: Trial
     plan: TrialJobs
     keys: frozenset[str]
 
 
 class Tuner:
-    """Feeds an executor (`more`, `unwanted`) and listens to it.
+    """Feeds an executor (`next_jobs`, `is_unneeded`) and listens to it.
 
     Args:
         study: where trials come from and results go.
@@ -37,8 +37,8 @@ class Tuner:
         plan: the jobs of a trial by its values; raises SuiteError for values the recipe refuses.
         prepare: makes the data that jobs read.
         store: the results.
-        lines: told about every job as well.
-        say: prints a line about a trial.
+        listener: told about every job as well.
+        print_line: prints a line about a trial.
     """
 
     def __init__(
@@ -48,122 +48,122 @@ class Tuner:
         plan: Callable[[Mapping[str, Any]], TrialJobs],
         prepare: Callable[[Sequence[Job]], None],
         store: Store,
-        lines: Listener,
-        say: Callable[[str], None],
+        listener: Listener,
+        print_line: Callable[[str], None],
     ) -> None:
         self.study, self.trials, self.store = study, trials, store
-        self._plan, self._prepare, self._lines, self._say = plan, prepare, lines, say
-        self._again = study.running()
-        self._going: dict[int, _Going] = {}
+        self._plan, self._prepare, self._listener, self._print = plan, prepare, listener, print_line
+        self._resumed = study.running()
+        self._running: dict[int, _RunningTrial] = {}
         self._failed: dict[str, str] = {}  # key -> error, in this run
         self.failures = 0  # trials that failed or were left open in this run
 
-    def more(self) -> list[Job]:
+    def next_jobs(self) -> list[Job]:
         """The jobs of the next trial that has unfinished jobs, resumed trials first; empty if no trial is left."""
         while (trial := self._next()) is not None:
-            if (alike := self.study.alike(trial)) is not None:
-                self._repeat(trial, alike)
+            if (duplicate := self.study.earlier_duplicate(trial)) is not None:
+                self._repeat(trial, duplicate)
                 continue
             try:
                 plan = self._plan(self.study.params(trial))
                 jobs = [job for job in plan.jobs if self.store.result(job.key) is None]
                 self._prepare(jobs)
             except SuiteError as error:
-                self._tell(trial, "FAIL", note=str(error))
+                self._finish(trial, "FAIL", note=str(error))
                 continue
             trial.set_user_attr("jobs", [job.key for job in plan.jobs])
-            going = self._going[trial.number] = _Going(trial, plan, frozenset(job.key for job in plan.jobs))
-            self._say(f"trial {trial.number}: {self._values(trial)}")
-            self._look(going, check_last=True)
-            if trial.number in self._going:
+            running = self._running[trial.number] = _RunningTrial(trial, plan, frozenset(job.key for job in plan.jobs))
+            self._print(f"trial {trial.number}: {self._values(trial)}")
+            self._update(running, check_last=True)
+            if trial.number in self._running:
                 self.study.write()
                 return jobs
         return []
 
-    def unwanted(self, job: Job) -> bool:
+    def is_unneeded(self, job: Job) -> bool:
         """Whether no running trial needs the job."""
-        return not any(job.key in going.keys for going in self._going.values())
+        return not any(job.key in running.keys for running in self._running.values())
 
     def started(self, job: Job) -> None:
         """A worker has taken the job."""
-        self._lines.started(job)
+        self._listener.started(job)
 
     def progress(self, job: Job, line: dict[str, float]) -> None:
         """An epoch has ended: report the kNN accuracy to the study, which may prune the trial."""
-        self._lines.progress(job, line)
-        self._look_at_trials_of(job)
+        self._listener.progress(job, line)
+        self._update_trials_of(job)
 
     def ended(self, job: Job, outcome: str, error: str) -> None:
         """A job has ended: score the trials that waited for it."""
-        self._lines.ended(job, outcome, error)
+        self._listener.ended(job, outcome, error)
         if outcome == "failed":
             self._failed[job.key] = error
-        self._look_at_trials_of(job)
+        self._update_trials_of(job)
 
     def _next(self) -> Trial | None:
-        if self._again:
-            return self._again.pop(0)
+        if self._resumed:
+            return self._resumed.pop(0)
         begun = sum(trial.state.name != "WAITING" for trial in self.study.trials())
-        return self.study.ask() if begun < min(self.trials, self.study.most) else None
+        return self.study.ask() if begun < min(self.trials, self.study.trial_limit) else None
 
-    def _look_at_trials_of(self, job: Job) -> None:
-        for going in list(self._going.values()):
-            if job.key in going.keys:
-                self._look(going)
+    def _update_trials_of(self, job: Job) -> None:
+        for running in list(self._running.values()):
+            if job.key in running.keys:
+                self._update(running)
 
-    def _look(self, going: _Going, check_last: bool = False) -> None:
+    def _update(self, running: _RunningTrial, check_last: bool = False) -> None:
         """Report new results of a trial. `check_last`: ask for pruning again after a killed process."""
-        trial = going.trial
-        if any(key in self._failed for key in going.keys):
-            self._fail(going)
+        trial = running.trial
+        if any(key in self._failed for key in running.keys):
+            self._fail(running)
             return
         reported = self.study.trials()[trial.number].intermediate_values
         if check_last and reported and trial.should_prune():
-            self._tell(trial, "PRUNED", note=f"at epoch {max(reported)}")
+            self._finish(trial, "PRUNED", note=f"at epoch {max(reported)}")
             return
-        for epoch, value in going.plan.curve(self.store).items():
+        for epoch, value in running.plan.curve(self.store).items():
             if epoch not in reported:
                 trial.report(value, epoch)
                 if trial.should_prune():
-                    self._tell(trial, "PRUNED", note=f"at epoch {epoch}")
+                    self._finish(trial, "PRUNED", note=f"at epoch {epoch}")
                     return
-        if (reached := going.plan.value(self.store)) is not None:
-            trial.set_user_attr("cells", going.plan.scores(self.store))
-            self._tell(trial, "COMPLETE", reached)
+        if (reached := running.plan.value(self.store)) is not None:
+            trial.set_user_attr("cells", running.plan.scores(self.store))
+            self._finish(trial, "COMPLETE", reached)
 
-    def _fail(self, going: _Going) -> None:
+    def _fail(self, running: _RunningTrial) -> None:
         """Fail the trial of a failed job. If the job was killed, the trial stays open and the next run resumes it."""
-        key = next(key for key in self._failed if key in going.keys)
+        key = next(key for key in self._failed if key in running.keys)
         failure = self.store.failure(key)
         if failure is not None and failure.kind == "killed":
-            del self._going[going.trial.number]
+            del self._running[running.trial.number]
             self.failures += 1
-            self._say(f"trial {going.trial.number}: {self._failed[key]}; the same command takes it up again")
+            self._print(f"trial {running.trial.number}: {self._failed[key]}; the same command takes it up again")
         else:
-            self._tell(going.trial, "FAIL", note=self._failed[key])
+            self._finish(running.trial, "FAIL", note=self._failed[key])
 
-    def _repeat(self, trial: Trial, alike: FrozenTrial) -> None:
+    def _repeat(self, trial: Trial, duplicate: FrozenTrial) -> None:
         """End a trial with the result of an earlier trial that had the same values."""
-        for epoch, value in sorted(alike.intermediate_values.items()):
+        for epoch, value in sorted(duplicate.intermediate_values.items()):
             trial.report(value, epoch)
-        for name, attribute in alike.user_attrs.items():
+        for name, attribute in duplicate.user_attrs.items():
             trial.set_user_attr(name, attribute)
-        complete = alike.state.name == "COMPLETE"
-        self._tell(trial, alike.state.name, alike.value if complete else None, f"as trial {alike.number}")
+        complete = duplicate.state.name == "COMPLETE"
+        self._finish(trial, duplicate.state.name, duplicate.value if complete else None, f"as trial {duplicate.number}")
 
-    def _tell(self, trial: Trial, state: str, value: float | None = None, note: str = "") -> None:
+    def _finish(self, trial: Trial, state: str, value: float | None = None, note: str = "") -> None:
         from optuna.trial import TrialState
 
         self.failures += state == "FAIL"
         if note:
             trial.set_user_attr("note", note)
         self.study.study.tell(trial, value, TrialState[state])
-        self._going.pop(trial.number, None)
+        self._running.pop(trial.number, None)
         self.study.write()
         best = self.study.best()
         reached = "" if value is None else f" {value:.2f} %"
         record = "" if best is None else f" (best so far: {best.value:.2f} %, trial {best.number})"
-        self._say(f"trial {trial.number}: {state.lower()}{reached}{', ' + note if note else ''}{record}")
+        self._print(f"trial {trial.number}: {state.lower()}{reached}{', ' + note if note else ''}{record}")
 
     def _values(self, trial: Trial) -> str:
         return ", ".join(f"{field} {value:g}" if isinstance(value, float) else f"{field} {value}"

@@ -192,8 +192,8 @@ def test_a_run_that_grows_and_leaves_what_is_unwanted(keeps_order: bool, tmp_pat
     backend = Scripted(1, keeps_order=keeps_order)
     backend.before_events = lambda: unwanted.__setitem__(0, True)
     options = Options(
-        more=lambda: batches.pop(0) if batches else [],
-        unwanted=lambda job: unwanted[0] and job is not OTHER,
+        next_jobs=lambda: batches.pop(0) if batches else [],
+        is_unneeded=lambda job: unwanted[0] and job is not OTHER,
     )
     backend.ends = {"stage": "busy"}  # it is still being taken up when it becomes unwanted
     summary, listener = run(backend, [STAGE, FIRST], tmp_path, options)

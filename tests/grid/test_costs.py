@@ -10,7 +10,7 @@ from methods.args import BackboneArgs
 from methods.backbone import parameter_count
 from methods.backbones.registry import build_backbone, cost_of, dim_of
 from suite.jobs.identity import Job
-from suite.jobs.order import Ready, longest_paths
+from suite.jobs.order import ReadyJobs, longest_paths
 from suite.kinds.base import Size
 from suite.kinds.finetune import FinetuneSpec
 from suite.kinds.registry import kind_of, parse_spec
@@ -149,10 +149,10 @@ def test_the_longest_path_goes_first() -> None:
     seconds = dict(zip([job.key for job in jobs], [1.0, 2.0, 3.0, 5.0], strict=True))
     paths = longest_paths(jobs, seconds)
     assert [paths[job.key] for job in jobs] == [6.0, 5.0, 3.0, 5.0]
-    ready, order = Ready(jobs, seconds), []
+    ready, order = ReadyJobs(jobs, seconds), []
     while (job := ready.pop()) is not None:
         order.append(job.name)
-        ready.done(job)
+        ready.mark_done(job)
     assert order == ["a", "b", "d", "c"]
     assert wall_clock(jobs, seconds, workers=1) == 11.0
     assert wall_clock(jobs, seconds, workers=2) == 6.0
@@ -160,10 +160,10 @@ def test_the_longest_path_goes_first() -> None:
 
 def test_descendants_of_a_failure_are_named_once_and_in_order() -> None:
     a, b, c, d = chain()
-    ready = Ready([a, b, c, d], {})
+    ready = ReadyJobs([a, b, c, d], {})
     assert [job.name for job in ready.descendants(a)] == ["b", "c"]
     assert ready.descendants(d) == []
     ready.close()
     assert ready.pop() is None
-    ready.done(a)
+    ready.mark_done(a)
     assert ready.pop() is None

@@ -12,7 +12,7 @@ from suite.execute.engine import Options
 from suite.execute.local.executor import LocalExecutor
 from suite.execute.prepare import prepare
 from suite.jobs.identity import Job
-from suite.jobs.order import Ready
+from suite.jobs.order import ReadyJobs
 from suite.kinds.imported import ImportSpec
 from suite.store.store import Store
 
@@ -21,7 +21,7 @@ def toy(name: str, *parents: Job) -> Job:
     return Job(ImportSpec(sha256=name, backbone=ResNetArgs(arch="resnet10")), name, parents)
 
 
-def names(ready: Ready) -> list[str]:
+def names(ready: ReadyJobs) -> list[str]:
     found = []
     while (job := ready.pop()) is not None:
         found.append(job.name)
@@ -31,10 +31,10 @@ def names(ready: Ready) -> list[str]:
 def test_jobs_that_are_added_wait_for_those_before_them() -> None:
     stage = toy("stage")
     first, second = toy("first", stage), toy("second", stage)
-    ready = Ready([stage, first], {})
+    ready = ReadyJobs([stage, first], {})
     ready.add([stage, second])
     assert names(ready) == ["stage"]
-    ready.done(stage)
+    ready.mark_done(stage)
     assert names(ready) == ["first", "second"]
     ready.add([stage, toy("third", stage)])
     assert names(ready) == ["third"]  # its parent is done
@@ -43,13 +43,13 @@ def test_jobs_that_are_added_wait_for_those_before_them() -> None:
 def test_a_forgotten_job_may_come_back() -> None:
     stage = toy("stage")
     child = toy("child", stage)
-    ready = Ready([stage, child], {})
+    ready = ReadyJobs([stage, child], {})
     assert ready.pop() is stage
     ready.forget(stage)
     ready.add([toy("other")])
     ready.add([stage, child])
     assert names(ready) == ["other", "stage"]
-    ready.done(stage)
+    ready.mark_done(stage)
     assert names(ready) == ["child"]
 
 
@@ -75,11 +75,11 @@ def test_a_job_nobody_wants_is_left_with_its_checkpoint_and_the_run_grows(
         def __init__(self) -> None:
             self.events = []
 
-        def more(self) -> Sequence[Job]:
+        def next_jobs(self) -> Sequence[Job]:
             given.append("asked")
             return batches.pop(0) if batches else []
 
-        def unwanted(self, job: Job) -> bool:
+        def is_unneeded(self, job: Job) -> bool:
             return self.left and job.key in {long.key, behind.key}
 
         def started(self, job: Job) -> None:
@@ -93,7 +93,7 @@ def test_a_job_nobody_wants_is_left_with_its_checkpoint_and_the_run_grows(
 
     feed = Feed()
     executor = LocalExecutor(RunPaths(tmp_path, plan.workspace.cache), 1, Device(accelerator="cpu"))
-    summary = executor.run([], feed, Options(more=feed.more, unwanted=feed.unwanted))
+    summary = executor.run([], feed, Options(next_jobs=feed.next_jobs, is_unneeded=feed.is_unneeded))
     assert feed.events == [
         ("started", long.name), ("left", long.name), ("started", short.name), ("done", short.name),
     ]  # fmt: skip

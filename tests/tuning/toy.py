@@ -65,7 +65,7 @@ class Executor:
         self.fails, self.kind = fails, kind
 
     def run(self, tuner: Tuner) -> None:
-        while jobs := tuner.more():
+        while jobs := tuner.next_jobs():
             for job in jobs:
                 self._train(job, tuner)
 
@@ -79,7 +79,7 @@ class Executor:
             with (self.store.folder(job.key) / "metrics.jsonl").open("a") as file:
                 file.write(f'{{"epoch": {epoch}, "step": {epoch}, "knn": {value * epoch / EPOCHS}}}\n')
             tuner.progress(job, {})
-            if tuner.unwanted(job):
+            if tuner.is_unneeded(job):
                 tuner.ended(job, "left", "")
                 return
         if self.fails and self.fails in params_of(job)["kind"]:

@@ -78,7 +78,7 @@ class LocalExecutor:
     def run(self, jobs: Sequence[Job], listener: Listener, options: Options | None = None) -> Summary:
         """See `suite.execute.engine.Executor`. Jobs that another run works on are waited for."""
         options = options or Options()
-        count = self.workers if options.more else min(self.workers, len(jobs))
+        count = self.workers if options.next_jobs else min(self.workers, len(jobs))
         backend = LocalBackend(self.paths, [self.device_of(index) for index in range(count)])
         return drain(jobs, backend, Store(self.paths.runs), listener, options)
 

@@ -71,7 +71,7 @@ class SlurmExecutor:
         backend = SlurmBackend(submission, self._store, dict(options.seconds))
         if not self.engine.detach:
             return drain(jobs, backend, self._store, listener, options)
-        if options.more:
+        if options.next_jobs:
             raise UsageError("a study cannot be detached: it asks for trials as results come in. Leave --detach out.")
         backend.start(jobs)
         return Summary(queued=len(jobs))
