@@ -67,11 +67,11 @@ class AdaptiveViews(ViewMaker):
         Each rank does a part of the work; all of them end with the same bits, whatever their number.
         """
         chunks = [range(start, min(start + _CHUNK, len(self.source))) for start in range(0, len(self.source), _CHUNK)]
-        mine = chunks[rank() :: world_size()]
+        local_chunks = chunks[rank() :: world_size()]
         rows = torch.zeros(len(self.source), self.columns, device=device)
         precision = next((parameter.dtype for parameter in backbone.parameters()), torch.float32)
         with evaluating(backbone), torch.autocast(device.type, enabled=False):
-            for chunk, images in zip(mine, read(self.whole, mine), strict=True):
+            for chunk, images in zip(local_chunks, read(self.whole, local_chunks), strict=True):
                 maps = backbone(as_input(planar_unit(images.to(device))).to(precision))
                 rows[chunk.start : chunk.stop] = self.learn(maps)
         self.learnt = all_gather(rows[None]).sum(dim=0).cpu()  # every row is zero in all ranks but one

@@ -115,7 +115,7 @@ class ViewMaker(ABC):
         return self.colours(self.crops(indices, rng), rng, device)
 
     def prepare(self, indices: Tensor, rng: Generator, by_row: bool = True) -> PreparedBatch:
-        """The part of `mine` that needs no device; for background loaders.
+        """The part of `local_shard` that needs no device; for background loaders.
 
         `rng` belongs to the prepared batch from now on: do not draw from it elsewhere.
         """
@@ -129,7 +129,7 @@ class ViewMaker(ABC):
         return batch
 
     def finish(self, batch: PreparedBatch, device: torch.device) -> Views:
-        """The part of `mine` that runs on `device`. `batch` may have been moved there before."""
+        """The part of `local_shard` that runs on `device`. `batch` may have been moved there before."""
         if batch.crops is None:
             views = self(batch.indices, batch.rng, device)
         elif batch.parameters is None:
@@ -138,7 +138,7 @@ class ViewMaker(ABC):
             views = self.apply_colours(batch.crops, batch.parameters, device)
         return views if batch.by_row or world_size() == 1 else slice_views(views, rank(), world_size())
 
-    def mine(self, indices: Tensor, rng: Generator, device: torch.device, by_row: bool = True) -> Views:
+    def local_shard(self, indices: Tensor, rng: Generator, device: torch.device, by_row: bool = True) -> Views:
         """The local shard of the views of `indices`, int64 [B], the batch of all processes; as in one process.
 
         `by_row`: make only these rows; needs every random number to come from `uniform`, as in all views here.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from methods.views.batch import normalise, to_unit
 from methods.views.resampling import resample
-from suite.data.decoded.split import Part, SplitSource, held_out
+from suite.data.decoded.split import SplitSource, Subset, held_out
 from suite.training.feed import Ahead, Loading
 from suite.training.schedule import generator
 
@@ -24,10 +24,10 @@ BATCH = 128  # images that are read at a time, and per forward pass on a GPU
 _CPU_BATCH = 16  # images per forward pass on a CPU, whose caches hold no more of the first layers' maps
 
 
-def held_out_parts(source: SplitSource | Part, share: float, seed: int) -> tuple[Part, Part]:
+def held_out_subsets(source: SplitSource | Subset, share: float, seed: int) -> tuple[Subset, Subset]:
     """Images to train on, and images to choose on: the same `share` of every class, whatever is trained or measured."""
     fit_on, choose_on = held_out(source.labels, share, generator(seed, "held-out"))
-    return Part(source, fit_on), Part(source, choose_on)
+    return Subset(source, fit_on), Subset(source, choose_on)
 
 
 class EvaluationImages(Protocol):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from suite.data.decoded.images import ImageStore
 from suite.data.decoded.saliency import open_maps
-from suite.data.decoded.split import Part, SplitSource, labelled
+from suite.data.decoded.split import SplitSource, Subset, labelled_positions
 from suite.data.decoded.stores import open_images
 from suite.data.record import Split
 from suite.data.spec import SaliencySpec
 from suite.kinds.base import DataJobSpec
 from suite.store.store import Store
-from suite.training.evaluation import held_out_parts
+from suite.training.evaluation import held_out_subsets
 from suite.training.schedule import generator
 
 if TYPE_CHECKING:
@@ -61,17 +61,19 @@ class Inputs:
 
     def train_and_test(
         self, held_out: float, label_fraction: float = 1.0
-    ) -> tuple[SplitSource | Part, SplitSource | Part, dict[str, int]]:
+    ) -> tuple[SplitSource | Subset, SplitSource | Subset, dict[str, int]]:
         """The images to train on, the images to measure on, and their counts.
 
         With `held_out`, both are parts of the training split and the test split is not read. With a `label_fraction`
         below 1, nothing but that share of every class of the training split is read, for both.
         """
-        train: SplitSource | Part = self.split("train")
+        train: SplitSource | Subset = self.split("train")
         if label_fraction < 1:
-            train = Part(train, labelled(train.labels, label_fraction, generator(self.spec.seed, "labelled")))
+            train = Subset(
+                train, labelled_positions(train.labels, label_fraction, generator(self.spec.seed, "labelled"))
+            )
         if held_out:
-            fit_on, choose_on = held_out_parts(train, held_out, self.spec.seed)
+            fit_on, choose_on = held_out_subsets(train, held_out, self.spec.seed)
             return fit_on, choose_on, {"n_train": len(fit_on), "n_held_out": len(choose_on)}
         test = self.split("test")
         return train, test, {"n_train": len(train), "n_test": len(test)}

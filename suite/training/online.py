@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the parent of a run describes what to measure, and does not
     from torch import Tensor
 
     from methods.backbone import Backbone
-    from suite.data.decoded.split import Part, SplitSource
+    from suite.data.decoded.split import SplitSource, Subset
     from suite.training.session import Session
 
 METRIC = "knn_held_out"  # in metrics.jsonl, percent
@@ -37,30 +37,32 @@ class OnlineKnn:
         self, spec: PretrainSpec, train: SplitSource, session: Session
     ) -> Callable[[Backbone, int], dict[str, float]]:
         """For `Session.watch`: after every so many epochs and after the last, {METRIC: top-1}."""
-        from suite.training.evaluation import held_out_parts
+        from suite.training.evaluation import held_out_subsets
 
-        bank, asked = held_out_parts(train, self.held_out, spec.seed)
+        bank, queries = held_out_subsets(train, self.held_out, spec.seed)
 
         def measure(backbone: Backbone, epoch: int) -> dict[str, float]:
             if epoch % self.every and epoch < spec.train.epochs:
                 return {}
-            return {METRIC: self._top1(backbone, bank, asked, spec.image_size, session)}
+            return {METRIC: self._top1(backbone, bank, queries, spec.image_size, session)}
 
         return measure
 
-    def _top1(self, backbone: Backbone, bank: Part, asked: Part, side: int, session: Session) -> float:
+    def _top1(self, backbone: Backbone, bank: Subset, queries: Subset, side: int, session: Session) -> float:
         from methods.backbone import evaluating
         from suite.training.evaluation import top1_accuracy
         from suite.training.features import knn_predict
 
         device = session.fabric.device
         with evaluating(backbone):
-            bank_features, asked_features = (self._features(backbone, part, side, session) for part in (bank, asked))
-        predicted = knn_predict(bank_features, bank.labels.to(device), asked_features, self.knn)
-        return top1_accuracy(predicted, asked.labels.to(device))
+            bank_features, query_features = (
+                self._features(backbone, subset, side, session) for subset in (bank, queries)
+            )
+        predicted = knn_predict(bank_features, bank.labels.to(device), query_features, self.knn)
+        return top1_accuracy(predicted, queries.labels.to(device))
 
-    def _features(self, backbone: Backbone, part: Part, side: int, session: Session) -> Tensor:
+    def _features(self, backbone: Backbone, subset: Subset, side: int, session: Session) -> Tensor:
         from suite.training.evaluation import centre_crops
         from suite.training.features import features
 
-        return features(backbone, centre_crops(part, side, self.eval_resize, session.loading), session.fabric.device)
+        return features(backbone, centre_crops(subset, side, self.eval_resize, session.loading), session.fabric.device)

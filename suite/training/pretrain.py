@@ -19,7 +19,7 @@ from methods.views.base import ViewMaker
 from methods.views.batch import ImageSource
 from suite.kinds.pretrain import PretrainSpec
 from suite.training.adaptive import training_steps
-from suite.training.evaluation import held_out_parts
+from suite.training.evaluation import held_out_subsets
 from suite.training.feed import Feed, Loading
 from suite.training.inputs import Inputs
 from suite.training.loop import TrainingLoop
@@ -73,7 +73,7 @@ def run(spec: PretrainSpec, inputs: Inputs, session: Session) -> Outcome:
     whole = inputs.split("train", spec.saliency)
     if inputs.online is not None and spec.data.name in inputs.online.datasets:
         session.watch = inputs.online.watch(spec, whole, session)
-    source = held_out_parts(whole, spec.held_out, spec.seed)[0] if spec.held_out else whole
+    source = held_out_subsets(whole, spec.held_out, spec.seed)[0] if spec.held_out else whole
     outcome = pretrain(spec, source, inputs.backbone(spec.init), session)
     outcome.counts = {"n_train": len(source), **counts}
     return outcome

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from methods.measures.retrieval import retrieval
-from suite.data.decoded.split import Part, SplitSource, held_out
+from suite.data.decoded.split import SplitSource, Subset, held_out
 from suite.errors import TrainingError
 from suite.kinds.probe import LinearArgs, ProbeSpec
 from suite.training.evaluation import centre_crops, measuring_precision, top1_accuracy
@@ -107,8 +107,8 @@ def run(spec: ProbeSpec, inputs: Inputs, session: Session) -> Outcome:
 
 def probe(
     spec: ProbeSpec,
-    train: SplitSource | Part,
-    test: SplitSource | Part,
+    train: SplitSource | Subset,
+    test: SplitSource | Subset,
     classes: int,
     init: Path | None,
     session: Session,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.cli.select import SelectorOptions
-from suite.data.decoded.split import labelled
+from suite.data.decoded.split import labelled_positions
 from suite.errors import UsageError
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare
@@ -41,9 +41,9 @@ def test_shares_are_balanced_over_classes_nested_and_a_function_of_the_seed(size
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
     smaller: set[int] = set()
     for share in (0.01, 0.15, 0.3, 0.5, 1.0):
-        positions = labelled(labels, share, torch.Generator().manual_seed(seed))
+        positions = labelled_positions(labels, share, torch.Generator().manual_seed(seed))
         assert positions.tolist() == sorted(set(positions.tolist()))
-        assert positions.tolist() == labelled(labels, share, torch.Generator().manual_seed(seed)).tolist()
+        assert positions.tolist() == labelled_positions(labels, share, torch.Generator().manual_seed(seed)).tolist()
         assert smaller <= set(positions.tolist())
         smaller = set(positions.tolist())
         for label, size in enumerate(sizes):
@@ -55,7 +55,7 @@ def test_shares_are_balanced_over_classes_nested_and_a_function_of_the_seed(size
 
 def test_another_seed_samples_other_images() -> None:
     labels = torch.arange(200) % 4
-    first, second = (labelled(labels, 0.3, torch.Generator().manual_seed(seed)).tolist() for seed in (0, 1))
+    first, second = (labelled_positions(labels, 0.3, torch.Generator().manual_seed(seed)).tolist() for seed in (0, 1))
     assert len(first) == len(second) == 60
     assert first != second
 

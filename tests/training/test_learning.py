@@ -28,7 +28,7 @@ from methods.backbones.registry import build_backbone
 from suite.cli.select import SelectorOptions
 from suite.data.decoded.images import open_store, store_folder
 from suite.data.decoded.saliency import open_maps
-from suite.data.decoded.split import Part, SplitSource
+from suite.data.decoded.split import SplitSource, Subset
 from suite.data.synthetic.spec import Counts, SyntheticSpec
 from suite.data.synthetic.write import write_synthetic
 from suite.execute.prepare import prepare
@@ -70,9 +70,9 @@ COLLAPSED = 0.05  # embedding_std: 1 is uniform on the sphere; these end between
 PRETEXT_CHANCE = {"rot_pred": 25.0, "rel_loc": 12.5}
 
 
-def species(source: SplitSource) -> Part:
+def species(source: SplitSource) -> Subset:
     """The pictures of the six species."""
-    return Part(source, (source.labels % 2 == 0).nonzero()[:, 0])
+    return Subset(source, (source.labels % 2 == 0).nonzero()[:, 0])
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,7 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def accuracy(backbone: Backbone, train: Part, test: Part, spec: PretrainSpec) -> float:
+def accuracy(backbone: Backbone, train: Subset, test: Subset, spec: PretrainSpec) -> float:
     """kNN top-1 (%) of the test pictures by the training pictures."""
     found = [features(backbone, centre_crops(part, spec.image_size, 1.143), CPU) for part in (train, test)]
     return top1_accuracy(knn_predict(found[0], train.labels, found[1], KnnArgs(k=20, temperature=0.07)), test.labels)

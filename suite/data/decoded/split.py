@@ -25,26 +25,26 @@ class SplitSource:
 
     def __init__(self, store: ImageStore, split: Split, maps: MapStore | None = None) -> None:
         self._store = store
-        self._places = store.indices(split)
+        self._store_positions = store.indices(split)
         self._maps = maps
         self._mapped: tuple[Tensor, list[int], list[list[int]]] | None = None
         if isinstance(store, DecodedStore):  # lists are read faster than arrays
             self._mapped = torch.from_numpy(store.pixels), store.starts.tolist(), store.shapes.tolist()
-        places = slice(self._places.start, self._places.stop)
-        self.labels = torch.from_numpy(np.array(store.labels[places]))
-        self.official_boxes = torch.from_numpy(np.array(store.boxes[places]))  # float32 [N, 4] in pixels, or NaN
+        positions = slice(self._store_positions.start, self._store_positions.stop)
+        self.labels = torch.from_numpy(np.array(store.labels[positions]))
+        self.official_boxes = torch.from_numpy(np.array(store.boxes[positions]))  # float32 [N, 4] in pixels, or NaN
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._store_positions)
 
     def image(self, index: int) -> Tensor:
         """uint8 [3, H, W]. Raises ImageError where the image's file cannot be decoded."""
-        at = self._places[index]
+        position = self._store_positions[index]
         if self._mapped is None:
-            return torch.from_numpy(self._store.image(at)).permute(2, 0, 1)
+            return torch.from_numpy(self._store.image(position)).permute(2, 0, 1)
         pixels, starts, shapes = self._mapped
-        height, width = shapes[at]
-        start = starts[at]
+        height, width = shapes[position]
+        start = starts[position]
         return pixels[start : start + height * width * 3].view(height, width, 3).permute(2, 0, 1)
 
     @property
@@ -54,16 +54,16 @@ class SplitSource:
 
     def saliency(self, index: int) -> Tensor:
         """uint8 [1, H, W], the size of `image(index)`."""
-        return torch.from_numpy(self._with_maps().map(self._at(index)))[None]
+        return torch.from_numpy(self._with_maps().map(self._split_position(index)))[None]
 
     def salient_box(self, index: int) -> tuple[int, int, int, int]:
         """Left, top, right, bottom (exclusive), in pixels of `image(index)`."""
-        left, top, right, bottom = self._with_maps().boxes[self._at(index)].tolist()
+        left, top, right, bottom = self._with_maps().boxes[self._split_position(index)].tolist()
         return left, top, right, bottom
 
-    def _at(self, index: int) -> int:
+    def _split_position(self, index: int) -> int:
         """Position within the split, also of a negative index; IndexError outside."""
-        return self._places[index] - self._places.start
+        return self._store_positions[index] - self._store_positions.start
 
     def _with_maps(self) -> MapStore:
         if self._maps is None:
@@ -71,17 +71,17 @@ class SplitSource:
         return self._maps
 
 
-class Part:
+class Subset:
     """Some images of a source, in the order given."""
 
-    def __init__(self, source: SplitSource | Part, positions: Tensor) -> None:
+    def __init__(self, source: SplitSource | Subset, positions: Tensor) -> None:
         self._source = source
         self._positions = positions.tolist()
         self.labels: Tensor = source.labels[positions]
 
-    def slice(self, start: int, end: int) -> Part:
-        """The part's images from `start` to before `end`."""
-        return Part(self._source, torch.tensor(self._positions[start:end]))
+    def slice(self, start: int, end: int) -> Subset:
+        """The subset's images from `start` to before `end`."""
+        return Subset(self._source, torch.tensor(self._positions[start:end]))
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -111,13 +111,13 @@ def held_out(labels: Tensor, share: float, rng: torch.Generator) -> tuple[Tensor
     """
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in sorted(set(labels.tolist())):
-        places = (labels == label).nonzero()[:, 0]
-        count = min(max(1, round(share * len(places))), len(places) - 1)
-        held[places[torch.randperm(len(places), generator=rng)[:count]]] = True
+        positions = (labels == label).nonzero()[:, 0]
+        count = min(max(1, round(share * len(positions))), len(positions) - 1)
+        held[positions[torch.randperm(len(positions), generator=rng)[:count]]] = True
     return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
 
 
-def labelled(labels: Tensor, share: float, rng: torch.Generator) -> Tensor:
+def labelled_positions(labels: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """Positions of the images that keep their label: `share` of every class, sampled with `rng`.
 
     For the same state of `rng`, the positions of a smaller share are among those of a larger one.
@@ -131,7 +131,7 @@ def labelled(labels: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """
     kept = torch.zeros(len(labels), dtype=torch.bool)
     for label in sorted(set(labels.tolist())):
-        places = (labels == label).nonzero()[:, 0]
-        count = max(1, round(share * len(places)))
-        kept[places[torch.randperm(len(places), generator=rng)[:count]]] = True
+        positions = (labels == label).nonzero()[:, 0]
+        count = max(1, round(share * len(positions)))
+        kept[positions[torch.randperm(len(positions), generator=rng)[:count]]] = True
     return kept.nonzero()[:, 0]
