@@ -13,7 +13,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import CommentMark
 from ruamel.yaml.tokens import CommentToken
 
-Place = tuple[str, ...]  # keys from the top of a file
+KeyPath = tuple[str, ...]  # keys from the top of a file
 _TUNED = "tuned, see the top of this file; before: "
 _GAP = 3  # spaces before a new comment
 _EOL = 2  # place of the comment behind a value in ruamel.yaml's list of comments
@@ -21,7 +21,7 @@ _EOL = 2  # place of the comment behind a value in ruamel.yaml's list of comment
 _BELOW_ANCHOR = re.compile(r"^(.*[\s-][&*][\w-]+)\n( {8,})(?=#)", re.MULTILINE)
 
 
-def edited(text: str, changes: Mapping[Place, Any]) -> str:
+def edited(text: str, changes: Mapping[KeyPath, Any]) -> str:
     """The text with these values in place of its own, each with a comment that says what stood there before.
 
     A value that is not there is added as the first of its mapping. Where a place is an alias, or comes from a merge
@@ -31,8 +31,8 @@ def edited(text: str, changes: Mapping[Place, Any]) -> str:
         ValueError: a place leads through something that is not a mapping.
     """
     document = _yaml().load(text)
-    for place, value in changes.items():
-        _set(document, place, value, _TUNED)
+    for key_path, value in changes.items():
+        _set(document, key_path, value, _TUNED)
     return _dumped(document)
 
 
@@ -63,27 +63,29 @@ def _dumped(document: Any) -> str:
     return _BELOW_ANCHOR.sub(lambda match: match[1].ljust(max(len(match[1]) + 1, len(match[2]))), text.getvalue())
 
 
-def _set(document: CommentedMap, place: Place, value: Any, comment: str) -> None:
-    first = dict(_first_places(document))
+def _set(document: CommentedMap, key_path: KeyPath, value: Any, comment: str) -> None:
+    definitions = dict(_first_key_paths(document))
     holder = document
-    for depth, key in enumerate(place[:-1]):
-        holder = _own(holder, key, first, place[: depth + 1])
-    key = place[-1]
+    for depth, key in enumerate(key_path[:-1]):
+        holder = _local_mapping(holder, key, definitions, key_path[: depth + 1])
+    key = key_path[-1]
     before = _form(holder[key]) if _has_own(holder, key) else "not in this file"
     if _has_own(holder, key):
         holder[key] = _as_written(value)
     else:
         holder.insert(0, key, _as_written(value))
     if comment and not holder.fa.flow_style():  # within {...} a comment would end the line for what follows
-        _say(holder, key, comment + before)
+        _set_comment(holder, key, comment + before)
 
 
-def _own(holder: CommentedMap, key: str, first: Mapping[int, Place], place: Place) -> CommentedMap:
+def _local_mapping(
+    holder: CommentedMap, key: str, definitions: Mapping[int, KeyPath], key_path: KeyPath
+) -> CommentedMap:
     """The mapping below `key`, one that no other place shares unless it is defined here."""
     content = holder.get(key)
     if content is not None and not isinstance(content, CommentedMap):
-        raise ValueError(f"expected a mapping at {'.'.join(place)}, found {content!r}")
-    if _has_own(holder, key) and content is not None and first.get(id(content)) == place:
+        raise ValueError(f"expected a mapping at {'.'.join(key_path)}, found {content!r}")
+    if _has_own(holder, key) and content is not None and definitions.get(id(content)) == key_path:
         return content
     copy: CommentedMap = _written_out(content if content is not None else {})
     if _has_own(holder, key):
@@ -93,7 +95,7 @@ def _own(holder: CommentedMap, key: str, first: Mapping[int, Place], place: Plac
     else:
         holder.insert(0, key, copy)
         if not holder.fa.flow_style():
-            _say(holder, key, f"{_TUNED}not in this file")
+            _set_comment(holder, key, f"{_TUNED}not in this file")
     return copy
 
 
@@ -102,19 +104,19 @@ def _has_own(holder: CommentedMap, key: str) -> bool:
     return key in [own for own, _ in holder.non_merged_items()]
 
 
-def _first_places(node: Any, place: Place = ()) -> Iterator[tuple[int, Place]]:
+def _first_key_paths(node: Any, key_path: KeyPath = ()) -> Iterator[tuple[int, KeyPath]]:
     """The place of every mapping where it is defined; at its later places it is an alias."""
     seen: set[int] = set()
 
-    def walk(node: Any, place: Place) -> Iterator[tuple[int, Place]]:
+    def walk(node: Any, key_path: KeyPath) -> Iterator[tuple[int, KeyPath]]:
         if isinstance(node, (CommentedMap, CommentedSeq)) and id(node) not in seen:
             seen.add(id(node))
-            yield id(node), place
+            yield id(node), key_path
             items = node.non_merged_items() if isinstance(node, CommentedMap) else enumerate(node)
             for key, part in items:
-                yield from walk(part, (*place, str(key)))
+                yield from walk(part, (*key_path, str(key)))
 
-    yield from walk(node, place)
+    yield from walk(node, key_path)
 
 
 def _written_out(node: Any) -> Any:
@@ -143,10 +145,10 @@ def _form(value: Any) -> str:
     return text.getvalue().strip().removeprefix("{x: ").removesuffix("}")
 
 
-def _say(holder: CommentedMap, key: str, comment: str) -> None:
+def _set_comment(holder: CommentedMap, key: str, comment: str) -> None:
     """Put a comment behind a value; the one that stands there follows in brackets, and lines below it stay."""
     comments = holder.ca.items.setdefault(key, [None, None, None, None])
     token = comments[_EOL]
     line, newline, below = ("", "", "") if token is None else token.value.partition("\n")
-    said = f"# {comment}" + (f" ({line.lstrip('# ')})" if line.strip("# ") else "")
-    comments[_EOL] = CommentToken(f"{' ' * (_GAP - 1)}{said}\n{below if newline else ''}", CommentMark(0), None)
+    text = f"# {comment}" + (f" ({line.lstrip('# ')})" if line.strip("# ") else "")
+    comments[_EOL] = CommentToken(f"{' ' * (_GAP - 1)}{text}\n{below if newline else ''}", CommentMark(0), None)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from suite.grid.spec import EXPERIMENTS
-from suite.tuning.yaml_file import Place, edited, renamed
+from suite.tuning.yaml_file import KeyPath, edited, renamed
 
 PROFILES = sorted((EXPERIMENTS / "profiles").glob("*.yaml"))
 
@@ -34,9 +34,9 @@ def test_lines_below_a_value_stay_and_its_comment_is_quoted() -> None:
 
 @pytest.mark.parametrize("value", [1e-5, 1e20, 0.1, 3, True, None, "on", "no", "1e-5", "squash", [1, 2.5], ""])
 def test_pyyaml_reads_what_was_meant(value: Any) -> None:
-    for place in (("a", "b"), ("a", "new"), ("x", "y", "z")):
-        content = yaml.safe_load(edited("a: {b: 1, c: 2}\nd: 4\n", {place: value}))
-        for key in place:
+    for key_path in (("a", "b"), ("a", "new"), ("x", "y", "z")):
+        content = yaml.safe_load(edited("a: {b: 1, c: 2}\nd: 4\n", {key_path: value}))
+        for key in key_path:
             content = content[key]
         assert content == value
         assert type(content) is type(value)
@@ -53,7 +53,7 @@ fourth:
 
 
 @pytest.mark.parametrize(
-    ("place", "expected"),
+    ("key_path", "expected"),
     [
         (("second", "scale"), {"second": {"scale": 9, "more": {"deep": 1, "other": 2}}}),
         (("third", "scale"), {"third": {"scale": 9, "more": {"deep": 1, "other": 2}, "extra": 3}}),
@@ -61,8 +61,8 @@ fourth:
         (("fourth", "more", "deep"), {"fourth": {"scale": 0.1, "more": {"deep": 9}}}),
     ],
 )
-def test_places_that_share_content_keep_theirs(place: Place, expected: dict[str, Any]) -> None:
-    after = yaml.safe_load(edited(SHARED, {place: 9}))
+def test_places_that_share_content_keep_theirs(key_path: KeyPath, expected: dict[str, Any]) -> None:
+    after = yaml.safe_load(edited(SHARED, {key_path: 9}))
     assert after == yaml.safe_load(SHARED) | expected
 
 
