@@ -26,7 +26,7 @@ from suite.text import duration
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """When a page was creation, and by which command."""
+    """When a page was made, and by which command."""
 
     date: str
     command: str

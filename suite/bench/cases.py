@@ -22,7 +22,7 @@ class ImageSizes:
     """Sizes of a dataset's images, which random ones imitate."""
 
     shapes: tuple[tuple[int, int], ...]  # height and width, px, at the store's size
-    decoded_ahead: bool  # of training; else a JPEG is decoded whenever an image is read
+    decoded_ahead: bool  # before training; else a JPEG is decoded whenever an image is read
 
 
 @dataclass(frozen=True)
