@@ -77,7 +77,7 @@ def notes(images: Photographs, spec: FinetuneSpec, options: CamOptions, kind: st
     facts = images.store.facts
     found = [f"{facts.describe}."] if facts.subset or facts.synthetic else []
     found.append("" if kind == "gradcam" else f"{KINDS[kind][1]}.")
-    found.append(f"Test images drawn by seed {options.seed}." if images.drawn else "Test images chosen by name.")
+    found.append(f"Test images sampled with seed {options.seed}." if images.drawn else "Test images chosen by name.")
     found.append(f"Networks of training seed {spec.seed}, input {spec.image_size} px.")
     if any(box is not None for box in images.boxes):
         found.append("Thin frame: box from the annotations.")
@@ -85,7 +85,7 @@ def notes(images: Photographs, spec: FinetuneSpec, options: CamOptions, kind: st
 
 
 def record(images: Photographs, spec: FinetuneSpec, options: CamOptions, kind: str) -> dict[str, object]:
-    """What is needed to draw the figure again."""
+    """What is needed to make the figure again."""
     return {
         "cam": kind,
         "dataset": images.store.facts.describe,

@@ -90,9 +90,9 @@ def choose(dataset: Dataset, choice: Choice) -> Dataset:
     fit = sorted(name for name, size in sizes.items() if size >= choice.per_class)
     if len(fit) < choice.classes:
         most = sorted(sizes.values(), reverse=True)[choice.classes - 1] if choice.classes <= len(sizes) else 0
-        advice = f"--per-class can be at most {most} for that many" if most else f"there are {len(sizes)} classes"
+        advice = f"for that many --per-class can be at most {most}" if most else f"the dataset has {len(sizes)} classes"
         raise UsageError(
-            f"{dataset.describe()}: {len(fit)} classes have {choice.per_class} images in each split, "
+            f"{dataset.describe()}: only {len(fit)} classes have {choice.per_class} images in each split, but "
             f"{choice.classes} are asked for; {advice}."
         )
     rng = random.Random(choice.seed)
@@ -118,7 +118,7 @@ def _keep_apart(source: Dataset, data_root: Path, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / SYNTHETIC).exists():
             if any(out.iterdir()):
-                raise DataError(f"{out} holds other data: drawn pictures must not mix with photographs.")
+                raise DataError(f"{out} holds other data: synthetic images must not mix with photographs.")
             shutil.copyfile(data_root / SYNTHETIC, out / SYNTHETIC)
     elif (out / SYNTHETIC).exists():
-        raise DataError(f"{out} holds drawn pictures: photographs must not mix with them, give another --out.")
+        raise DataError(f"{out} holds synthetic images: photographs must not mix with them, give another --out.")

@@ -91,4 +91,4 @@ def _sync(mirror: Mirror, grid: str, include_unstarted: bool, warned: bool) -> b
 
 
 def _say_behind(uri: str) -> None:
-    log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", redact(uri))
+    log.warning("MLflow at %s does not have all results of this run yet; `suite sync` adds the rest.", redact(uri))

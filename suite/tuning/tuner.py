@@ -138,7 +138,7 @@ class Tuner:
         if failure is not None and failure.kind == "killed":
             del self._going[going.trial.number]
             self.failures += 1
-            self._say(f"trial {going.trial.number}: {self._failed[key]}; the same command takes it up again")
+            self._say(f"trial {going.trial.number}: {self._failed[key]}; the same command resumes it")
         else:
             self._tell(going.trial, "FAIL", note=self._failed[key])
 

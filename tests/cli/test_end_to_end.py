@@ -188,7 +188,7 @@ def test_plan_of_synthetic_data_that_are_not_drawn(tmp_path: Path) -> None:
     done = suite(
         "plan", *GRID, "--profile", "demo", "--dataset", "cub", "--data", tmp_path, "--runs", tmp_path / "runs"
     )
-    assert "not drawn yet: cub. `suite run` draws them, or now: suite data synth" in done.stdout
+    assert "not rendered yet: cub. `suite run` renders them, or now: suite data synth" in done.stdout
     assert "fetch" not in done.stdout
 
 

@@ -33,7 +33,7 @@ def load_dataset(name: str, data_root: Path) -> Dataset:
 
 
 def is_synthetic(root: Path, data_root: Path) -> bool:
-    """Whether the dataset at `root` was drawn by `suite data synth` together with its data root."""
+    """Whether the dataset at `root` was rendered by `suite data synth` together with its data root."""
     return root.is_relative_to(data_root) and (data_root / "SYNTHETIC.json").exists()
 
 

@@ -148,7 +148,7 @@ def _spec(order: Order) -> JobSpec:
         what = f"its spec now reads as job {key}" if key != order.key else changed
         raise TrainingError(
             f"the code has changed since {order.name} was submitted as {order.key}: {what}. The same `suite run` "
-            "submits it as it is now."
+            "submits the job with the present code."
         )
     return spec
 
