@@ -39,7 +39,7 @@ def compare(
     runs: options.Runs = None,
     json_: Annotated[bool, typer.Option("--json", help="print the numbers as JSON; writes no figure")] = False,
 ) -> None:
-    """Compare two rows on their common seeds: can they be told apart?
+    """Compare two rows on their common seeds, with 95 % intervals.
 
     Differences are B - A, in points of top-1. Intervals of single datasets are not corrected for their number.
     """

@@ -82,8 +82,8 @@ def cancel(
 ) -> None:
     """Stop the active runs; their jobs save a checkpoint first.
 
-    The same as the first Ctrl-C in the shell of the run. Queued jobs of the store, as those of Slurm, are cancelled;
-    running ones save as well.
+    The same as the first Ctrl-C in the shell of the run. Jobs of this store in the queue of Slurm are cancelled too;
+    those that are running save a checkpoint.
     """
     from suite.store.active import active_runs
     from suite.workspace import Workspace

@@ -132,7 +132,9 @@ def _start_again(order: Order, stop: Stop) -> None:
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     try:
         if restarts >= order.requeues:
-            raise TrainingError(f"requeued {restarts} times and still not finished; raise requeues or time in the site file")
+            raise TrainingError(
+                f"requeued {restarts} times and still not finished; raise requeues or time in the site file"
+            )
         if os.environ.get("SLURM_PROCID", "0") == "0":  # one of the job's processes does it for all
             requeue(os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}")
     except (TrainingError, QueueSilent) as error:
