@@ -90,7 +90,11 @@ def choose(dataset: Dataset, choice: Choice) -> Dataset:
     fit = sorted(name for name, size in sizes.items() if size >= choice.per_class)
     if len(fit) < choice.classes:
         most = sorted(sizes.values(), reverse=True)[choice.classes - 1] if choice.classes <= len(sizes) else 0
-        advice = f"for that many --per-class can be at most {most}" if most else f"the dataset has {len(sizes)} classes"
+        advice = (
+            f"for {choice.classes} classes --per-class can be at most {most}"
+            if most
+            else f"the dataset has {len(sizes)} classes"
+        )
         raise UsageError(
             f"{dataset.describe()}: only {len(fit)} classes have {choice.per_class} images in each split, but "
             f"{choice.classes} are asked for; {advice}."
