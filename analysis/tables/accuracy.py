@@ -19,7 +19,7 @@ from analysis.statistics.comparisons import compare
 from analysis.statistics.intervals import is_supported
 from analysis.statistics.tests import t_interval
 from analysis.tables.notes import with_notes
-from analysis.tables.table import MINUS_PUBLISHED, PUBLISHED, AccuracyCell, Key, Table
+from analysis.tables.table import MINUS_PUBLISHED, AccuracyCell, Key, Table
 from suite.errors import UsageError, unknown
 from suite.grid.spec import GridSpec
 from suite.store.cells import ResultLine
@@ -27,7 +27,7 @@ from suite.store.cells import ResultLine
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MINUS_PUBLISHED", "PUBLISHED", "AccuracyCell", "Key", "Table", "accuracy_table", "reference_label"]
+__all__ = ["MINUS_PUBLISHED", "AccuracyCell", "Key", "Table", "accuracy_table", "reference_label"]
 
 
 def accuracy_table(

@@ -154,7 +154,7 @@ def _not_ended(queue: Queue, rest: dict[str, QueuedJob]) -> dict[str, QueuedJob]
 def _job(store: Store, key: str, queued: tuple[str, QueuedJob] | None) -> dict[str, Any]:
     """State of one job: its progress, where it runs or waits, or why it failed."""
     from suite.execute.display import JobProgress
-    from suite.store.claim import read_owner
+    from suite.locks import read_owner
 
     state = store.status(key)
     answer: dict[str, Any] = {"key": key, "state": state, "name": ""}

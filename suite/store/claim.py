@@ -17,9 +17,7 @@ from types import TracebackType
 from filelock import Timeout
 
 from suite.filesystem import has_file_locks
-from suite.locks import BEAT, STALE, ClaimOwner, FileLock, OwnerFile, file_age, read_owner
-
-__all__ = ["BEAT", "STALE", "Claim", "ClaimLost", "ClaimOwner", "is_claimed", "read_owner"]
+from suite.locks import BEAT, STALE, FileLock, OwnerFile, file_age, read_owner
 
 
 class ClaimLost(Exception):

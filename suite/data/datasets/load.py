@@ -8,13 +8,10 @@ from pathlib import Path
 
 from suite.data.catalogue import DATASETS, DatasetInfo
 from suite.data.datasets.annotations import obtain
-from suite.data.datasets.fingerprint import fingerprint
 from suite.data.datasets.names import composed
 from suite.data.datasets.present import check_images
 from suite.data.record import Dataset
 from suite.errors import DataError, unknown
-
-__all__ = ["find_folder", "fingerprint", "load_dataset"]
 
 
 def load_dataset(name: str, data_root: Path) -> Dataset:

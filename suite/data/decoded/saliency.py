@@ -22,7 +22,8 @@ from suite.data.decoded.images import DecodedStore, ImageStore, Progress
 from suite.data.decoded.parallel import parallel
 from suite.data.decoded.pixels import Pixels
 from suite.data.record import Dataset, Record, Split
-from suite.data.saliency.maps import SaliencyMaps, read_map, salient_box
+from suite.data.saliency.box import salient_box
+from suite.data.saliency.maps import SaliencyMaps, read_map
 from suite.data.spec import SaliencySpec
 from suite.errors import StoreError
 from suite.filesystem import flush_to_disk

@@ -35,8 +35,6 @@ from suite.progress import Progress
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["SaliencyMaps", "box_quality", "compute_saliency", "salient_box"]
-
 FORMAT = 1  # raised when the maps' files or the box's defaults change
 HEADER = re.compile(rb"image_sha256\0([0-9a-f]{64}).*fallback\0(none|empty|small|full)", re.DOTALL)
 log = logging.getLogger(__name__)
