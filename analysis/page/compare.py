@@ -43,7 +43,7 @@ def comparisons(
         of_pair = [record for record in records if record.row in (first.name, second.name)]
         pair = pair_of(grid.name, profile, (first.name, second.name), of_pair, values, counts)
         if pair is not None:
-            shown.append(_compared(grid, pair, (row_label(first), row_label(second)), learning.panels(pair)))
+            shown.append(_compared(pair, (row_label(first), row_label(second)), learning.panels(pair)))
     return shown
 
 
@@ -52,7 +52,7 @@ def _same_value(grid: GridSpec, first: Row, second: Row) -> bool:
     return len(swept) < 2
 
 
-def _compared(grid: GridSpec, pair: Pair, labels: tuple[str, str], panels: Sequence[Panel]) -> Compared:
+def _compared(pair: Pair, labels: tuple[str, str], panels: Sequence[Panel]) -> Compared:
     names = ("--grid", pair.grid, "--profile", pair.profile)
     return Compared(
         id=place("compare", pair.grid, pair.first, pair.second),

@@ -96,7 +96,7 @@ class Claim:
                 return
 
 
-def is_claimed(folder: Path, stale: float = STALE) -> bool:
+def is_claimed(folder: Path) -> bool:
     """Whether a process works on the job of this folder. Takes no claim; the answer may be outdated on arrival."""
     file = folder / "claim.json"
     owner = read_owner(file)
@@ -108,4 +108,4 @@ def is_claimed(folder: Path, stale: float = STALE) -> bool:
         except Timeout:
             return True
         return False
-    return file_age(file) < stale
+    return file_age(file) < STALE
