@@ -21,7 +21,7 @@ class FinetuneArgs(StageArgs):
     lr_candidates: tuple[float, ...] = Field(
         (), description="base learning rates to choose from on a held-out part of the training split; none: base_lr"
     )
-    held_out: float = Field(gt=0, lt=1, description="share of every class of the training split to choose on")
+    held_out: float = Field(0.2, gt=0, lt=1, description="share of every class of the training split to choose on")
     label_fraction: float = Field(
         1.0,
         gt=0,

@@ -20,14 +20,7 @@ def job(kind: str = "finetune") -> Job:
     }  # fmt: skip
     if kind == "probe":
         return Job(parse_spec({"kind": kind, **shared, "probe": {"eval_resize": 1, "knn": None, "linear": None}}), kind)
-    train = {
-        "epochs": 50,
-        "batch_size": 30,
-        "optimizer": optimizer,
-        "crop_scale": 0.5,
-        "eval_resize": 1,
-        "held_out": 0.2,
-    }
+    train = {"epochs": 50, "batch_size": 30, "optimizer": optimizer, "crop_scale": 0.5, "eval_resize": 1}
     return Job(parse_spec({"kind": kind, **shared, "train": train}), "finetune [b]yol cub s0")
 
 

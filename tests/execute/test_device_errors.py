@@ -15,7 +15,7 @@ MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.
 def finetuning(precision: str = "32-true") -> JobSpec:
     optimizer = {"name": "sgd", "base_lr": 0.1, "weight_decay": 0}
     train = {
-        "epochs": 5, "batch_size": 48, "optimizer": optimizer, "crop_scale": 0.5, "eval_resize": 1, "held_out": 0.2,
+        "epochs": 5, "batch_size": 48, "optimizer": optimizer, "crop_scale": 0.5, "eval_resize": 1,
         "precision": precision,
     }  # fmt: skip
     return parse_spec({"kind": "finetune", **shared(), "train": train})

@@ -19,7 +19,7 @@ def spec(**updates: Any) -> JobSpec:
         "init": "a",
         "backbone": {"arch": "resnet10"},
         "train": {
-            "epochs": 50, "batch_size": 30, "crop_scale": 0.5, "eval_resize": 1, "held_out": 0.2,
+            "epochs": 50, "batch_size": 30, "crop_scale": 0.5, "eval_resize": 1,
             "optimizer": {"name": "sgd", "base_lr": 0.1, "weight_decay": 0},
         },
     }  # fmt: skip

@@ -133,7 +133,6 @@ def test_key_is_stable() -> None:
                 "batch_size": 2,
                 "crop_scale": 0.5,
                 "eval_resize": 1.143,
-                "held_out": 0.2,
                 "optimizer": {"name": "sgd", "base_lr": 0.1, "weight_decay": 0},
             },
             "seed": 0,

@@ -17,9 +17,7 @@ def job(number: int, *parents: Job) -> Job:
     spec = {
         "kind": "finetune", "data": {"name": "cub", "fingerprint": "f", "store_size": 72}, "image_size": 64,
         "seed": number, "init": None, "backbone": {"arch": "resnet10"},
-        "train": {
-            "epochs": 1, "batch_size": 2, "optimizer": optimizer, "crop_scale": 0.5, "eval_resize": 1, "held_out": 0.2,
-        },
+        "train": {"epochs": 1, "batch_size": 2, "optimizer": optimizer, "crop_scale": 0.5, "eval_resize": 1},
     }  # fmt: skip
     return Job(parse_spec(spec), f"job {number}", parents)
 
