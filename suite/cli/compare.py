@@ -52,7 +52,7 @@ def compare(
     from suite.workspace import Workspace
 
     store = Workspace.of(None, runs).store
-    datasets = resolve_names(dataset or (), {name: name for name in DATASETS})
+    datasets = resolve_names("dataset", dataset or (), {name: name for name in DATASETS})
     pair = compare_rows(store, first, second, grid, profile, protocol, datasets)
     sentences = pair.sentences(difference)
     if json_:

@@ -34,6 +34,14 @@ def test_methods_by_label_in_any_case_and_joined_by_commas(typed: list[str], exp
     assert chosen(methods=typed).selection.methods == expected
 
 
+@pytest.mark.parametrize("selector", ["datasets", "methods"])
+@pytest.mark.parametrize("typed", [[""], [" , "], ["", ""]])
+def test_a_selector_without_a_name_does_not_select_everything(selector: str, typed: list[str]) -> None:
+    """Such as ``--method "$METHOD"`` where the variable is not set."""
+    with pytest.raises(UsageError, match=rf"expected the name of a {selector[:-1]}, or several .*, got '{typed[0]}'"):
+        _ = chosen(**{selector: typed}).selection
+
+
 def test_datasets_joined_by_commas() -> None:
     assert chosen(datasets=["CUB,aircraft"]).selection.datasets == ("cub", "aircraft")
 
