@@ -187,7 +187,7 @@ def crops_and_flips(train: ImageSource, scale: float, side: int) -> RandomResize
 
 def _batches(spec: FinetuneSpec, train: Labelled) -> Batches:
     args = spec.train
-    return Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "finetune"))
+    return Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "finetune"), "finetune")
 
 
 def _classifier(spec: FinetuneSpec, classes: int, init: Path | None, device: torch.device) -> Classifier:
