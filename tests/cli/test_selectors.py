@@ -59,6 +59,11 @@ def test_other_seeds_are_refused(text: str) -> None:
         _ = chosen(seeds=text).selection
 
 
+def test_two_checkpoints_for_one_first_stage_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"--stage1 names two checkpoints for byol: a\.pth and b\.pth"):
+        _ = chosen(grid="paper_table2", stage1=["byol=a.pth", "byol=b.pth"]).selection
+
+
 def test_an_error_names_five_of_many() -> None:
     names = [f"pretrain.field_{number:02}" for number in range(40)]
     text = str(unknown("field", "pretrain.feild_07", names))
