@@ -1,4 +1,4 @@
-"""An engine of one's own: jobs run one after another in this very process, so that a debugger works in them.
+"""A custom engine: jobs run one after another in this process, so that a debugger works in them.
 
 python examples/inline_engine.py
 """

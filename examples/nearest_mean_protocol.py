@@ -1,4 +1,4 @@
-"""A protocol of one's own: nearest class mean on frozen features.
+"""A custom protocol: nearest class mean on frozen features.
 
 The mean feature of each class's training images stands for the class; a test image gets the class of the nearest mean
 (Mensink et al. 2013, doi:10.1109/TPAMI.2013.83, with their Euclidean distance on features as they are, without a learnt

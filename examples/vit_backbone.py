@@ -1,6 +1,6 @@
 """Vision transformers (Dosovitskiy et al. 2021, arXiv:2010.11929) of timm as a plugin. It needs `pip install timm`.
 
-    suite run --grid paper_table1 --set backbone.arch=vit_small --plugin examples/vit_backbone.py
+    suite run --grid paper_table1 --method byol --set backbone.arch=vit_small --plugin examples/vit_backbone.py
 
 Key names are timm's. So published checkpoints of a ViT-S/16, such as timm's own or DINO's, can take a first stage's
 place (--stage1), and timm loads the weights of `suite export`. DINOv2's ViT-S/14 has the same key names: it is the row

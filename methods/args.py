@@ -130,8 +130,8 @@ class PhotometryArgs(Args):
 class ViewArgs(Args):
     """What every kind of view has: colour changes, one entry per view, and the flip."""
 
-    photometry: tuple[PhotometryArgs, ...] = Field(min_length=1)
-    flip_p: float = Field(0.5, ge=0, le=1)
+    photometry: tuple[PhotometryArgs, ...] = Field(min_length=1, description="colour changes, one entry per view")
+    flip_p: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
 
 
 class RandomResizedCropArgs(ViewArgs):

@@ -131,6 +131,6 @@ def _head(inputs: int, args: DinoArgs) -> nn.Sequential:
     head = nn.Sequential(*hidden(inputs), *hidden(args.hidden_dim), last)
     for layer in head:
         if isinstance(layer, nn.Linear):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.trunc_normal_(layer.weight, std=0.02)  # official code
             nn.init.zeros_(layer.bias)
     return head

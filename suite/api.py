@@ -93,13 +93,13 @@ def evaluation_request(backbones: Iterable[str], measure: Names = (), **selector
     """
     plugins = load_plugins([Path(path) for path in selectors.get("plugins", ())])
     labelled = {name: name for name, info in DATASETS.items() if info.labelled}
-    datasets = resolve_names(selectors.get("datasets", ()), labelled)
+    datasets = resolve_names("dataset", selectors.get("datasets", ()), labelled)
     if not datasets:
         raise UsageError(f"expected a dataset to evaluate on: {', '.join(labelled)}, or one that a plugin brings.")
     for name in datasets:
         if name not in labelled:
             raise unknown("dataset", name, labelled)
-    measures = resolve_names(measure, {name: name for name in MEASURES})
+    measures = resolve_names("measure", measure, {name: name for name in MEASURES})
     return _request(evaluation_grid(backbones, datasets, measures), plugins, "evaluate", selectors)
 
 
@@ -107,8 +107,8 @@ def _request(spec: GridSpec, plugins: tuple[Path, ...], profile: str, selectors:
     labels = {row.label: row.method for row in spec.rows if row.series is None}
     only = selectors.get("only")
     selection = Selection(
-        resolve_names(selectors.get("datasets", ()), {name: name for name in spec.datasets}),
-        resolve_names(selectors.get("methods", ()), labels | {row.method: row.method for row in spec.rows}),
+        resolve_names("dataset", selectors.get("datasets", ()), {name: name for name in spec.datasets}),
+        resolve_names("method", selectors.get("methods", ()), labels | {row.method: row.method for row in spec.rows}),
         None if only is None else composed(only),
         tuple(dict.fromkeys(selectors.get("seeds", ()))),
         dict(selectors.get("overrides", {})),
@@ -254,15 +254,21 @@ def load_backbone(
     return frozen_backbone(spec, weights, torch.device("cpu"))
 
 
-def resolve_names(typed: Names, names: Mapping[str, str]) -> tuple[str, ...]:
+def resolve_names(what: str, typed: Names, candidates: Mapping[str, str]) -> tuple[str, ...]:
     """The names behind what was typed: joined by commas or one by one, in any case.
 
-    A name that is not known stays as it is, for the error that suggests the nearest one.
+    A name that is not known stays as it is, for the error that suggests the nearest one. `what` they name: for errors.
+
+    Raises:
+        UsageError: something was typed that has no name in it, such as an empty string. It must not mean all names.
     """
-    by_lower_case = {composed(name).lower(): meant for name, meant in names.items()}
+    by_lower_case = {composed(name).lower(): meant for name, meant in candidates.items()}
     texts = [typed] if isinstance(typed, str) else list(typed)
-    parts = [composed(part.strip()) for text in texts for part in ([text] if text in names else text.split(","))]
-    return tuple(dict.fromkeys(by_lower_case.get(part.lower(), part) for part in parts if part))
+    parts = [composed(part.strip()) for text in texts for part in ([text] if text in candidates else text.split(","))]
+    names = tuple(dict.fromkeys(by_lower_case.get(part.lower(), part) for part in parts if part))
+    if texts and not names:
+        raise UsageError(f"expected the name of a {what}, or several joined by commas, got '{texts[0]}'.")
+    return names
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from methods.registry import OBJECTIVES, VIEWS, ComponentEntry
 from suite.errors import unknown
@@ -201,11 +201,15 @@ def _source(text: str, module: str) -> str:
 
 def _settings(args: type[BaseModel]) -> tuple[str, ...]:
     """One line per field of a section of a recipe."""
-    fields = [
-        f"  {name}: {field.description or getattr(field.annotation, '__name__', field.annotation)}"
-        for name, field in args.model_fields.items()
-    ]
+    fields = [f"  {name}: {field.description or _type(field.annotation)}" for name, field in args.model_fields.items()]
     return ("settings:", *fields) if fields else ()
+
+
+def _type(annotation: Any) -> str:
+    """The choices of a `Literal`, else the name of the type."""
+    if get_origin(annotation) is Literal:
+        return " or ".join(map(str, get_args(annotation)))
+    return str(getattr(annotation, "__name__", annotation))
 
 
 def _shipped(folder: str) -> list[Path]:

@@ -65,7 +65,7 @@ def _torch(_: Workspace) -> Iterator[Check]:
     yield Check("torch", "ok", f"{torch.__version__}, torchvision {_version('torchvision')}")
     usable, threads = cores(), torch.get_num_threads()
     if threads < usable and "OMP_NUM_THREADS" in os.environ:
-        yield Check("threads", "missing", f"OMP_NUM_THREADS holds torch to {threads} of {usable} cores",
+        yield Check("threads", "missing", f"OMP_NUM_THREADS limits torch to {threads} of {usable} cores",
                     "unset OMP_NUM_THREADS")  # fmt: skip
     else:
         yield Check("threads", "ok", f"{threads} threads on {usable} cores")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from analysis.cam.options import CamOptions
 from methods.views.batch import normalise, to_unit
+from methods.views.geometry import central_square
 from methods.views.resampling import resample
 from suite.data.decoded.images import ImageStore
 from suite.data.decoded.stores import open_images
@@ -37,7 +38,7 @@ class FigureImages:
     inputs: Tensor  # [N, 3, S, S], normalised
     display: NDArray[np.uint8]  # [N, DISPLAY, DISPLAY, 3]
     labels: Tensor  # [N]
-    boxes: tuple[Box | None, ...]  # in pixels of `shown`
+    boxes: tuple[Box | None, ...]  # in pixels of `display`
     sampled: bool  # by the seed; else chosen by name
 
 
@@ -46,7 +47,7 @@ def figure_images(workspace: Workspace, spec: FinetuneSpec, options: CamOptions)
     store = _open(workspace, spec)
     named = named_positions(store, options.files)
     chosen = list(named.values()) or sampled_positions(store, options.count, options.seed)
-    squares = [_square(store, index, spec.train.eval_resize) for index in chosen]
+    squares = [central_square(store.shapes[index].tolist(), spec.train.eval_resize) for index in chosen]
     pairs = list(zip(chosen, squares, strict=True))
     inputs = torch.stack([_cut(store, index, square, spec.image_size) for index, square in pairs])
     shown = torch.stack([_cut(store, index, square, DISPLAY) for index, square in pairs])
@@ -113,14 +114,6 @@ def finetune_spec(store: Store, key: str) -> FinetuneSpec:
 
 def _open(workspace: Workspace, spec: FinetuneSpec) -> ImageStore:
     return open_images(workspace.cache, spec.data)
-
-
-def _square(store: ImageStore, index: int, eval_resize: float) -> tuple[int, int, int, int]:
-    """The central square that evaluation looks at: left, top, right, bottom in the store's pixels."""
-    height, width = store.shapes[index].tolist()
-    side = max(1, round(min(height, width) / eval_resize))
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
 
 
 def _cut(store: ImageStore, index: int, square: tuple[int, int, int, int], size: int) -> Tensor:

@@ -77,7 +77,9 @@ def notes(images: FigureImages, spec: FinetuneSpec, options: CamOptions, kind: s
     facts = images.store.facts
     sentences = [f"{facts.describe}."] if facts.subset or facts.synthetic else []
     sentences.append("" if kind == "gradcam" else f"{CAM_KINDS[kind][1]}.")
-    sentences.append(f"Test images drawn by seed {options.seed}." if images.sampled else "Test images chosen by name.")
+    sentences.append(
+        f"Test images sampled with seed {options.seed}." if images.sampled else "Test images chosen by name."
+    )
     sentences.append(f"Networks of training seed {spec.seed}, input {spec.image_size} px.")
     if any(box is not None for box in images.boxes):
         sentences.append("Thin frame: box from the annotations.")
@@ -85,7 +87,7 @@ def notes(images: FigureImages, spec: FinetuneSpec, options: CamOptions, kind: s
 
 
 def record(images: FigureImages, spec: FinetuneSpec, options: CamOptions, kind: str) -> dict[str, object]:
-    """What is needed to draw the figure again."""
+    """What is needed to make the figure again."""
     return {
         "cam": kind,
         "dataset": images.store.facts.describe,

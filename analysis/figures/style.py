@@ -153,16 +153,20 @@ def contact_sheet(
             axes.imshow(image)
             axes.set_title(name, size=7, pad=2)
             if mask is not None:
-                half = 127.5 if np.issubdtype(mask.dtype, np.integer) else 0.5
-                padded = np.pad(mask.astype(np.float64), 1)  # so that a mask touching the edge still closes
-                place = np.arange(-1, mask.shape[1] + 1), np.arange(-1, mask.shape[0] + 1)
-                axes.set(xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
-                for colour, width in (("black", 1.8), ("#ffd92f", 0.9)):
-                    if padded.max() > half:
-                        axes.contour(*place, padded, levels=[half], colors=colour, linewidths=width)
+                _outline_mask(axes, mask)
         png = io.BytesIO()
         figure.savefig(png, dpi=150)
     return Image.open(png).convert("RGB")
+
+
+def _outline_mask(axes: Axes, mask: NDArray[Any]) -> None:
+    half = 127.5 if np.issubdtype(mask.dtype, np.integer) else 0.5
+    padded = np.pad(mask.astype(np.float64), 1)  # so that a mask touching the edge still closes
+    place = np.arange(-1, mask.shape[1] + 1), np.arange(-1, mask.shape[0] + 1)
+    axes.set(xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
+    if padded.max() > half:
+        for colour, width in (("black", 1.8), ("#ffd92f", 0.9)):
+            axes.contour(*place, padded, levels=[half], colors=colour, linewidths=width)
 
 
 def save(figure: Figure, stem: Path, record: Mapping[str, object] | None = None) -> list[Path]:

@@ -43,7 +43,7 @@ def comparisons(
         of_pair = [record for record in records if record.row in (first.name, second.name)]
         pair = pair_of(grid.name, profile, (first.name, second.name), of_pair, values, counts)
         if pair is not None:
-            shown.append(_comparison(grid, pair, (row_label(first), row_label(second)), learning.panels(pair)))
+            shown.append(_comparison(pair, (row_label(first), row_label(second)), learning.panels(pair)))
     return shown
 
 
@@ -52,7 +52,7 @@ def _same_value(grid: GridSpec, first: Row, second: Row) -> bool:
     return len(swept) < 2
 
 
-def _comparison(grid: GridSpec, pair: Pair, labels: tuple[str, str], panels: Sequence[Panel]) -> RowComparison:
+def _comparison(pair: Pair, labels: tuple[str, str], panels: Sequence[Panel]) -> RowComparison:
     names = ("--grid", pair.grid, "--profile", pair.profile)
     return RowComparison(
         id=html_id("compare", pair.grid, pair.first, pair.second),

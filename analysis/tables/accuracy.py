@@ -19,7 +19,7 @@ from analysis.statistics.comparisons import compare
 from analysis.statistics.intervals import is_supported
 from analysis.statistics.tests import t_interval
 from analysis.tables.notes import with_notes
-from analysis.tables.table import MINUS_PUBLISHED, PUBLISHED, AccuracyCell, Key, Table
+from analysis.tables.table import MINUS_PUBLISHED, AccuracyCell, Key, Table
 from suite.errors import UsageError, unknown
 from suite.grid.spec import GridSpec
 from suite.store.cells import ResultLine
@@ -27,7 +27,7 @@ from suite.store.cells import ResultLine
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MINUS_PUBLISHED", "PUBLISHED", "AccuracyCell", "Key", "Table", "accuracy_table", "reference_label"]
+__all__ = ["MINUS_PUBLISHED", "AccuracyCell", "Key", "Table", "accuracy_table", "reference_label"]
 
 
 def accuracy_table(
@@ -49,9 +49,8 @@ def accuracy_table(
     synthetic: Collection[str] = (),
     profile: str | None = None,
     protocol: str = "finetune",
-    metric: str = "top1",
 ) -> Table:
-    """The table of one grid, from the lines of `results` that carry its name, this protocol and this metric.
+    """The table of one grid, from the lines of `results` that carry its name and this protocol: top-1 accuracies.
 
     rows, datasets: a selection, in the grid's order; None is all. A delta still refers to the grid's reference row,
     selected or not. published, printed_deltas: see `published_numbers`; comparators: see `Table`.
@@ -68,7 +67,7 @@ def accuracy_table(
     lines = [
         line
         for line in as_lines(results)
-        if (line.grid, line.protocol, line.metric) == (grid.name, protocol, metric)
+        if (line.grid, line.protocol, line.metric) == (grid.name, protocol, "top1")
         and line.row in relevant
         and line.dataset in columns
         and profile in (None, line.profile)
@@ -101,7 +100,6 @@ def accuracy_table(
         title=grid.title,
         profile=profiles[0] if profiles else None,
         protocol=protocol,
-        metric=metric,
         reference=reference_label(grid),
         rows=shown,
         datasets=columns,

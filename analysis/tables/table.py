@@ -64,7 +64,6 @@ class Table:
     title: str
     profile: str | None  # None: there is no result yet
     protocol: str
-    metric: str
     reference: str  # label of the row the deltas refer to
     rows: tuple[Row, ...]
     datasets: tuple[str, ...]

@@ -1,4 +1,7 @@
-"""ResNets (He et al. 2016, arXiv:1512.03385): settings, cost and the equivalent in torchvision. Imports no torch."""
+"""ResNets (He et al. 2016, arXiv:1512.03385).
+
+Settings, cost and the equivalent in torchvision. Imports no torch.
+"""
 
 from __future__ import annotations
 

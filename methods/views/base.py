@@ -115,9 +115,13 @@ class ViewMaker(ABC):
         return self.colours(self.crops(indices, rng), rng, device)
 
     def prepare(self, indices: Tensor, rng: Generator, by_row: bool = True) -> PreparedBatch:
-        """The part of `local_shard` that needs no device; for background loaders.
+        """Of this process's share of the views, the part that needs no device; for background loaders.
 
-        `rng` belongs to the prepared batch from now on: do not draw from it elsewhere.
+        Args:
+            indices: int64 [B], the batch of all processes; their shares together are the views of one process.
+            rng: belongs to the prepared batch from now on: do not draw from it elsewhere.
+            by_row: make only this process's rows; needs every random number to come from `uniform`, as in all views
+                here. Otherwise the whole batch is made, then cut: correct for every kind of view, at W times the work.
         """
         if by_row and world_size() > 1:
             indices, rng = shard(indices), SharedGenerator.of(rng, rank(), world_size())
@@ -129,7 +133,7 @@ class ViewMaker(ABC):
         return batch
 
     def finish(self, batch: PreparedBatch, device: torch.device) -> Views:
-        """The part of `local_shard` that runs on `device`. `batch` may have been moved there before."""
+        """The views of a `prepare`d batch: the part that runs on `device`. `batch` may have been moved there before."""
         if batch.crops is None:
             views = self(batch.indices, batch.rng, device)
         elif batch.parameters is None:
@@ -137,14 +141,6 @@ class ViewMaker(ABC):
         else:
             views = self.apply_colours(batch.crops, batch.parameters, device)
         return views if batch.by_row or world_size() == 1 else slice_views(views, rank(), world_size())
-
-    def local_shard(self, indices: Tensor, rng: Generator, device: torch.device, by_row: bool = True) -> Views:
-        """The local shard of the views of `indices`, int64 [B], the batch of all processes; as in one process.
-
-        `by_row`: make only these rows; needs every random number to come from `uniform`, as in all views here.
-        Otherwise the whole batch is made, then cut: correct for every kind of view, at W times the work.
-        """
-        return self.finish(self.prepare(indices, rng, by_row), device)
 
 
 def planar_unit(images: Tensor) -> Tensor:

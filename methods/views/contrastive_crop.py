@@ -1,4 +1,4 @@
-"""ContrastiveCrop: crops around what the network itself responds to (Peng et al. 2022, arXiv:2202.03278).
+"""ContrastiveCrop: crops around the network's own heat map (Peng et al. 2022, arXiv:2202.03278).
 
 Every few epochs the trained network sees each whole training image. Its heat map is the sum over the channels of the
 last feature map, stretched to 0..1 and enlarged bilinearly; the box of an image is the extent of the values above

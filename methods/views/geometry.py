@@ -1,6 +1,8 @@
-"""Random numbers and crop boxes shared by the views, drawn for a whole batch at once."""
+"""Random numbers and crop boxes shared by the views, drawn for a whole batch at once; and the square of evaluation."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -90,6 +92,17 @@ def random_boxes(
     offset_y = torch.where(any_fits, (place[:, 1] * (free_y + 1)).long(), free_y // 2)
     left, top = regions[:, 0] + offset_x, regions[:, 1] + offset_y
     return torch.stack([left, top, left + w, top + h], dim=1)
+
+
+def central_square(shape: Sequence[int], eval_resize: float) -> tuple[int, int, int, int]:
+    """What evaluation sees of an image of `shape` (height, width): left, top, right, bottom (exclusive).
+
+    The same region as resizing the short side to size x eval_resize and cutting out the central size x size pixels.
+    """
+    height, width = shape
+    side = max(1, round(min(height, width) / eval_resize))
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
 
 
 def mirrored(boxes: Tensor, size: int) -> Tensor:

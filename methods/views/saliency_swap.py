@@ -1,10 +1,10 @@
-"""Saliency Swap, the views of CVSA (arXiv:2106.15788, figure 1): same object, another background.
+"""Saliency Swap, the views of CVSA (arXiv:2106.15788, figure 1): the same object on another background.
 
 For each view of a reference image a crop is taken inside its salient region and pasted, resized, over the salient box
 of another training image. The two views have different backgrounds, neither is the reference itself, and the paste is
 a plain rectangle: no silhouette, no blending, the aspect ratio follows the background's box.
 
-Open in the paper and decided here: the crop's area is a share (scale, 1) of the salient box; backgrounds are drawn
+Open in the paper and decided here: the crop's area is a share (scale, 1) of the salient box; backgrounds are sampled
 from the whole training split, not from the batch, so that no negative shares pixels with its query; the background is
 made square around its box (`canvas`); M is the reference's saliency inside the pasted box and zero outside (`mask`).
 """

@@ -1,4 +1,4 @@
-"""Leave-one-out views, those of LooC (Xiao et al. 2021, arXiv:2008.05659, section 3.1).
+"""Leave-one-out views of LooC (Xiao et al. 2021, arXiv:2008.05659, section 3.1).
 
 The views are [q, k_0, k_1 .. k_n]. Every view draws all of its augmentations independently, with one exception: k_i
 uses the i-th augmentation with the very parameters drawn for q. The paper has no public code; the augmentations are

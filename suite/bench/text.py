@@ -50,7 +50,7 @@ def notes(measured: Sequence[Measurement], failures: Sequence[Failure]) -> Itera
     smaller = [one for one in measured if one.batch != one.recipe_batch and not one.error]
     if smaller:
         names = ", ".join(f"{one.name} {one.batch} of {one.recipe_batch}" for one in smaller)
-        yield f"Smaller batches than the recipe's, for time: {names}. Rates are per image."
+        yield f"Measured with smaller batches than the recipe's, to save time: {names}. Rates are per image."
     other = [one.name for one in measured if one.precision != one.recipe_precision]
     if other:
         yield f"16-mixed precision needs a GPU: {', '.join(other)} measured in 32-true, not written."

@@ -39,7 +39,7 @@ def compare(
     runs: options.Runs = None,
     json_: Annotated[bool, typer.Option("--json", help="print the numbers as JSON; writes no figure")] = False,
 ) -> None:
-    """Compare two rows on their common seeds: can they be told apart?
+    """Compare two rows on their common seeds, with 95 % intervals.
 
     Differences are B - A, in points of top-1. Intervals of single datasets are not corrected for their number.
     """
@@ -52,7 +52,7 @@ def compare(
     from suite.workspace import Workspace
 
     store = Workspace.of(None, runs).store
-    datasets = resolve_names(dataset or (), {name: name for name in DATASETS})
+    datasets = resolve_names("dataset", dataset or (), {name: name for name in DATASETS})
     pair = compare_rows(store, first, second, grid, profile, protocol, datasets)
     sentences = pair.sentences(difference)
     if json_:

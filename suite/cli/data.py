@@ -73,18 +73,22 @@ def saliency(
         ),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, test or all")] = "all",
+    profile: options.ProfileName = "paper",
     data: options.Data = None,
     runs: options.Runs = None,
     plugin: options.Plugins = None,
 ) -> None:
     """Compute the saliency maps of a dataset ahead of a run.
 
-    The maps are cached. Prints their agreement with the official boxes.
+    The maps are cached. Prints the agreement with the official boxes of the boxes that the profile makes of them.
     """
     from suite.data.datasets.load import load_dataset
     from suite.data.saliency.detectors import make_detector
     from suite.data.saliency.maps import box_quality, compute_saliency
-    from suite.errors import unknown
+    from suite.errors import UsageError, unknown
+    from suite.grid.profile import load_profile
+    from suite.grid.recipe import resolve
+    from suite.grid.spec import Row
     from suite.plugin import load_plugins
     from suite.progress import preparation
     from suite.workspace import Workspace
@@ -95,6 +99,10 @@ def saliency(
     splits = {"train": found.train, "test": found.test, "all": (*found.train, *found.test)}
     if split not in splits:
         raise unknown("split", split, splits)
+    plain = Row(name="maps", label="maps", method="maps", stage2=False)
+    box = resolve(load_profile(profile), plain, {}).recipe.saliency
+    if box is None:
+        raise UsageError(f"profile '{profile}' has no section saliency, which says how a map becomes a box.")
     made = make_detector(detector, workspace.data, workspace.cache, weights)
     with preparation() as progress:
         maps = compute_saliency(
@@ -103,7 +111,7 @@ def saliency(
         )  # fmt: skip
     print(maps.folder)
     if any(record.box is not None for record in splits[split]):
-        quality = box_quality(found, maps)
+        quality = box_quality(found, maps, box.threshold, box.min_side)
         print(", ".join(f"{name} {value:.3f}" for name, value in quality.items()), file=sys.stderr)
 
 

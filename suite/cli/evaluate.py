@@ -40,7 +40,7 @@ def evaluate(
 ) -> None:
     """Measure frozen backbones by kNN, linear classifier, retrieval.
 
-    Nothing is trained but the linear classifier. The weights may come from a file of torchvision, timm, MoCo, DINO and
+    Only the linear classifier is trained. The weights may come from a file of torchvision, timm, MoCo, DINO and
     other projects, or from `suite export`. `suite report --grid evaluate` writes tables and a page.
     """
     from suite.api import evaluate as evaluate_backbones

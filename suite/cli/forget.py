@@ -15,7 +15,7 @@ def forget(
     profile: Annotated[str | None, typer.Option("--profile", help="required if several profiles have the cell")] = None,
     runs: options.Runs = None,
 ) -> None:
-    """Take a cell out of status and report; moves its jobs aside.
+    """Remove a cell from status and report, and move its jobs aside.
 
     Jobs that other cells or studies use stay. Nothing is deleted: the jobs and the record lie in RUNS/forgotten. The
     next `suite run` of the cell trains it again. MLflow keeps its runs.

@@ -20,13 +20,16 @@ def leaderboard(
     out: Annotated[Path, typer.Option("--out", parser=path_option("--out"), metavar="PATH", help="folder to write to")],
     protocol: Annotated[
         list[str] | None,
-        typer.Option("--protocol", help="rank by this: finetune, linear, knn; repeatable [default: these three]"),
+        typer.Option(
+            "--protocol", help="protocol to rank by: finetune, linear or knn; repeatable [default: these three]"
+        ),
     ] = None,
-    title: Annotated[str, typer.Option("--title", help="of the page")] = "Leaderboard",
+    title: Annotated[str, typer.Option("--title", help="title of the page")] = "Leaderboard",
 ) -> None:
     """Rank the rows of published folders where they are comparable.
 
-    Rows share a ranking only with the same images, profile and settings; others stand apart, with the reason.
+    Rows share a ranking only with the same images, profile and settings; others are
+    shown in separate blocks, with the reason.
     """
     from analysis.publish.leaderboard import PROTOCOLS
     from analysis.publish.leaderboard_page import write_leaderboard

@@ -35,7 +35,8 @@ OptionalGrid = Annotated[
     str | None, typer.Option("--grid", help="name of a shipped grid, or a YAML file", autocompletion=_grids)
 ]
 ProfileName = Annotated[
-    str, typer.Option("--profile", help="paper, small, demo, or a YAML file", autocompletion=_profiles)
+    str,
+    typer.Option("--profile", help="paper, small, demo, ... (suite list), or a YAML file", autocompletion=_profiles),
 ]
 Data = Annotated[
     Path | None,
@@ -51,9 +52,9 @@ Runs = Annotated[
 ]
 Datasets = Annotated[
     list[str] | None,
-    typer.Option("--dataset", help="only these datasets: repeatable, or a,b", autocompletion=_datasets),
+    typer.Option("--dataset", help="only these datasets; repeatable, or cub,cars", autocompletion=_datasets),
 ]
-Methods = Annotated[list[str] | None, typer.Option("--method", help="only these methods: repeatable, or a,b")]
+Methods = Annotated[list[str] | None, typer.Option("--method", help="only these methods; repeatable, or byol,simclr")]
 Only = Annotated[str | None, typer.Option("--only", help="only this cell, such as byol/cub or byol/cub/0")]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="such as 0,1,2 or 0-4 [default: the profile's]")]
 Plugins = Annotated[

@@ -104,13 +104,13 @@ def plan(
 
 
 def _missing(planned: Plan) -> Iterator[str]:
-    """Data and checkpoints that are not there; of data that a run draws, no more than their names."""
+    """Missing data and checkpoints; of synthetic data, which a run renders, only the names."""
     from suite.data.catalogue import DATASETS
 
     drawn = [name for name in planned.missing if planned.profile.synthetic is not None and name in DATASETS]
     yield from (f"missing {name}: {reason}" for name, reason in planned.missing.items() if name not in drawn)
     if drawn:
-        yield f"not drawn yet: {', '.join(drawn)}. `suite run` draws them, or now: suite data synth"
+        yield f"not rendered yet: {', '.join(drawn)}. `suite run` renders them, or now: suite data synth"
 
 
 def _summary(forecast: Forecast, done: int) -> Iterator[str]:

@@ -35,7 +35,7 @@ def publish(
     weights: Annotated[
         bool, typer.Option("--weights/--no-weights", help="publish the weights of these networks, not only their cards")
     ] = True,
-    title: Annotated[str | None, typer.Option("--title", help="of the page [default: the grids' names]")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="title of the page [default: the grids' names]")] = None,
     upload: Annotated[
         str | None,
         typer.Option("--upload", metavar="OWNER/NAME", help="upload the folder to this Hugging Face repository"),

@@ -101,7 +101,7 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
 
 
 def _checkpoints(pairs: Sequence[str]) -> dict[str, str]:
-    checkpoints = {}
+    checkpoints: dict[str, str] = {}
     for pair in pairs:
         if pair.strip() == "public":
             checkpoints[ALL_OBJECTIVES] = "public"
@@ -112,5 +112,8 @@ def _checkpoints(pairs: Sequence[str]) -> dict[str, str]:
                 f"--stage1 expects OBJECTIVE=FILE, such as byol=byol_r50.pth, a URL#sha256=..., the name of a public "
                 f"checkpoint (`suite data list`), or 'public' for all rows that have one; got '{pair}'."
             )
-        checkpoints[objective.strip()] = source
+        objective = objective.strip()
+        if checkpoints.get(objective, source) != source:
+            raise UsageError(f"--stage1 names two checkpoints for {objective}: {checkpoints[objective]} and {source}.")
+        checkpoints[objective] = source
     return checkpoints

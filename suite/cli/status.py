@@ -82,8 +82,8 @@ def cancel(
 ) -> None:
     """Stop the active runs; their jobs save a checkpoint first.
 
-    The same as the first Ctrl-C in the shell of the run. Queued jobs of the store, as those of Slurm, are cancelled;
-    running ones save as well.
+    The same as the first Ctrl-C in the shell of the run. Jobs of this store in the queue of Slurm are cancelled too;
+    those that are running save a checkpoint.
     """
     from suite.store.active import POLL_SECONDS, active_runs
     from suite.store.claim import CLAIM_POLL_SECONDS
@@ -155,7 +155,7 @@ def _not_ended(queue: Queue, rest: dict[str, QueuedJob]) -> dict[str, QueuedJob]
 def _job(store: Store, key: str, queued: tuple[str, QueuedJob] | None) -> dict[str, Any]:
     """State of one job: its progress, where it runs or waits, or why it failed."""
     from suite.execute.display import JobProgress
-    from suite.store.claim import read_owner
+    from suite.locks import read_owner
 
     state = store.status(key)
     answer: dict[str, Any] = {"key": key, "state": state, "name": ""}

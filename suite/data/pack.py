@@ -90,9 +90,13 @@ def choose(dataset: Dataset, subset_spec: SubsetSpec) -> Dataset:
     fit = sorted(name for name, size in sizes.items() if size >= subset_spec.per_class)
     if len(fit) < subset_spec.classes:
         most = sorted(sizes.values(), reverse=True)[subset_spec.classes - 1] if subset_spec.classes <= len(sizes) else 0
-        advice = f"--per-class can be at most {most} for that many" if most else f"there are {len(sizes)} classes"
+        advice = (
+            f"for {subset_spec.classes} classes --per-class can be at most {most}"
+            if most
+            else f"the dataset has {len(sizes)} classes"
+        )
         raise UsageError(
-            f"{dataset.describe()}: {len(fit)} classes have {subset_spec.per_class} images in each split, "
+            f"{dataset.describe()}: only {len(fit)} classes have {subset_spec.per_class} images in each split, but "
             f"{subset_spec.classes} are asked for; {advice}."
         )
     rng = random.Random(subset_spec.seed)
@@ -118,7 +122,7 @@ def _keep_apart(source: Dataset, data_root: Path, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / SYNTHETIC).exists():
             if any(out.iterdir()):
-                raise DataError(f"{out} holds other data: drawn pictures must not mix with photographs.")
+                raise DataError(f"{out} holds other data: synthetic images must not mix with photographs.")
             shutil.copyfile(data_root / SYNTHETIC, out / SYNTHETIC)
     elif (out / SYNTHETIC).exists():
-        raise DataError(f"{out} holds drawn pictures: photographs must not mix with them, give another --out.")
+        raise DataError(f"{out} holds synthetic images: photographs must not mix with them, give another --out.")

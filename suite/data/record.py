@@ -50,7 +50,7 @@ class Dataset:
     test: Sequence[Record]
     classes: tuple[str, ...]  # names, position = label; empty where unlabelled
     banner: int = 0  # rows at the bottom of every image that are not picture (FGVC-Aircraft: 20)
-    synthetic: bool = False  # drawn by `suite data synth`, not photographed
+    synthetic: bool = False  # rendered by `suite data synth`, not photographed
     findings: tuple[Finding, ...] = field(default=(), compare=False)  # what was left out, or read in another way
     listed_from_disk: bool = False  # the paths are those of files that were just seen, not those of a list
     folders: tuple[str, ...] = field(default=(), compare=False)  # those that were listed, where listed_from_disk

@@ -21,6 +21,7 @@ from suite.tracking.problems import describe_tracker_error
 
 log = logging.getLogger(__name__)
 
+_POLL_SECONDS = 10.0  # between two looks at the store
 _PATIENCE = 60.0  # seconds a run waits at its end for MLflow to catch up
 _GRACE = 15.0  # seconds more for the one call to MLflow that is under way then
 
@@ -33,17 +34,13 @@ class BackgroundMirror:
         store: what is mirrored.
         uri: of the server or database.
         grid: name of the grid, or `tune/<study>`.
-        poll_seconds: seconds between two looks at the store.
-        patience: seconds to wait at the end.
     """
 
-    def __init__(
-        self, store: Store, uri: str, grid: str, poll_seconds: float = 10.0, patience: float = _PATIENCE
-    ) -> None:
-        self._uri, self._patience = uri, patience
+    def __init__(self, store: Store, uri: str, grid: str) -> None:
+        self._uri = uri
         self._connection, self._theirs = CONTEXT.Pipe()
         self._process = CONTEXT.Process(
-            target=_serve, args=(self._theirs, store.root, uri, grid, poll_seconds), name="suite-mlflow", daemon=True
+            target=_serve, args=(self._theirs, store.root, uri, grid), name="suite-mlflow", daemon=True
         )
 
     def __enter__(self) -> BackgroundMirror:
@@ -54,14 +51,14 @@ class BackgroundMirror:
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # it has died: the same as a tracker that is down
-            self._connection.send(self._patience)
-        self._process.join(self._patience + _GRACE)
+            self._connection.send(_PATIENCE)
+        self._process.join(_PATIENCE + _GRACE)
         if self._process.exitcode != 0:
             self._process.kill()
             _say_behind(self._uri)
 
 
-def _serve(connection: Connection, root: Path, uri: str, grid: str, poll_seconds: float) -> None:
+def _serve(connection: Connection, root: Path, uri: str, grid: str) -> None:
     """Main loop of the process: sync every few seconds until told to end, or until the parent exits."""
     ignore_signals()
     protect_streams()
@@ -73,7 +70,7 @@ def _serve(connection: Connection, root: Path, uri: str, grid: str, poll_seconds
     with suppress(EOFError):
         while True:  # at once for the first time: what takes long then, a new database, is not waited for at the end
             warned = _sync(mirror, grid, include_unstarted=False, warned=warned)
-            if connection.poll(poll_seconds):
+            if connection.poll(_POLL_SECONDS):
                 break
         deadline = time.monotonic() + connection.recv()
         _sync(mirror, grid, include_unstarted=True, warned=warned)
@@ -93,4 +90,4 @@ def _sync(mirror: Mirror, grid: str, include_unstarted: bool, warned: bool) -> b
 
 
 def _say_behind(uri: str) -> None:
-    log.warning("MLflow at %s has not caught up with this run; `suite sync` does the rest.", redact(uri))
+    log.warning("MLflow at %s does not have all results of this run yet; `suite sync` adds the rest.", redact(uri))

@@ -145,6 +145,9 @@ def checkpoint_minutes() -> float:
     """Minutes between checkpoints: $SUITE_CHECKPOINT_MINUTES, else 5."""
     text = os.environ.get("SUITE_CHECKPOINT_MINUTES", "5")
     try:
-        return float(text)
+        minutes = float(text)
     except ValueError:
-        raise UsageError(f"SUITE_CHECKPOINT_MINUTES expects a number of minutes, got '{text}'.") from None
+        minutes = float("nan")
+    if not minutes > 0:
+        raise UsageError(f"SUITE_CHECKPOINT_MINUTES expects a number of minutes above 0, got '{text}'.")
+    return minutes

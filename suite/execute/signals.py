@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,6 +27,7 @@ def handle_signals(handler: Callable[..., None]) -> Iterator[None]:
 @contextmanager
 def block_signals() -> Iterator[None]:
     """Block both signals. Child processes inherit the mask; pending signals are delivered on exit."""
+    resource_tracker.ensure_running()  # multiprocessing starts it with the first child, and then unblocks both signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,23 +90,9 @@ def jobs_of(
     def data(name: str) -> DataSpec:
         return DataSpec(name=name, fingerprint=fingerprints[name], store_size=recipe.store_size)
 
-    stages: list[Job] = []
-    parent: Job | None = None
-    if cell.checkpoint is not None:
-        imported = ImportSpec(sha256=(checkpoints or {})[cell.checkpoint], backbone=recipe.backbone)
-        what = f"{row.objective} {row.stage1}" if row.objective is not None else row.name
-        parent = Job(imported, f"import {what}")
-        stages.append(parent)
-    elif cell.stage1 is not None:
-        spec = _pretrain_spec(first_stage(row), cell.stage1.recipe, data(row.stage1), cell.seed, None, detectors)
-        method = row.method if own_first_stage(row) else row.objective
-        parent = Job(spec, f"pretrain {method} {row.stage1} s{cell.seed}")
-        stages.append(parent)
-    if row.stage2:
-        spec = _pretrain_spec(row, recipe, data(cell.dataset), cell.seed, parent, detectors)
-        parent = Job(spec, f"pretrain {row.name} {cell.dataset} s{cell.seed}", () if parent is None else (parent,))
-        stages.append(parent)
-    parents = () if parent is None else (parent,)
+    stages = _stages(cell, data, detectors, checkpoints or {})
+    parents = stages[-1:]
+    parent = parents[0] if parents else None
     name = f"{row.name} {cell.dataset} s{cell.seed}"
     finetune = FinetuneSpec(
         data=data(cell.dataset),
@@ -138,7 +124,30 @@ def jobs_of(
         masks=masks,
         probe=recipe.probe,
     )
-    return CellJobs(cell, tuple(stages), trials, tuned, tuple(_protocol_jobs(recipe, measured)))
+    return CellJobs(cell, stages, trials, tuned, tuple(_protocol_jobs(recipe, measured)))
+
+
+def _stages(
+    cell: Cell,
+    data: Callable[[str], DataSpec],
+    detectors: Mapping[str, tuple[str, str | None]],
+    checkpoints: Mapping[str, str],
+) -> tuple[Job, ...]:
+    """The pretraining of a cell, none to two jobs: a first stage or the checkpoint in its place, and a second stage."""
+    row = cell.row
+    first: tuple[Job, ...] = ()
+    if cell.checkpoint is not None:
+        imported = ImportSpec(sha256=checkpoints[cell.checkpoint], backbone=cell.recipe.backbone)
+        what = f"{row.objective} {row.stage1}" if row.objective is not None else row.name
+        first = (Job(imported, f"import {what}"),)
+    elif cell.stage1 is not None:
+        spec = _pretrain_spec(first_stage(row), cell.stage1.recipe, data(row.stage1), cell.seed, None, detectors)
+        method = row.method if own_first_stage(row) else row.objective
+        first = (Job(spec, f"pretrain {method} {row.stage1} s{cell.seed}"),)
+    if not row.stage2:
+        return first
+    spec = _pretrain_spec(row, cell.recipe, data(cell.dataset), cell.seed, first[0] if first else None, detectors)
+    return (*first, Job(spec, f"pretrain {row.name} {cell.dataset} s{cell.seed}", first))
 
 
 def _protocol_jobs(recipe: Recipe, cell: MeasuredCell) -> Iterator[Job]:

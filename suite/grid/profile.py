@@ -22,7 +22,7 @@ class Profile(Section):
     name: str
     note: str = Field(description="completes the sentence 'profile NAME: ...' in captions; empty for paper")
     seeds: tuple[int, ...] = Field(min_length=1)
-    synthetic: SyntheticSpec | None = Field(None, description="draw the data instead of reading photographs")
+    synthetic: SyntheticSpec | None = Field(None, description="render the data instead of reading photographs")
     extends: str | None = Field(
         None, description="a shipped profile whose recipe fields hold where this one, section by section, has none"
     )

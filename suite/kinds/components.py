@@ -35,8 +35,8 @@ class Component(Spec):
         """
         if isinstance(self.args, RecordedArgs):
             raise TrainingError(
-                f"the settings of '{self.name}' do not fit its code as it is now. Give the same `suite run` command "
-                "again: it plans the job with today's settings."
+                f"the recorded settings of '{self.name}' do not fit its present code. Give the same `suite run` "
+                "command again: it plans the job with the present settings."
             )
         return entry.load()(self.args, *inputs, **parts)
 

@@ -1,4 +1,4 @@
-"""A linear classifier trained by SGD on a frozen backbone, as MoCo and LCR (arXiv:2303.01669) measure it."""
+"""A linear classifier trained by SGD on a frozen backbone, the linear evaluation of MoCo and LCR (arXiv:2303.01669)."""
 
 from __future__ import annotations
 

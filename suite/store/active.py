@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any
 
 from suite.atomic import write_json, write_text
-from suite.store.claim import Claim, ClaimOwner, is_claimed, read_owner
+from suite.locks import ClaimOwner, read_owner
+from suite.store.claim import Claim, is_claimed
 
 POLL_SECONDS = 1.0  # between two looks at a request to stop, or at a job that another process works on
 

@@ -17,9 +17,7 @@ from types import TracebackType
 from filelock import Timeout
 
 from suite.filesystem import has_file_locks
-from suite.locks import BEAT, STALE, ClaimOwner, FileLock, OwnerFile, file_age, read_owner
-
-__all__ = ["BEAT", "STALE", "Claim", "ClaimLost", "ClaimOwner", "is_claimed", "read_owner"]
+from suite.locks import BEAT, STALE, FileLock, OwnerFile, file_age, read_owner
 
 CLAIM_POLL_SECONDS = 0.2  # between two looks at a claim that another process holds
 
@@ -100,7 +98,7 @@ class Claim:
                 return
 
 
-def is_claimed(folder: Path, stale: float = STALE) -> bool:
+def is_claimed(folder: Path) -> bool:
     """Whether a process works on the job of this folder. Takes no claim; the answer may be outdated on arrival."""
     file = folder / "claim.json"
     owner = read_owner(file)
@@ -112,4 +110,4 @@ def is_claimed(folder: Path, stale: float = STALE) -> bool:
         except Timeout:
             return True
         return False
-    return file_age(file) < stale
+    return file_age(file) < STALE

@@ -58,7 +58,7 @@ def merge(store: Store, other: Store, *, skip_conflicts: bool = False, dry_run: 
     if not records:
         raise UsageError(f"no cell is recorded in {other.root}. Expected a folder that `suite run --runs` wrote.")
     if unsafe := [record for record in records if not _is_plain(record.grid) or not _is_plain(record.profile)]:
-        raise StoreError(f"{other.root} names a grid or profile that is no file name: {_name(unsafe[0])!r}.")
+        raise StoreError(f"{other.root} names a grid or profile that is not a valid file name: {_name(unsafe[0])!r}.")
     cells = _classify(store, other, records)
     if cells.conflicts and not skip_conflicts:
         more = f"\nand {len(cells.conflicts) - _LISTED} more" if len(cells.conflicts) > _LISTED else ""

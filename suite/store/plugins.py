@@ -32,7 +32,7 @@ def remembered_plugins(root: Path) -> tuple[list[Path], list[str]]:
         if not path.exists():
             remarks.append(f"the plugin {path} of an earlier run was not found")
         elif path.resolve().is_relative_to(root.resolve()):
-            remarks.append(f"the plugin {path} lies inside the store and is not loaded by itself")
+            remarks.append(f"the plugin {path} lies inside the store, from which no plugin is loaded automatically")
         elif _digest(path) != digest:
             remarks.append(f"the plugin {path} has changed since it was run")
         else:

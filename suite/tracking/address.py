@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from suite.errors import UsageError
 from suite.paths import user_path
 from suite.redact import remember_address
 
@@ -25,13 +26,16 @@ def given_uri(text: str, origin: str) -> str:
     is made absolute. What is secret in it will be masked wherever it is printed.
 
     Raises:
-        UsageError: a path in it cannot be expanded.
+        UsageError: a path in it cannot be expanded, or the address is the path of a file.
     """
     remember_address(text)
     if text.startswith(_SQLITE) and "?" not in text and len(text) > len(_SQLITE):
         return sqlite_uri(user_path(_database(text), origin))
     if not _SCHEME.match(text) and text != "databricks":
-        return str(user_path(text, origin))
+        path = user_path(text, origin)
+        if path.is_file():
+            raise UsageError(f"{origin}: {path} is a file. If it is a database, its address is {sqlite_uri(path)}")
+        return str(path)
     return text
 
 

@@ -15,7 +15,7 @@ _LIBRARIES = {
     *("mlflow", "sqlalchemy", "sqlite3", "alembic", "requests", "urllib3", "http", "json", "google", "azure"),
     *("botocore", "boto3", "s3transfer", "psycopg2", "psycopg", "pymysql", "MySQLdb", "databricks", "jwt"),
 }
-_REPLAY = "Everything in it can be made again from the runs folder"
+_REPLAY = "`suite sync` can rebuild its content from the runs folder"
 
 # What the message matches, what it means, and the remedy. The first match counts.
 _CASES = (

@@ -19,7 +19,7 @@ from suite.redact import redact
 from suite.store.cells import CellRecord
 from suite.store.ledger import choose_profile, write_cells
 from suite.store.store import Failure, Store
-from suite.tracking.address import given_uri
+from suite.tracking.address import given_uri, sqlite_path
 from suite.tracking.problems import describe_tracker_error, is_tracker_error
 from suite.tracking.runs import find_runs
 from suite.workspace import Workspace
@@ -53,7 +53,9 @@ def fetch(uri: str, grids: Sequence[str], profile: str | None, store: Store) -> 
     from mlflow import MlflowClient
 
     uri = given_uri(uri, "--from-mlflow")
-    shown = redact(uri)
+    shown, database = redact(uri), sqlite_path(uri)
+    if database is not None and not database.exists():  # MLflow would create it
+        raise StoreError(f"there is no database at {shown}. A run writes to RUNS/mlflow.db or $MLFLOW_TRACKING_URI.")
     try:
         client = MlflowClient(tracking_uri=uri)
         experiments = {experiment.name: str(experiment.experiment_id) for experiment in client.search_experiments()}

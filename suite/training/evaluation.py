@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from methods.views.batch import normalise, to_unit
+from methods.views.geometry import central_square
 from methods.views.resampling import resample
 from suite.data.decoded.split import SplitSource, Subset, held_out
 from suite.training.feed import Ahead, Loading
@@ -41,14 +42,8 @@ class EvaluationImages(Protocol):
 
 
 def centre_crop(image: Tensor, size: int, eval_resize: float) -> Tensor:
-    """Central square of an image, uint8 [3, H, W] -> uint8 [3, size, size].
-
-    The same region as resizing the short side to size x eval_resize and cutting out the centre, in one resampling.
-    """
-    height, width = image.shape[1:]
-    side = max(1, round(min(height, width) / eval_resize))
-    left, top = (width - side) // 2, (height - side) // 2
-    return resample(image, (left, top, left + side, top + side), (size, size), "bilinear")
+    """`central_square` of an image, in one resampling: uint8 [3, H, W] -> uint8 [3, size, size]."""
+    return resample(image, central_square(image.shape[1:], eval_resize), (size, size), "bilinear")
 
 
 def centre_crops(

@@ -96,7 +96,7 @@ def with_best_lr(spec: FinetuneSpec, store: Store) -> FinetuneSpec:
     best = min(scores)[1]
     log.info("top-1 on held-out images by base learning rate: %s; chosen %g", worst_first, best)
     if best in {min(rate for _, rate in scores), max(rate for _, rate in scores)}:
-        log.warning("the chosen learning rate is the lowest or highest candidate; others beyond it may be better")
+        log.warning("the chosen learning rate is the lowest or highest candidate; try lower or higher ones")
     optimizer = spec.train.optimizer.model_copy(update={"base_lr": best})
     return spec.model_copy(update={"train": spec.train.model_copy(update={"optimizer": optimizer})})
 
@@ -187,7 +187,7 @@ def crops_and_flips(train: ImageSource, scale: float, side: int) -> RandomResize
 
 def _batches(spec: FinetuneSpec, train: Labelled) -> Batches:
     args = spec.train
-    return Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "finetune"))
+    return Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "finetune"), "finetune")
 
 
 def _classifier(spec: FinetuneSpec, classes: int, init: Path | None, device: torch.device) -> Classifier:

@@ -55,7 +55,7 @@ def read_checkpoint(path: Path) -> dict[str, StoredTensor]:
         content = _content(path)
     except UnsafePickle as error:
         raise DataError(
-            f"{path} names the function {error}, which would run code in a careless reader. Nothing was run. Do not "
+            f"{path} names the function {error}, which would run code when it is unpickled. Nothing was run. Do not "
             "use this file; get the checkpoint from its publisher."
         ) from None
     except (BrokenPickle, SafetensorError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:

@@ -235,7 +235,7 @@ def _refusal(stored: _Stored, shapes: _Shapes, candidates: list[Candidate]) -> s
             f"no tensor of the backbone among {len(stored)} tensors: expected keys that end in "
             f"{', '.join(list(shapes)[:3])}; the file's begin with {', '.join(list(stored)[:5])}."
         )
-    nearest = max(candidates, key=lambda c: (len(c.names) - len(c.other_shape) - len(c.unexpected), -len(c.prefix)))
+    nearest = max(candidates, key=lambda c: (len(c.names) - len(c.other_shape), -len(c.unexpected), -len(c.prefix)))
     shapes_there = [
         f"{key} is {tuple(stored[nearest.names[key]].shape)}, expected {shapes.get(key)}"
         for key in sorted(nearest.other_shape)

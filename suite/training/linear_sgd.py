@@ -64,7 +64,7 @@ def linear_sgd(
     optimizer = torch.optim.SGD(
         classifier.parameters(), lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay
     )
-    batches = Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "linear-sgd"))
+    batches = Batches(len(train), args.batch_size, args.epochs, derived_seed(spec.seed, "linear-sgd"), "linear_sgd")
     loop = TrainingLoop(
         session, batches, lambda: {"classifier": classifier.state_dict(), "optimizer": optimizer.state_dict()}
     )

@@ -11,6 +11,8 @@ from torch.optim import SGD, Adam, Optimizer
 from methods.solo_learn import Lars
 from suite.jobs.sections import OptimizerArgs
 
+_BETA_2 = 0.999  # Adam's: arXiv:1412.6980, algorithm 1
+
 
 def build_optimizer(args: OptimizerArgs, module: nn.Module, lr: float, fused: bool | None = None) -> Optimizer:
     """The optimiser for a module's trainable parameters, starting at the effective rate `lr`.
@@ -37,7 +39,7 @@ def build_optimizer(args: OptimizerArgs, module: nn.Module, lr: float, fused: bo
             )
         )
     if args.name == "adam":
-        return Adam(parameters, lr=lr, betas=(args.momentum, 0.999), weight_decay=args.weight_decay)
+        return Adam(parameters, lr=lr, betas=(args.momentum, _BETA_2), weight_decay=args.weight_decay)
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": args.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

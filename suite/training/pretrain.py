@@ -64,7 +64,7 @@ def feed_of(spec: PretrainSpec, source: ImageSource, device: torch.device, loadi
 
 def _batches(spec: PretrainSpec, source: ImageSource) -> Batches:
     train = spec.train
-    return Batches(len(source), train.batch_size, train.epochs, derived_seed(spec.seed, "pretrain"))
+    return Batches(len(source), train.batch_size, train.epochs, derived_seed(spec.seed, "pretrain"), "pretrain")
 
 
 def run(spec: PretrainSpec, inputs: Inputs, session: Session) -> Outcome:

@@ -42,11 +42,12 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 class Batches:
     """Which images each step uses: a new permutation per epoch, the incomplete last batch left out."""
 
-    def __init__(self, images: int, batch_size: int, epochs: int, seed: int) -> None:
+    def __init__(self, images: int, batch_size: int, epochs: int, seed: int, section: str) -> None:
+        """`section` of the recipe that states the batch, for the error that names the field."""
         if images < batch_size:
             raise ValueError(
-                f"a batch of {batch_size} is larger than the training split of {images} images: choose a smaller one, "
-                f"such as --set pretrain.batch_size={images}"
+                f"a batch of {batch_size} is larger than the {images} images that this job trains on: choose a smaller "
+                f"one, such as --set {section}.batch_size={images}"
             )
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self.per_epoch = images // batch_size

@@ -199,7 +199,7 @@ def _parse(text: str, cells: Sequence[Cell]) -> Parameter:
     if not values_now:
         raise unknown("field in --param:", field, _fields(cells))
     if field.rpartition(".")[2] == "held_out":
-        raise UsageError(f"--param {field}: what is measured on cannot be tuned; trials would not compare.")
+        raise UsageError(f"--param {field}: the held-out images cannot be tuned; trials would not be comparable.")
     points: tuple[Value, ...] = ()
     if not equals:
         ranges: dict[str, dict[str, Any]] = yaml.safe_load((EXPERIMENTS / "search_spaces.yaml").read_text("utf-8"))

@@ -138,7 +138,7 @@ class Tuner:
         if failure is not None and failure.kind == "killed":
             del self._running[running.trial.number]
             self.failures += 1
-            self._print(f"trial {running.trial.number}: {self._failed[key]}; the same command takes it up again")
+            self._print(f"trial {running.trial.number}: {self._failed[key]}; the same command resumes it")
         else:
             self._finish(running.trial, "FAIL", note=self._failed[key])
 

@@ -125,7 +125,7 @@ def test_the_card_says_what_the_number_is_and_is_not(tmp_path: Path) -> None:
     assert [metric["type"] for metric in result["metrics"]] == ["accuracy"] * 3
     assert (result["dataset"]["type"], result["dataset"]["split"]) == ("cub", "test")
     for needed in (
-        "Profile `small` is not the protocol", "a part of the official data", "not a result of the CVSA paper",
+        "Profile `small` is not the profile `paper`", "a part of the official data", "not a result of the CVSA paper",
         "non-commercial", "DUTS", "One training with seed 0",
     ):  # fmt: skip
         assert needed in card

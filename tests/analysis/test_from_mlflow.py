@@ -102,6 +102,17 @@ def test_what_is_not_there_is_named(runs: Path) -> None:
     assert "secret" not in str(error.value)
 
 
+def test_a_database_that_does_not_exist_is_not_created(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"there is no database at sqlite:///\S*absent\.db\. A run writes to"):
+        read(f"sqlite:///{tmp_path / 'absent.db'}", "paper_table1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_path_of_a_database_is_answered_with_its_address(runs: Path) -> None:
+    with pytest.raises(UsageError, match=rf"mlflow\.db is a file.*sqlite:///{runs}/mlflow\.db"):
+        read(str(runs / "mlflow.db"), "paper_table1")
+
+
 def test_artifacts_that_are_gone_are_an_error(runs: Path) -> None:
     moved = (runs / "mlflow-artifacts").rename(runs / "moved")
     try:

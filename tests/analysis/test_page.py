@@ -228,7 +228,7 @@ def test_text_of_users_stays_text() -> None:
 
 def test_a_page_without_sections_is_a_page(tmp_path: Path) -> None:
     empty = report_page(Workspace(tmp_path, tmp_path).store, [], [])
-    assert "nothing is known here about failures" in render(empty)
+    assert "this page cannot list failures" in render(empty)
 
 
 def test_a_curve_is_thinned_from_its_end_and_broken_where_it_is_not_finite() -> None:

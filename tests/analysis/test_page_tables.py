@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from analysis.page.tables import metric_page_table, page_table
-from analysis.tables.accuracy import PUBLISHED as PUBLISHED_HEADING
 from analysis.tables.accuracy import accuracy_table
 from analysis.tables.latex import to_latex
 from analysis.tables.metrics import Column, DatasetBlock, MetricRow, MetricTable, Number
+from analysis.tables.table import PUBLISHED as PUBLISHED_HEADING
 from analysis.tables.text import to_csv
 
 from .table_fixtures import GRID, PUBLISHED, RESULTS

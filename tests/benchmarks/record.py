@@ -21,8 +21,10 @@ TABLE = ROOT / "docs" / "speed.md"
 
 HEAD = """# Speed
 
-Written by `make benchmark` from [benchmarks.json](benchmarks.json); not edited by hand. Speeds vary between
-machines, and with other work on a machine: ratios were taken within one run.
+`make benchmark` writes this page from [benchmarks.json](benchmarks.json); do not edit it. Speeds vary between
+machines, and with other work on a machine; both sides of a ratio were measured in the same run. "Measured" has date,
+commit, machine and load. A row is **stale** if files that it measures had changed when this page was written: its
+numbers may no longer hold.
 
 | what | result | measured | state |
 |---|---|---|---|

@@ -39,7 +39,8 @@ def test_list_verify_pack(drawn: Path, tmp_path: Path) -> None:
     output = run("data", "verify", "--data", str(drawn), "--runs", str(runs))
     assert [line.split(":")[0] for line in output.splitlines()] == ["CUB synthetic", "Cars synthetic", "COCO synthetic"]
     run("data", "saliency", "cub", "--detector", "boxes", "--split", "train", "--data", str(drawn), "--runs", str(runs))
-    from suite.data.datasets.load import fingerprint, load_dataset
+    from suite.data.datasets.fingerprint import fingerprint
+    from suite.data.datasets.load import load_dataset
     from suite.data.decoded.files import build_index
     from suite.data.decoded.images import build_store
 

@@ -188,7 +188,7 @@ def test_plan_of_synthetic_data_that_are_not_drawn(tmp_path: Path) -> None:
     done = suite(
         "plan", *GRID, "--profile", "demo", "--dataset", "cub", "--data", tmp_path, "--runs", tmp_path / "runs"
     )
-    assert "not drawn yet: cub. `suite run` draws them, or now: suite data synth" in done.stdout
+    assert "not rendered yet: cub. `suite run` renders them, or now: suite data synth" in done.stdout
     assert "fetch" not in done.stdout
 
 
@@ -298,7 +298,7 @@ def test_export_of_what_was_trained(finished: tuple[Path, dict[str, Any]], tmp_p
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["head"]["classes"], len(config["head"]["names"])) == (3, 3)
     assert [job["spec"]["kind"] for job in config["jobs"]] == ["pretrain", "finetune"]
-    assert "drawn by a program" in " ".join((tmp_path / "README.md").read_text().split()).lower()
+    assert "rendered by a program" in " ".join((tmp_path / "README.md").read_text().split()).lower()
     assert "did you mean 'finetuned'" in suite("export", *GRID, *cell, "--stage", "finetune", expect=2).stderr
 
 

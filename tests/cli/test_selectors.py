@@ -34,6 +34,14 @@ def test_methods_by_label_in_any_case_and_joined_by_commas(typed: list[str], exp
     assert selectors(methods=typed).selection.methods == expected
 
 
+@pytest.mark.parametrize("selector", ["datasets", "methods"])
+@pytest.mark.parametrize("typed", [[""], [" , "], ["", ""]])
+def test_a_selector_without_a_name_does_not_select_everything(selector: str, typed: list[str]) -> None:
+    """Such as ``--method "$METHOD"`` where the variable is not set."""
+    with pytest.raises(UsageError, match=rf"expected the name of a {selector[:-1]}, or several .*, got '{typed[0]}'"):
+        _ = selectors(**{selector: typed}).selection
+
+
 def test_datasets_joined_by_commas() -> None:
     assert selectors(datasets=["CUB,aircraft"]).selection.datasets == ("cub", "aircraft")
 
@@ -49,6 +57,11 @@ def test_seeds_as_numbers_and_ranges(text: str, seeds: tuple[int, ...]) -> None:
 def test_other_seeds_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"0,1,2 or a range such as 0-4, got"):
         _ = selectors(seeds=text).selection
+
+
+def test_two_checkpoints_for_one_first_stage_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"--stage1 names two checkpoints for byol: a\.pth and b\.pth"):
+        _ = selectors(grid="paper_table2", stage1=["byol=a.pth", "byol=b.pth"]).selection
 
 
 def test_an_error_names_five_of_many() -> None:

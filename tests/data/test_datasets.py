@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from suite.data.datasets import aircraft, cub, nabirds
 from suite.data.datasets.annotations import ListedImage, assemble
-from suite.data.datasets.load import fingerprint, load_dataset
+from suite.data.datasets.fingerprint import fingerprint
+from suite.data.datasets.load import load_dataset
 from suite.data.record import Box, Dataset
 from suite.errors import DataError, UsageError
 

@@ -214,7 +214,7 @@ def test_what_is_in_the_way_is_not_touched(served: Path, layouts, tmp_path: Path
         fetch("cub", layouts.root, quiet)
     (tmp_path / "drawn").mkdir()
     (tmp_path / "drawn/SYNTHETIC.json").write_text("{}")
-    with pytest.raises(DataError, match="drawn pictures, which must not mix"):
+    with pytest.raises(DataError, match="synthetic images, which must not mix"):
         fetch("cub", tmp_path / "drawn", quiet)
     with pytest.raises(UsageError, match="did you mean 'cub'"):
         fetch("cubs", tmp_path, quiet)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from suite.data.datasets.load import fingerprint, load_dataset
+from suite.data.datasets.fingerprint import fingerprint
+from suite.data.datasets.load import load_dataset
 from suite.data.decoded.check import check_image, image_size
 from suite.data.decoded.files import build_index, has_index, index_folder, open_index
 from suite.data.decoded.images import DecodedStore, build_store, store_folder

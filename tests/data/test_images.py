@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from suite.data.catalogue import DATASETS
-from suite.data.datasets.load import fingerprint, load_dataset
+from suite.data.datasets.fingerprint import fingerprint
+from suite.data.datasets.load import load_dataset
 from suite.data.decoded.images import build_store, store_folder
 from suite.data.decoded.parallel import parallel
 from suite.data.decoded.saliency import build_maps

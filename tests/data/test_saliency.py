@@ -20,12 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from suite.data.datasets.fingerprint import fingerprint
 from suite.data.datasets.load import load_dataset
+from suite.data.decoded.images import build_store
+from suite.data.decoded.saliency import build_maps
 from suite.data.record import Box
 from suite.data.saliency import u2netp
 from suite.data.saliency.box import overlap, salient_box
 from suite.data.saliency.detectors import DETECTORS, Spectral, make_detector
 from suite.data.saliency.maps import SaliencyMaps, box_quality, compute_saliency
+from suite.data.spec import SaliencySpec
 from suite.errors import DataError, UsageError
 
 
@@ -81,7 +85,7 @@ def test_salient_box(saliency, expected):
 
 @given(st.integers(0, 50), st.integers(0, 30), st.integers(6, 60), st.integers(6, 40))
 def test_a_rectangle_is_its_own_box(x, y, width, height):
-    box, reason = salient_box(blank((x, y, min(60, x + width), min(40, y + height), 255)))
+    box, reason = salient_box(blank((x, y, min(60, x + width), min(40, y + height), 255)), 0.3, 0.05)
     assert box == (WHOLE if reason else (x, y, min(60, x + width), min(40, y + height)))
 
 
@@ -111,14 +115,14 @@ def test_maps_are_computed_once_and_described(layouts, tmp_path):
         False,
         None,
     )
-    assert (facts["computed"], facts["images"], facts["fallbacks"]) == (6, 6, {"empty": 0, "small": 0, "full": 0})
+    assert (facts["computed"], facts["images"]) == (6, 6)
     assert maps.folder.name.startswith("cub-counting-")
     record = dataset.train[0]
     assert maps.file(record) == maps.folder / "maps/images/003.Third/003.Third_0.png"
     picture = maps.map(record)
     assert picture.shape == (30, 40)
     assert picture.dtype == np.uint8
-    assert maps.box(record) == ((0, 0, 20, 30), None)
+    assert salient_box(picture, 0.3, 0.05) == ((0, 0, 20, 30), None)
     assert not list(tmp_path.rglob("*.tmp"))
     assert pickle.loads(pickle.dumps(maps)) == maps
 
@@ -174,12 +178,19 @@ def test_fallbacks_are_counted_and_logged(layouts, tmp_path, caplog):
         dataset, train=tuple(dataclasses.replace(r, box=b) for r, b in zip(dataset.train, boxes, strict=True))
     )
     maps = compute_saliency(odd, odd.train, make_detector("boxes", root, tmp_path), tmp_path)
-    assert maps.manifest["fallbacks"] == {"empty": 1, "small": 1, "full": 1}
-    assert "of 4 maps" in caplog.text
     assert maps.folder != SaliencyMaps.of(dataset, DETECTORS["boxes"], tmp_path).folder
-    quality = box_quality(odd, maps)
+    quality = box_quality(odd, maps, 0.3, 0.05)
     assert quality["fallbacks"] == 3
     assert quality["images"] == 4
+    store = build_store(odd, fingerprint(odd, tmp_path), 30, tmp_path)
+    spec = SaliencySpec(
+        detector="boxes", threshold=0.3, min_side=0.05, version=DETECTORS["boxes"].version, weights_sha256=None
+    )
+    assert build_maps(store, odd, spec, maps).fallbacks == {"empty": 1, "small": 1, "full": 1}
+    assert "of 4 maps" in caplog.text
+    narrow = spec.model_copy(update={"min_side": 0.02})
+    assert build_maps(store, odd, narrow, maps).fallbacks == {"empty": 1, "full": 1}
+    assert box_quality(odd, maps, 0.3, 0.02)["fallbacks"] == 2
 
 
 def test_oracle_boxes_say_what_they_are(layouts, tmp_path):
@@ -188,7 +199,7 @@ def test_oracle_boxes_say_what_they_are(layouts, tmp_path):
     maps = compute_saliency(dataset, dataset.train, make_detector("boxes", layouts.root, tmp_path), tmp_path)
     assert "-boxes-oracle-" in maps.folder.name
     assert maps.manifest["oracle"] is True
-    quality = box_quality(dataset, maps)
+    quality = box_quality(dataset, maps, 0.3, 0.05)
     assert quality["mean_iou"] > 0.9 > quality["whole_image_iou"]
     assert quality["above_half"] == 1
 
@@ -202,7 +213,7 @@ def test_an_oracle_needs_annotation(layouts, tmp_path):
         compute_saliency(dataset, dataset.train, make_detector("masks", layouts.root, tmp_path), tmp_path)
     maps = compute_saliency(dataset, dataset.train, Spectral(), tmp_path)
     with pytest.raises(DataError, match="no image has both"):
-        box_quality(dataset, maps)
+        box_quality(dataset, maps, 0.3, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +264,7 @@ def test_a_banner_is_never_salient(layouts, tmp_path):
     maps = compute_saliency(dataset, dataset.train, Everything(), tmp_path)
     assert (maps.map(dataset.train[0])[:10] == 255).all()
     assert (maps.map(dataset.train[0])[10:] == 0).all()
-    assert maps.box(dataset.train[0]) == ((0, 0, 40, 10), "full")
+    assert salient_box(maps.map(dataset.train[0])[:10], 0.3, 0.05) == ((0, 0, 40, 10), "full")
 
 
 def test_maps_are_upright(layouts, tmp_path):
@@ -275,7 +286,7 @@ def test_spectral_finds_the_odd_one_out(layouts, shape):
     assert found.dtype == np.float32
     assert 0 <= found.min() <= found.max() <= 1
     if min(shape) > 100:
-        box, reason = salient_box(np.round(found * 255).astype(np.uint8))
+        box, reason = salient_box(np.round(found * 255).astype(np.uint8), 0.3, 0.05)
         assert reason is None
         assert box.x0 < shape[1] / 2 < box.x1
         assert box.y0 < shape[0] / 2 < box.y1
@@ -403,7 +414,7 @@ def test_u2netp_on_real_birds(real_data, tmp_path):
     detector = make_detector("u2netp", real_data, tmp_path, weights)
     assert detector.weights_sha256 == DETECTORS["u2netp"].weights_sha256
     maps = compute_saliency(dataset, dataset.train[::30], detector, tmp_path)
-    quality = box_quality(dataset, maps)
+    quality = box_quality(dataset, maps, 0.3, 0.05)
     assert quality["images"] == len(dataset.train[::30])
     assert quality["mean_iou"] > 0.7
     assert json.loads((maps.folder / "manifest.json").read_text())["weights_sha256"] == detector.weights_sha256

@@ -22,9 +22,11 @@ from methods.backbone import Classifier
 from methods.backbones.registry import build_backbone
 from suite.data.datasets.load import load_dataset
 from suite.data.record import Dataset, Record
-from suite.data.synthetic import MANIFEST, SET_NAMES, Counts, SyntheticSpec, write, write_synthetic
+from suite.data.synthetic import write
 from suite.data.synthetic.parts import classes
 from suite.data.synthetic.scene import OBJECT_KINDS, render_object, tight_box
+from suite.data.synthetic.spec import SET_NAMES, Counts, SyntheticSpec
+from suite.data.synthetic.write import MANIFEST, write_synthetic
 from suite.errors import DataError
 from suite.grid.profile import load_profile
 from suite.grid.recipe import resolve

@@ -12,7 +12,8 @@ import pytest
 
 from suite.data import verify as module
 from suite.data.datasets import aircraft, cars, cub, nabirds
-from suite.data.datasets.load import fingerprint, load_dataset
+from suite.data.datasets.fingerprint import fingerprint
+from suite.data.datasets.load import load_dataset
 from suite.data.download.manifest import manifest
 from suite.data.verify import verified, verify
 from suite.errors import DataError

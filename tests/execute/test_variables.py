@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+from suite.errors import UsageError
 from suite.execute.local.pool import _ChildEnvironment
+from suite.execute.run import checkpoint_minutes
 from suite.execute.variables import job_variables
 
 
@@ -45,3 +47,11 @@ def test_a_child_gets_them_and_the_parent_stays_as_it_was(monkeypatch: pytest.Mo
         child = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
     assert child.stdout.split() == ["2", "10000"]
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "-1", "0"])
+def test_minutes_between_checkpoints_are_a_positive_number(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `nan` no checkpoint would ever be due."""
+    monkeypatch.setenv("SUITE_CHECKPOINT_MINUTES", text)
+    with pytest.raises(UsageError, match=f"expects a number of minutes above 0, got '{text}'"):
+        checkpoint_minutes()

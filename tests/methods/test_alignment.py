@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from methods.alignment import SaliencyAlignment, mask_on_grid
 from methods.args import AlignmentArgs, Args, MocoV2Args, ResNetArgs, SimclrArgs, SimsiamArgs
@@ -15,6 +15,8 @@ from methods.objective import Objective
 from methods.registry import OBJECTIVES
 from methods.shuffle_bn import in_groups
 from methods.views.batch import Views
+
+from .compare import gradients
 
 BACKBONE = ResNetArgs(arch="resnet10", width=8, stem="small")
 ARGS: dict[str, Args] = {
@@ -63,12 +65,6 @@ def direction(module: SaliencyAlignment, query: Tensor, key: Tensor, mask: Tenso
         cosine = (one.T @ other) / (one.norm(dim=0)[:, None] * other.norm(dim=0)[None])
         rows.append(torch.sigmoid(8 * cosine).max(dim=1).values)
     return (torch.stack(rows) - mask_on_grid(mask, query.shape[2:], module.args).flatten(1)).square().mean()
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def compared(name: str, maps: list[tuple[Tensor, Tensor, int]], model: Objective, v: Views) -> None:

@@ -15,6 +15,8 @@ from methods.byol import Byol
 from methods.objective import cosine_tau, embedding_std
 from methods.views.batch import Views
 
+from .compare import gradients
+
 BACKBONE = ResNetArgs(arch="resnet10", width=8, stem="small")
 ARGS = ByolArgs(hidden_dim=16, projection_dim=8, tau_base=0.9)
 
@@ -53,12 +55,6 @@ def reference_byol(model: Byol, v: Views) -> Tensor:
         z = z / z.pow(2).sum(1, keepdim=True).sqrt()
         total = total + (q - z).pow(2).sum(1).mean()
     return total
-
-
-def gradients(model: Byol, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_loss_and_gradients_equal_the_papers_equation() -> None:

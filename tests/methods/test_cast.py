@@ -16,6 +16,8 @@ from methods.contrastive_cam import grad_cam, score_gradient
 from methods.heads import mlp_head
 from methods.views.batch import Views
 
+from .compare import gradients
+
 M, K, T, WEIGHT = 0.9, 10, 0.2, 3.0
 ARGS = CastArgs(
     hidden_dim=16, projection_dim=8, temperature=T, momentum=M, queue_size=K, bn_splits=2, weight=WEIGHT
@@ -76,12 +78,6 @@ def reference(model: Cast, v: Views, orders: list[Tensor]) -> tuple[Tensor, Tens
         cells = v.masks[0][image, 0].reshape(3, 8, 3, 8).mean((1, 3))
         attention = attention + (1 - (cam * cells).sum() / (cam.norm() * cells.norm())) / 6
     return contrastive, attention
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_loss_and_gradients_equal_a_double_backward() -> None:

@@ -18,6 +18,8 @@ from methods.multi_crop_args import DinoArgs, MultiCropArgs
 from methods.views.batch import Views
 from methods.views.multi_crop import MultiCrop
 
+from .compare import gradients
+
 PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
 
 
@@ -75,12 +77,6 @@ def reference(model: Dino, v: Views, temperature: float, thaw: float = 1.0) -> T
                 total = total - (weights / weights.sum() * (shares / shares.sum()).log()).sum()
                 terms += 1
     return total / terms
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("head_bn", [True, False])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -30,16 +29,6 @@ CASES = (
 TOLERANCE = dict.fromkeys(ALIGNED, 2e-6)
 LOGGED = {"embedding_std", "pretext_top1", "attention_min", "attention_mean", "attention_max"}
 PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("distributed_run", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def results(place: Path, processes: int) -> list[dict[str, Any]]:

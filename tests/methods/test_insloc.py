@@ -21,10 +21,11 @@ from methods.args import BoxAugmentationArgs, InsLocArgs, InstanceCompositionArg
 from methods.backbone import Backbone
 from methods.backbones.registry import build_backbone
 from methods.insloc import InsLoc, region_features
-from methods.objective import Objective
 from methods.views.batch import Views
 from methods.views.geometry import mirrored
 from methods.views.instance_composition import InstanceComposition, anchors, augment
+
+from .compare import gradients
 
 PLAIN = PhotometryArgs(brightness=0, contrast=0, saturation=0, hue=0, jitter_p=0, gray_p=0, blur_p=0)
 BACKBONE = ResNetArgs(arch="resnet10", width=8, stem="small")
@@ -291,12 +292,6 @@ def embed(backbone: Backbone, head: nn.Module, images: Tensor, boxes: Tensor) ->
     first, _, second = head.children()
     z = second(first(backbone.layer4(regions).mean((2, 3))).clamp(min=0))
     return cast(Tensor, z / z.pow(2).sum(1, keepdim=True).sqrt())
-
-
-def gradients(model: Objective, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_loss_gradients_and_keys_equal_the_papers() -> None:

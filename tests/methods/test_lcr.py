@@ -15,6 +15,8 @@ from methods.backbones.registry import build_backbone
 from methods.lcr import Lcr, info_nce_gradient, stretched
 from methods.views.batch import Views
 
+from .compare import gradients
+
 M, K, T = 0.9, 10, 0.2
 BASE = {
     "hidden_dim": 16, "projection_dim": 8, "temperature": T, "momentum": M, "queue_size": K, "bn_splits": 2,
@@ -88,12 +90,6 @@ def reference(model: Lcr, v: Views, order: Tensor) -> tuple[Tensor, Tensor]:
             p, q = expected.softmax(0), found.softmax(0)
             total = total + (p * (p.log() - q.log())).sum() / 6
     return contrastive, total
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 CHANGES = [{}, {"softmax": "rows"}, {"score": "similarity"}, {"stretch": False}]

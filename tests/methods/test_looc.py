@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import math
 from typing import Any
 
@@ -21,6 +20,8 @@ from methods.solo_learn import moco_loss
 from methods.views import color_jitter as colour
 from methods.views.batch import Views
 from methods.views.shared_augmentation import SharedAugmentation
+
+from .compare import gradients, resumed_state
 
 M, K, T, N = 0.9, 10, 0.2, 2
 ARGS = LoocArgs(hidden_dim=16, projection_dim=8, temperature=T, momentum=M, queue_size=K, bn_splits=2, augmentations=N)
@@ -81,12 +82,6 @@ def reference(model: Looc, v: Views, orders: list[Tensor]) -> tuple[list[Tensor]
         losses.append(total / 6)
         entering.append(k[0])
     return losses, entering
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_loss_gradients_and_queues_equal_the_papers() -> None:
@@ -179,33 +174,8 @@ def test_wrong_number_of_views_is_explained() -> None:
 
 def test_saved_state_continues_bit_by_bit() -> None:
     """Key encoders, queues, pointers and the permutations: 2 + 2 steps with a file between are 4 steps."""
-
-    def train(model: Looc, steps: range) -> Looc:
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-        for step in steps:
-            optimizer.zero_grad()
-            model.loss(views(seed=step))["loss"].backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            model.after_step(step / 4)
-        return model
-
-    straight = build()
-    torch.manual_seed(9)
-    train(straight, range(4))
-    half = build()
-    torch.manual_seed(9)
-    train(half, range(2))
-    file = io.BytesIO()
-    torch.save({"model": half.state_dict(), "rng": torch.get_rng_state()}, file)
-    torch.manual_seed(1234)
-    state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
-    resumed = build()
-    resumed.load_state_dict(state["model"])
-    torch.set_rng_state(state["rng"])
-    train(resumed, range(2, 4))
-    expected = straight.state_dict()
-    assert int(expected["queues.2.pointer"]) == 4 * 6 % K
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.state_dict().items())
+    state = resumed_state(build, lambda step: views(seed=step), 4)
+    assert int(state["queues.2.pointer"]) == 4 * 6 % K
 
 
 # The views.

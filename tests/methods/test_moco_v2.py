@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import math
 
 import pytest
@@ -16,6 +15,8 @@ from methods.moco_v2 import MocoV2
 from methods.objective import embedding_std
 from methods.solo_learn import moco_loss
 from methods.views.batch import Views
+
+from .compare import gradients, resumed_state
 
 M, K, T = 0.9, 10, 0.2
 ARGS = MocoV2Args(hidden_dim=16, projection_dim=8, temperature=T, momentum=M, queue_size=K, bn_splits=2)
@@ -68,12 +69,6 @@ def reference(model: MocoV2, v: Views, order: Tensor, momentum: float = M) -> tu
         for group in (order[:3], order[3:]):
             key[group] = embed(key_backbone, key_head, second[group])
     return info_nce(query, key, model.queue.keys.T.clone(), T), key
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_loss_gradients_and_keys_equal_the_papers() -> None:
@@ -171,30 +166,5 @@ def test_embedding_std_is_that_of_the_queries() -> None:
 
 def test_saved_state_continues_bit_by_bit() -> None:
     """Key encoder, queue, pointer and the permutations: 4 + 4 steps with a file between are 8 steps."""
-
-    def train(model: MocoV2, steps: range) -> MocoV2:
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-        for step in steps:
-            optimizer.zero_grad()
-            model.loss(views(seed=step))["loss"].backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            model.after_step(step / 8)
-        return model
-
-    straight = build()
-    torch.manual_seed(9)
-    train(straight, range(8))
-    half = build()
-    torch.manual_seed(9)
-    train(half, range(4))
-    file = io.BytesIO()
-    torch.save({"model": half.state_dict(), "rng": torch.get_rng_state()}, file)
-    torch.manual_seed(1234)
-    state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
-    resumed = build()
-    resumed.load_state_dict(state["model"])
-    torch.set_rng_state(state["rng"])
-    train(resumed, range(4, 8))
-    expected = straight.state_dict()
-    assert int(expected["queue.pointer"]) == 8 * 6 % K
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.state_dict().items())
+    state = resumed_state(build, lambda step: views(seed=step), 8)
+    assert int(state["queue.pointer"]) == 8 * 6 % K

@@ -17,6 +17,8 @@ from methods.redundancy_reduction_args import BarlowTwinsArgs, VicregArgs
 from methods.vicreg import Vicreg
 from methods.views.batch import Views
 
+from .compare import gradients
+
 BARLOW = BarlowTwinsArgs(width=9, off_diagonal=0.3, scale=0.5)
 VICREG = VicregArgs(width=9, invariance=3.0, variance=2.0, covariance=0.7)
 
@@ -80,12 +82,6 @@ def vicreg(first: Tensor, second: Tensor) -> Tensor:
 
 
 CASES = pytest.mark.parametrize(("kind", "equation"), [(BarlowTwins, barlow), (Vicreg, vicreg)])
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 @CASES

@@ -74,7 +74,7 @@ def shares(maker: ViewMaker, monkeypatch: pytest.MonkeyPatch, world: int, by_row
         monkeypatch.setattr(base, "world_size", lambda: world)
         monkeypatch.setattr(base, "rank", lambda rank=rank: rank)
         monkeypatch.setattr(base, "shard", lambda tensor, of=rank, among=world: base_share(tensor, of, among))
-        found.append(maker.local_shard(torch.arange(1, 1 + BATCH), rng(), torch.device("cpu"), by_row))
+        found.append(maker.finish(maker.prepare(torch.arange(1, 1 + BATCH), rng(), by_row), torch.device("cpu")))
     monkeypatch.undo()
     return found
 

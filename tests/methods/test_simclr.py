@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import pytest
@@ -15,6 +14,8 @@ from methods.objective import embedding_std
 from methods.simclr import Simclr
 from methods.solo_learn import simclr_loss
 from methods.views.batch import Views
+
+from .compare import gradients, resumed_state
 
 ARGS = SimclrArgs(hidden_dim=16, projection_dim=8, temperature=0.1)
 
@@ -59,12 +60,6 @@ def project(model: Simclr, images: Tensor) -> Tensor:
 
     hidden = standard(model.backbone(images).mean((2, 3)) @ first.weight.T) * norm.weight + norm.bias
     return standard(hidden.relu() @ second.weight.T) * last.weight
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_loss_and_gradients_equal_the_papers_equation() -> None:
@@ -120,18 +115,4 @@ def test_embedding_std_is_that_of_the_projections() -> None:
 
 
 def test_saved_state_continues_bit_by_bit() -> None:
-    def train(model: Simclr, steps: range) -> Simclr:
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-        for step in steps:
-            optimizer.zero_grad()
-            model.loss(views(seed=step))["loss"].backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            model.after_step(step / 6)
-        return model
-
-    straight = train(build(), range(6))
-    half, resumed = train(build(), range(3)), build()
-    resumed.load_state_dict(copy.deepcopy(half.state_dict()))
-    train(resumed, range(3, 6))
-    state = resumed.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in straight.state_dict().items())
+    resumed_state(build, lambda step: views(seed=step), 6)

@@ -14,6 +14,8 @@ from methods.objective import embedding_std
 from methods.simsiam import Simsiam
 from methods.views.batch import Views
 
+from .compare import gradients
+
 ARGS = SimsiamArgs(projection_dim=12, hidden_dim=5)
 
 
@@ -54,12 +56,6 @@ def embed(model: Simsiam, images: Tensor) -> tuple[Tensor, Tensor]:
     down, norm, _, up = model.predictor
     hidden = affine(norm, z @ down.weight.T).clamp(min=0)  # type: ignore[operator, union-attr]
     return z, hidden @ up.weight.T + up.bias  # type: ignore[operator, union-attr]
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def reference(model: Simsiam, v: Views) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from methods import solo_learn
 from methods.args import ResNetArgs
@@ -14,6 +14,8 @@ from methods.backbones.registry import build_backbone
 from methods.multi_crop_args import SwavArgs
 from methods.swav import Swav, assignments
 from methods.views.batch import Views
+
+from .compare import gradients
 
 BATCH, K = 4, 7
 
@@ -88,12 +90,6 @@ def reference(model: Swav, v: Views, queue: Tensor | None) -> Tensor:
                 total = total - (q * (p / p.sum()).log()).sum()
                 terms += 1
     return total / terms
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("queued", [True, False])

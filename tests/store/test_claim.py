@@ -16,7 +16,8 @@ import pytest
 from filelock import Timeout
 
 from suite import filesystem
-from suite.store.claim import Claim, ClaimLost, ClaimOwner, is_claimed, read_owner
+from suite.locks import ClaimOwner, read_owner
+from suite.store.claim import Claim, ClaimLost, is_claimed
 
 
 def elsewhere(folder: Path, age: float) -> ClaimOwner:

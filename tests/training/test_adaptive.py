@@ -63,7 +63,7 @@ class Counter(nn.Module):
 
 def feed(loading: Loading) -> Feed:
     views = Remembering(ViewArgs(photometry=(PLAIN,)), Grey(), 4)
-    return Feed(views, Batches(IMAGES, BATCH, EPOCHS, 0), partial(generator, 0, "views"), CPU, loading)
+    return Feed(views, Batches(IMAGES, BATCH, EPOCHS, 0, "pretrain"), partial(generator, 0, "views"), CPU, loading)
 
 
 def seen(loading: Loading, start: int = 0, state: dict[str, Tensor] | None = None) -> dict[int, int]:

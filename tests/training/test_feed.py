@@ -58,7 +58,7 @@ def loader_threads() -> list[str]:
 
 
 def feed(views: ViewMaker, loading: Loading, labels: Tensor | None = None) -> Feed:
-    return Feed(views, Batches(20, 4, 2, seed=9), partial(generator, 1, "views"), CPU, loading, labels=labels)
+    return Feed(views, Batches(20, 4, 2, 9, "pretrain"), partial(generator, 1, "views"), CPU, loading, labels=labels)
 
 
 @pytest.mark.parametrize("loading", [Loading(1), Loading(3), Loading(2, steps_ahead=1), Loading(2, steps_ahead=9)])
@@ -125,7 +125,7 @@ def test_at_most_so_many_items_are_ahead() -> None:
 def test_an_error_is_raised_at_its_step_and_ends_the_loaders() -> None:
     source = Noise(broken=5)
     views = RandomResizedCrop(ARGS, source, 16)
-    order = Batches(20, 4, 2, seed=9)
+    order = Batches(20, 4, 2, 9, "pretrain")
     first = next(step for step in range(5) if 5 in order.indices(step))
     reached = []
     with pytest.raises(OSError, match="picture 5 is truncated"), closing(feed(views, Loading(2)).steps()) as steps:  # noqa: PT012

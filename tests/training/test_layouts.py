@@ -278,6 +278,15 @@ def test_another_network_is_refused_by_its_keys(resnet: nn.Module) -> None:
         backbone_tensors(stored, narrow)
 
 
+def test_the_weights_of_another_depth_are_compared_from_the_beginning() -> None:
+    """Not with one of their blocks, which has nothing but names in common with the backbone's first layers."""
+    backbone = torchvision.models.resnet18().state_dict()
+    with pytest.raises(DataError) as error:
+        backbone_tensors(torchvision.models.resnet50().state_dict(), backbone)
+    assert "nearest are at the beginning of the names: missing none; unexpected layer1.0.bn3.bias" in str(error.value)
+    assert "layer1.0.conv1.weight is (64, 64, 1, 1), expected (64, 64, 3, 3)" in str(error.value)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_named(value: float, resnet: nn.Module, tmp_path: Path) -> None:
     stored = {key: t.clone() for key, t in under("backbone.", resnet).items()} | {"neck.weight": torch.tensor([value])}

@@ -95,7 +95,7 @@ def test_against_numpy(drawn: Path, tmp_path: Path, tiny_profile: Path) -> None:
     inputs, device = Inputs(spec, plan.workspace.cache, plan.store), torch.device("cpu")
     train, test = inputs.split("train"), inputs.split("test")
     backbone = frozen_backbone(spec, None, device)
-    batches = Batches(len(train), 5, 4, derived_seed(spec.seed, "linear-sgd"))
+    batches = Batches(len(train), 5, 4, derived_seed(spec.seed, "linear-sgd"), "linear_sgd")
     session = Session(tmp_path / "other", Fabric(accelerator="cpu", devices=1))
     read = []
     for _, views in _feed(spec, train, batches, session).steps():

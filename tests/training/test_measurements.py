@@ -23,8 +23,9 @@ from suite.data.decoded.images import ImageStore, open_store, store_folder
 from suite.data.decoded.saliency import map_folder, open_maps
 from suite.data.decoded.split import SplitSource
 from suite.data.record import Split
+from suite.data.saliency.box import salient_box
 from suite.data.saliency.detectors import DETECTORS, masked
-from suite.data.saliency.maps import SaliencyMaps, salient_box
+from suite.data.saliency.maps import SaliencyMaps
 from suite.errors import DataError
 from suite.execute.context import Device, JobContext, RunPaths
 from suite.execute.prepare import prepare

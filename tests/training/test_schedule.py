@@ -33,7 +33,7 @@ def test_warm_up_then_half_a_cosine_to_zero() -> None:
 
 
 def test_order_is_a_function_of_seed_and_step_alone() -> None:
-    forwards, jumping = Batches(50, 8, 3, seed=1), Batches(50, 8, 3, seed=1)
+    forwards, jumping = Batches(50, 8, 3, 1, "pretrain"), Batches(50, 8, 3, 1, "pretrain")
     expected = {step: forwards.indices(step).tolist() for step in range(forwards.total)}
     for step in (17, 3, 11, 0):
         assert jumping.indices(step).tolist() == expected[step]
@@ -42,14 +42,13 @@ def test_order_is_a_function_of_seed_and_step_alone() -> None:
         seen = [i for step in range(6 * epoch, 6 * epoch + 6) for i in expected[step]]
         assert len(set(seen)) == 48
     assert expected[0] != expected[6]
-    assert Batches(50, 8, 3, seed=2).indices(0).tolist() != expected[0]
+    assert Batches(50, 8, 3, 2, "pretrain").indices(0).tolist() != expected[0]
 
 
 def test_a_batch_larger_than_the_data_is_an_error() -> None:
-    with pytest.raises(
-        ValueError, match=r"a batch of 64 is larger than the training split of 50 images: .* pretrain.batch_size=50"
-    ):
-        Batches(50, 64, 1, seed=0)
+    """The remedy names the field of the section whose batch it is."""
+    with pytest.raises(ValueError, match=r"a batch of 64 is larger than the 50 images .* finetune.batch_size=50"):
+        Batches(50, 64, 1, 0, "finetune")
 
 
 def test_streams_are_independent_and_reproducible() -> None:

@@ -79,7 +79,7 @@ def test_grids_are_every_combination() -> None:
         ("views.scale=[0.1],[0.2]", "single values"),
         ("alignment.mask=0:1", "alignment.mask is no number"),
         ("pretrain.epochs=1:2.5", "takes whole numbers"),
-        ("finetune.held_out=0.1:0.5", "what is measured on cannot be tuned"),
+        ("finetune.held_out=0.1:0.5", "the held-out images cannot be tuned"),
         ("stage1.views.scale=0.1:0.5", "unknown field"),  # this grid has no first stage
     ],
 )  # fmt: skip

@@ -36,7 +36,7 @@ def obtain(name: str) -> str:
     from suite.data.download.manifest import manifest
 
     info = DATASETS[name]
-    typed = f"`suite data fetch {name}` gets it, or says how. " if name in manifest() else ""
+    typed = f"`suite data fetch {name}` downloads it, or says what to obtain by hand. " if name in manifest() else ""
     return f"{typed}{info.label} is from {info.source}. Licence: {info.licence}."
 
 
@@ -46,7 +46,7 @@ def read_lines(file: Path, name: str) -> list[str]:
         return decoded_lines(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as e:
         raise DataError(
-            f"missing list {file}: {DATASETS[name].label} has it, so unpack it again. {obtain(name)}"
+            f"missing list {file}, which is part of {DATASETS[name].label}: unpack the archive again. {obtain(name)}"
         ) from e
     except UnicodeDecodeError as e:
         raise DataError(

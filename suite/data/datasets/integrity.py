@@ -57,7 +57,7 @@ def _check_jpeg(data: bytes) -> None:
                 raise OSError("the JPEG has no end")
             position = marker.end() - 2
             if data[position + 1] not in _IN_SCAN:
-                raise OSError(f"the JPEG's pixels are torn at byte {position:,}")
+                raise OSError(f"the JPEG's pixel data break off at byte {position:,}")
 
 
 def _check_png(data: bytes) -> None:

@@ -8,13 +8,10 @@ from pathlib import Path
 
 from suite.data.catalogue import DATASETS, DatasetInfo
 from suite.data.datasets.annotations import obtain
-from suite.data.datasets.fingerprint import fingerprint
 from suite.data.datasets.names import composed
 from suite.data.datasets.present import check_images
 from suite.data.record import Dataset
 from suite.errors import DataError, unknown
-
-__all__ = ["find_folder", "fingerprint", "load_dataset"]
 
 
 def load_dataset(name: str, data_root: Path) -> Dataset:
@@ -33,7 +30,7 @@ def load_dataset(name: str, data_root: Path) -> Dataset:
 
 
 def is_synthetic(root: Path, data_root: Path) -> bool:
-    """Whether the dataset at `root` was drawn by `suite data synth` together with its data root."""
+    """Whether the dataset at `root` was rendered by `suite data synth` together with its data root."""
     return root.is_relative_to(data_root) and (data_root / "SYNTHETIC.json").exists()
 
 

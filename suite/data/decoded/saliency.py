@@ -7,6 +7,7 @@ a map is read from its PNG file on demand and resized in the same way, to the sa
 from __future__ import annotations
 
 import json
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -22,7 +23,8 @@ from suite.data.decoded.images import DecodedStore, ImageStore
 from suite.data.decoded.parallel import parallel
 from suite.data.decoded.pixels import Pixels
 from suite.data.record import Dataset, Record, Split
-from suite.data.saliency.maps import SaliencyMaps, read_map, salient_box
+from suite.data.saliency.box import salient_box
+from suite.data.saliency.maps import SaliencyMaps, read_map
 from suite.data.spec import SaliencySpec
 from suite.errors import StoreError
 from suite.filesystem import flush_to_disk
@@ -31,6 +33,7 @@ from suite.locks import FileLock
 from suite.progress import CountProgress
 
 FORMAT = 1
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -187,5 +190,8 @@ def _write(
             file.write(json.dumps(facts).encode())
         file.flush()
         flush_to_disk(file.fileno())
+    if fallbacks:
+        where, of = f"{dataset.name} {split} ({saliency.detector})", len(records)
+        log.warning("%s: no box in some of %d maps, the whole image is used: %s", where, of, dict(fallbacks))
     np.save(folder / "boxes.npy", np.array(boxes, np.int64).reshape(-1, 4))
     write_json(folder / "fallbacks.json", dict(fallbacks))

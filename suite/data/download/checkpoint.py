@@ -33,7 +33,7 @@ def obtain_file(source: str, cache: Path, download: bool = True) -> tuple[Path, 
     if urlsplit(place).scheme not in {"http", "https"}:
         path = user_path(place, "a checkpoint's path").resolve()
         if not path.is_file():
-            raise DataError(f"the file {path} does not exist.")
+            raise DataError(f"{path} is a folder, not a file." if path.is_dir() else f"the file {path} does not exist.")
         found = file_digest(path, cache)
         if expected is not None and found != expected:
             raise DataError(f"{path} has SHA-256 {found}, expected {expected}.")

@@ -39,7 +39,9 @@ def fetch(
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS)
     if (data_root / "SYNTHETIC.json").exists():
-        raise DataError(f"{data_root} holds drawn pictures, which must not mix with photographs: give another --data.")
+        raise DataError(
+            f"{data_root} holds synthetic images, which must not mix with photographs: give another --data."
+        )
     if (there := _loaded(name, data_root)) is not None:
         return there
     known = sources(name)

@@ -82,11 +82,13 @@ def _write(
         for count, entry in enumerate(_entries(archive, raw), 1):
             path = _checked(archive, entry.name)
             if count > limits.files:
-                raise DataError(f"{archive} has more than {limits.files:,} entries: it is no archive of a dataset.")
+                raise DataError(
+                    f"{archive} has more than {limits.files:,} entries, more than an archive of a dataset can have."
+                )
             if written + entry.size > allowed:
                 raise DataError(
-                    f"{archive} unpacks to more than {allowed:,} bytes: {size:,} bytes of photographs cannot. It was "
-                    "not unpacked."
+                    f"{archive} unpacks to more than {allowed:,} bytes, more than an archive of {size:,} bytes with "
+                    "photographs can. It was not unpacked."
                 )
             if progress is not None:
                 progress(raw.tell(), size)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from suite.data.datasets.files import decode
 from suite.data.datasets.fingerprint import content_hashes
 from suite.data.decoded.parallel import parallel
 from suite.data.record import Box, Dataset, Record, Split
-from suite.data.saliency.box import MIN_SIDE, REASONS, THRESHOLD, Reason, overlap, salient_box
+from suite.data.saliency.box import overlap, salient_box
 from suite.data.saliency.detectors import DETECTORS, Detector, Identity, make_detector
 from suite.data.spec import SaliencySpec
 from suite.errors import DataError
@@ -35,11 +33,8 @@ from suite.progress import Progress, labelled_progress
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["SaliencyMaps", "box_quality", "compute_saliency", "salient_box"]
-
-FORMAT = 1  # raised when the maps' files or the box's defaults change
-HEADER = re.compile(rb"image_sha256\0([0-9a-f]{64}).*fallback\0(none|empty|small|full)", re.DOTALL)
-log = logging.getLogger(__name__)
+FORMAT = 1  # raised when the maps' files change
+HEADER = re.compile(rb"image_sha256\0([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +73,11 @@ class SaliencyMaps:
         """The map, uint8 [H, W] as the upright image, 0 in a banner. DataError if it is missing or damaged."""
         return read_map(self.file(record), record.path, self.advice())
 
-    def box(
-        self, record: Record, threshold: float = THRESHOLD, min_side: float = MIN_SIDE
-    ) -> tuple[Box, Reason | None]:
-        """`salient_box` of the map; the whole image, where it is used instead, ends above a banner."""
-        saliency = self.map(record)
-        return salient_box(saliency[: len(saliency) - self.dataset.banner], threshold, min_side)
-
     def missing(self, records: Iterable[Record]) -> list[Record]:
         """The records without a map of their present content. DataError if an image cannot be read."""
         wanted = list(records)
         hashes = content_hashes(self.dataset, wanted, self.cache)
-        return [r for r in wanted if (header := read_header(self.file(r))) is None or header[0] != hashes[r.path]]
+        return [r for r in wanted if read_header(self.file(r)) != hashes[r.path]]
 
     def advice(self) -> str:
         """The command that computes the maps."""
@@ -133,10 +121,7 @@ def compute_saliency(
         for done, _ in enumerate(parallel(compute, todo, threads), 1):
             if progress is not None:
                 progress(done, len(todo))
-        facts = write_manifest(maps, detector)
-    if todo and sum(facts["fallbacks"].values()):
-        where, of = maps.folder.name, facts["computed"]
-        log.warning("%s: no box in some of %d maps, the whole image is used: %s", where, of, facts["fallbacks"])
+        write_manifest(maps, detector)
     return maps
 
 
@@ -150,10 +135,8 @@ def compute_one(maps: SaliencyMaps, detector: Detector, record: Record, image_sh
             f"{dataset.root / record.path} has {len(image)} rows, not more than the {dataset.banner} of the banner."
         )
     picture = np.round(detector(image[:rows], record, dataset) * 255).astype(np.uint8)
-    _, reason = salient_box(picture)
     text = PngImagePlugin.PngInfo()
     text.add_text("image_sha256", image_sha256)
-    text.add_text("fallback", reason or "none")
     full = np.pad(picture, ((0, dataset.banner), (0, 0)))
     with atomic_file(maps.file(record)) as file:
         Image.fromarray(full).save(file, format="PNG", pnginfo=text)
@@ -168,24 +151,22 @@ def read_map(file: Path, path: str, advice: str) -> npt.NDArray[np.uint8]:
         raise DataError(f"no readable saliency map {file} for '{path}'. {advice}") from e
 
 
-def read_header(file: Path) -> tuple[str, str] | None:
-    """SHA-256 of a map's image, and the reason why its box is the whole image, or "none"; None without such a map."""
+def read_header(file: Path) -> str | None:
+    """SHA-256 of a map's image; None without such a map."""
     try:
         with file.open("rb") as f:
             header = HEADER.search(f.read(256))
     except OSError:
         return None
-    return (header[1].decode(), header[2].decode()) if header else None
+    return header[1].decode() if header else None
 
 
-def write_manifest(maps: SaliencyMaps, detector: Identity) -> dict[str, Any]:
-    """Write and return manifest.json: the detector, the number of maps, and how many give no box for which reason."""
+def write_manifest(maps: SaliencyMaps, detector: Identity) -> None:
+    """Write manifest.json: the detector and the number of maps."""
     records = (*maps.dataset.train, *maps.dataset.test)
-    headers = {r.path: h for r in records if (h := read_header(maps.file(r))) is not None}
-    reasons = Counter(reason for _, reason in headers.values())
-    fallbacks = {reason: reasons[reason] for reason in REASONS}
-    content = hashlib.sha256(json.dumps(sorted((path, h[0]) for path, h in headers.items())).encode())
-    facts: dict[str, Any] = {
+    hashes = {r.path: image for r in records if (image := read_header(maps.file(r))) is not None}
+    content = hashlib.sha256(json.dumps(sorted(hashes.items())).encode())
+    facts = {
         "format": FORMAT,
         "dataset": maps.dataset.name,
         "synthetic": maps.dataset.synthetic,
@@ -193,36 +174,30 @@ def write_manifest(maps: SaliencyMaps, detector: Identity) -> dict[str, Any]:
         "version": detector.version,
         "oracle": detector.oracle,
         "weights_sha256": detector.weights_sha256,
-        "threshold": THRESHOLD,
-        "min_side": MIN_SIDE,
         "images": len(records),
-        "computed": len(headers),
-        "fallbacks": fallbacks,
+        "computed": len(hashes),
         "images_sha256": content.hexdigest(),  # over (path, SHA-256 of the image) of every map
     }
     write_json(maps.folder / "manifest.json", facts)
-    return facts
 
 
-def box_quality(
-    dataset: Dataset, maps: SaliencyMaps, threshold: float = THRESHOLD, records: Sequence[Record] | None = None
-) -> dict[str, float]:
-    """Overlap of the maps' boxes with the official ones, over `records` (else every image with a box and a map).
+def box_quality(dataset: Dataset, maps: SaliencyMaps, threshold: float, min_side: float) -> dict[str, float]:
+    """Overlap of the maps' boxes (`salient_box`) with the official ones, over every image with both.
 
     Keys: `images`; `mean_iou`; `above_half`, the share with an overlap above 0.5; `whole_image_iou`, the mean overlap
     of the whole image; `fallbacks`, the number of images whose box is the whole image. For reporting only: tuning on
     it would use annotation. Raises DataError if there is no such image.
     """
-    pool = (*dataset.train, *dataset.test) if records is None else records
-    with_both = [(r, r.box) for r in pool if r.box is not None and maps.file(r).is_file()]
+    with_both = [(r, r.box) for r in (*dataset.train, *dataset.test) if r.box is not None and maps.file(r).is_file()]
     if not with_both:
         raise DataError(f"{dataset.info.label}: no image has both an official box and a saliency map. {maps.advice()}")
     overlaps, whole, fallbacks = [], [], 0
     for record, official in with_both:
         saliency = maps.map(record)
-        box, reason = salient_box(saliency[: len(saliency) - dataset.banner], threshold)
+        saliency = saliency[: len(saliency) - dataset.banner]
+        box, reason = salient_box(saliency, threshold, min_side)
         overlaps.append(overlap(box, official))
-        whole.append(overlap(Box(0, 0, saliency.shape[1], saliency.shape[0] - dataset.banner), official))
+        whole.append(overlap(Box(0, 0, saliency.shape[1], saliency.shape[0]), official))
         fallbacks += reason is not None
     scores = np.array(overlaps)
     return {

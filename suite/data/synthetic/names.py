@@ -1,4 +1,4 @@
-"""Invented names. No real species, aircraft or make: a drawn class must not pass for a photographed one."""
+"""Invented names. No real species, aircraft or make: a rendered class must not pass for a photographed one."""
 
 from __future__ import annotations
 

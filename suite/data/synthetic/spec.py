@@ -23,9 +23,9 @@ class Counts(BaseModel):
 
 
 class SyntheticSpec(BaseModel):
-    """Everything the drawn files depend on: the same spec gives the same bytes with the same library versions.
+    """Everything the rendered files depend on: the same spec gives the same bytes with the same library versions.
 
-    The defaults are the demo's: small enough to draw in seconds, large enough that a small network trained from
+    The defaults are the demo's: small enough to render in seconds, large enough that a small network trained from
     scratch learns the parts.
     """
 

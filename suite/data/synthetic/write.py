@@ -65,8 +65,8 @@ def _holds(root: Path, manifest: str) -> bool:
     if found.is_file() and found.read_text(encoding="utf-8") == manifest:
         return True
     if root.exists():
-        what = "synthetic data drawn from another spec" if found.is_file() else "files that are not synthetic data"
-        raise DataError(f"cannot draw into {root}: it holds {what}. Name a new folder, or delete this one first.")
+        what = "synthetic data of another spec" if found.is_file() else "files that are not synthetic data"
+        raise DataError(f"cannot render into {root}: it holds {what}. Name a new folder, or delete this one first.")
     return False
 
 

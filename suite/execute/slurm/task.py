@@ -132,7 +132,9 @@ def _requeue(parameters: TaskParameters, stop: StopSignals) -> None:
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     try:
         if restarts >= parameters.requeues:
-            raise TrainingError(f"requeued {restarts} times without an end; raise requeues or time in the site file")
+            raise TrainingError(
+                f"requeued {restarts} times and still not finished; raise requeues or time in the site file"
+            )
         if os.environ.get("SLURM_PROCID", "0") == "0":  # one of the job's processes does it for all
             requeue(os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}")
     except (TrainingError, QueueSilent) as error:
@@ -148,7 +150,7 @@ def _spec(parameters: TaskParameters) -> JobSpec:
         what = f"its spec now reads as job {key}" if key != parameters.key else changed
         raise TrainingError(
             f"the code has changed since {parameters.name} was submitted as {parameters.key}: {what}. The same "
-            "`suite run` submits it as it is now."
+            "`suite run` submits the job with the present code."
         )
     return spec
 

@@ -21,8 +21,8 @@ from suite.execute.prepare import prepare
 from suite.execute.ray.executor import Layout, RayExecutor, connected, share_cluster
 from suite.execute.ray.task import StopFlags
 from suite.jobs.identity import Job
+from suite.locks import read_owner
 from suite.planning.plan import Plan
-from suite.store.claim import read_owner
 from suite.store.store import Store
 
 

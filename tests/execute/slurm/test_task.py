@@ -117,7 +117,7 @@ def test_a_job_is_put_back_into_the_queue_only_so_often(
     assert requeued == ["4_2"]
     failure = Store(tmp_path).failure(job.key)
     assert failure is not None
-    assert "requeued 3 times without an end" in failure.error
+    assert "requeued 3 times and still not finished" in failure.error
 
 
 def record(job: Job, folder: Path, slurm: str = "12_3") -> SubmittedJob:
