@@ -60,14 +60,12 @@ def plan(
         return
     from suite.cli.select import warn_without_gpu
     from suite.execute.local.machine import machine
-    from suite.planning.batches import refuse_large, refuse_uneven
+    from suite.planning.devices import refuse_uneven
     from suite.planning.forecast import Forecast
     from suite.planning.weights import missing_weights
 
     jobs, forecast = planned.explain(), Forecast(planned, machine(workers, devices))
-    remaining = [job for job in forecast.jobs if job.key in forecast.remaining]
-    refuse_large(remaining, forecast.sizes)
-    refuse_uneven(remaining, devices)
+    refuse_uneven((job for job in forecast.jobs if job.key in forecast.remaining), devices)
     if json_:
         listing = [
             {

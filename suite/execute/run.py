@@ -19,8 +19,8 @@ from suite.execute.mlflow_process import BackgroundMirror
 from suite.execute.prepare import undecoded
 from suite.execute.preparing import PreparationStopped, prepare_visibly
 from suite.jobs.identity import Job
-from suite.planning.batches import refuse_large, refuse_uneven
-from suite.planning.forecast import Forecast, sizes
+from suite.planning.devices import refuse_uneven
+from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan, data_facts, refuse_missing
 from suite.store.active import ActiveRun
 from suite.store.ledger import record_cells, write_results
@@ -93,12 +93,10 @@ def run_plan(plan: Plan, overrides: Mapping[str, Any], engine: Engine, fail_fast
 
     Raises:
         DataError: data missing or wrong; nothing was trained.
-        UsageError: more devices than there are, or than the batches can be shared by; a batch larger than its training
-            split; likewise.
+        UsageError: more devices than there are, or than the batches can be shared by; likewise.
     """
     began = time.monotonic()
     refuse_missing(plan)
-    refuse_large(plan.pending, sizes(plan))
     for kind in ("pretrain", "finetune"):
         refuse_uneven([job for job in plan.pending if job.spec.kind == kind], engine.devices_for(kind))
     workspace, store = plan.workspace, plan.store

@@ -1,4 +1,4 @@
-"""Batches that the devices cannot share evenly, or that a dataset cannot fill, are refused before anything starts."""
+"""Batches that the devices cannot share evenly are refused before anything starts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 from suite.cli.select import SelectorOptions
 from suite.errors import UsageError
 from suite.jobs.identity import Job
-from suite.kinds.base import Size
-from suite.planning.batches import refuse_large, refuse_uneven
+from suite.planning.devices import refuse_uneven
 
 
 def jobs(root: Path, methods: list[str]) -> list[Job]:
@@ -39,13 +38,3 @@ def test_groups_of_shuffle_bn_are_whole(tmp_path: Path) -> None:
     chosen = [job for job in jobs(tmp_path, ["moco_v2"]) if job.spec.kind == "pretrain"]
     with pytest.raises(UsageError, match=r"in 8 groups \(bn_splits\), of which 16 devices.*objective.bn_splits=16"):
         refuse_uneven(chosen, 16)
-
-
-def test_a_batch_larger_than_the_split_is_refused_with_what_to_type(tmp_path: Path) -> None:
-    chosen = jobs(tmp_path, ["byol"])
-    batch = next(job.spec.train.batch_size for job in chosen if job.spec.kind == "pretrain")
-    refuse_large(chosen, {"cub": Size(batch, 10, 2)})
-    with pytest.raises(UsageError, match=f"pretrain byol cub s0.* {batch - 1} images.*pretrain.batch_size={batch - 1}"):
-        refuse_large(chosen, {"cub": Size(batch - 1, 10, 2)})
-    with pytest.raises(UsageError, match=r"\nfinetune byol cub s0.*finetune.batch_size=3 "):
-        refuse_large(chosen, {"cub": Size(3, 10, 2)})

@@ -1,13 +1,11 @@
-"""Whether batches fit the training images and the devices. Checked before anything starts."""
+"""Whether the devices that train a job together can share its batches evenly. Asked before anything starts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 
 from suite.errors import UsageError
 from suite.jobs.identity import Job, JobSpec
-from suite.kinds.base import Size
-from suite.kinds.linear_sgd import LinearSgdSpec
 from suite.kinds.pretrain import PretrainSpec
 from suite.kinds.registry import TrainingSpec
 
@@ -18,26 +16,9 @@ def refuse_uneven(jobs: Iterable[Job], devices: int) -> None:
     Raises:
         UsageError: one line per recipe, with what to type.
     """
-    _refuse(jobs, lambda spec: _uneven(spec, devices))
-
-
-def refuse_large(jobs: Iterable[Job], sizes: Mapping[str, Size]) -> None:
-    """Raise where a batch has more images than the training split. What is held out of the split is not counted.
-
-    Args:
-        jobs: planned ones.
-        sizes: of the datasets, by name.
-
-    Raises:
-        UsageError: one line per recipe and dataset, with what to type.
-    """
-    _refuse(jobs, lambda spec: _large(spec, sizes))
-
-
-def _refuse(jobs: Iterable[Job], problem_of: Callable[[JobSpec], str | None]) -> None:
     problems: dict[str, list[str]] = {}
     for job in jobs:
-        if (problem := problem_of(job.spec)) is not None:
+        if (problem := _uneven(job.spec, devices)) is not None:
             problems.setdefault(problem, []).append(job.name)
     if problems:
         lines = (f"{_named(names)}: {problem}" for problem, names in problems.items())
@@ -67,20 +48,3 @@ def _uneven(spec: JobSpec, devices: int) -> str | None:
             f"objective.bn_splits={devices} (another recipe, hence other jobs)."
         )
     return None
-
-
-def _large(spec: JobSpec, sizes: Mapping[str, Size]) -> str | None:
-    if isinstance(spec, TrainingSpec):
-        batch = spec.train.batch_size
-    elif isinstance(spec, LinearSgdSpec):
-        batch = spec.linear_sgd.batch_size
-    else:
-        return None
-    images = sizes[spec.data.name].train
-    if batch <= images:
-        return None
-    return (
-        f"a batch of {batch} images is larger than the training split of {spec.data.name}, which has {images} images. "
-        f"Use a smaller one, such as --set {spec.kind}.batch_size={images} (another recipe, hence other jobs), or "
-        "leave this dataset out with --dataset."
-    )
