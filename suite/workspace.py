@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from suite.errors import UsageError
 from suite.filesystem import open_to_group
 from suite.grid.profile import Profile
 from suite.paths import path_from_environment, user_path
@@ -20,8 +21,14 @@ class Workspace:
 
     @classmethod
     def of(cls, data: Path | None, runs: Path | None) -> Workspace:
-        """Command line first, then $SUITE_DATA and $SUITE_RUNS, then ./data and ./runs."""
+        """Command line first, then $SUITE_DATA and $SUITE_RUNS, then ./data and ./runs.
+
+        Raises:
+            UsageError: a path cannot be expanded, or the runs folder is a file.
+        """
         runs = runs or path_from_environment("SUITE_RUNS") or user_path("runs")
+        if runs.is_file():
+            raise UsageError(f"{runs} is a file; expected the runs folder, from --runs or SUITE_RUNS.")
         open_to_group(runs)
         return cls(data or path_from_environment("SUITE_DATA") or user_path("data"), runs)
 

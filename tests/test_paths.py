@@ -47,6 +47,12 @@ def test_variables_of_the_workspace(variable: str, attribute: str, home: Path, m
     assert getattr(Workspace.of(None, None), attribute) == home / "home" / "below"
 
 
+def test_the_runs_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    with pytest.raises(UsageError, match="runs is a file; expected the runs folder"):
+        Workspace.of(None, tmp_path / "runs")
+
+
 def test_a_relative_variable_survives_a_change_of_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUITE_CACHE", "cache")
     absolute_environment()

@@ -121,7 +121,7 @@ def test_names_from_outside_do_not_become_paths(stores: tuple[Store, Store], tmp
     ours, theirs = stores
     path = theirs.root / "grids" / "paper_table1--small.json"
     path.write_text(path.read_text().replace('"paper_table1"', '"../../outside"'))
-    with pytest.raises(StoreError, match="no file name"):
+    with pytest.raises(StoreError, match="not a valid file name"):
         merge(ours, theirs)
     assert not list(tmp_path.glob("outside*"))
 
