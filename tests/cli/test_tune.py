@@ -101,7 +101,9 @@ def test_figures_are_written_and_show_something(tuned: tuple[Path, dict[str, Any
 
     runs, outcome = tuned
     folder = runs / "tuning" / STUDY
-    kinds = ("history", "slice", "importance", "curves")
+    # With six held-out images all trials may have one and the same value; then nothing is important.
+    differ = len({trial["value"] for trial in outcome["trials"]}) > 1
+    kinds = ("history", "slice", *(("importance",) if differ else ()), "curves")
     assert [Path(path).name for path in outcome["figures"]] == [
         f"{kind}.{end}" for kind in kinds for end in ("pdf", "png")
     ]

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from analysis.figures.tuning import importance
 from suite.errors import UsageError
 from suite.tuning.space import Parameter
 from suite.tuning.study import opened
@@ -116,6 +117,18 @@ def test_a_grid_is_tried_point_by_point_and_then_the_study_is_full(tmp_path: Pat
     trials = toy.tune(tmp_path, 100, space=space, sampler="grid", pruner="none")
     assert trials[:4] == first
     assert [tuple(trial["params"].values()) for trial in trials] == [(x, k) for x in (0.0, 0.5, 1.0) for k in "ab"]
+
+
+def test_the_importance_of_the_parameters_is_known_once_trials_differ(tmp_path: Path) -> None:
+    facts = {"space": {parameter.field: parameter.text for parameter in toy.SPACE}}
+    for trials in (1, TRIALS):
+        toy.tune(tmp_path, trials, pruner="none")
+        with opened(tmp_path / "tuning" / "toy", facts, toy.SPACE, "tpe", "none", 0, toy.FIRST) as study:
+            shares = study.importances()
+        assert set(shares) == (set() if trials == 1 else {"x", "kind"})
+    assert sum(shares.values()) == pytest.approx(1)
+    bars = importance(shares).axes[0].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx(sorted(shares.values()))
 
 
 def test_a_trial_whose_job_fails_has_failed_and_the_others_go_on(tmp_path: Path) -> None:
