@@ -18,8 +18,7 @@ from suite.errors import DataError, UsageError
 from suite.grid.cell_jobs import saliency_spec
 from suite.grid.cells import parse_overrides
 from suite.grid.profile import load_profile
-from suite.grid.recipe import resolve
-from suite.grid.spec import Row
+from suite.grid.recipe import recipe_without_pretraining
 from suite.planning.plan import fingerprints
 from suite.workspace import Workspace
 
@@ -37,8 +36,7 @@ def counterfactual_sheet(
     from analysis.figures.style import contact_sheet
 
     used = load_profile(profile)
-    plain = Row(name="preview", label="preview", method="preview", stage2=False)
-    recipe = resolve(used, plain, parse_overrides(overrides)).recipe
+    recipe = recipe_without_pretraining(used, parse_overrides(overrides))
     if recipe.background is None or recipe.saliency is None:
         raise UsageError(f"profile '{profile}' has no section background; add one: background: {{fill: tile}}")
     root = workspace.data_root(used, render=True)

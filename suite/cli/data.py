@@ -87,8 +87,7 @@ def saliency(
     from suite.data.saliency.maps import box_quality, compute_saliency
     from suite.errors import UsageError, unknown
     from suite.grid.profile import load_profile
-    from suite.grid.recipe import resolve
-    from suite.grid.spec import Row
+    from suite.grid.recipe import recipe_without_pretraining
     from suite.plugin import load_plugins
     from suite.progress import preparation
     from suite.workspace import Workspace
@@ -99,8 +98,7 @@ def saliency(
     splits = {"train": found.train, "test": found.test, "all": (*found.train, *found.test)}
     if split not in splits:
         raise unknown("split", split, splits)
-    plain = Row(name="maps", label="maps", method="maps", stage2=False)
-    box = resolve(load_profile(profile), plain, {}).recipe.saliency
+    box = recipe_without_pretraining(load_profile(profile), {}).saliency
     if box is None:
         raise UsageError(f"profile '{profile}' has no section saliency, which says how a map becomes a box.")
     made = make_detector(detector, workspace.data, workspace.cache, weights)

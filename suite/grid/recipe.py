@@ -123,6 +123,15 @@ def first_stage(row: Row) -> Row:
     return Row(name=name, label=name, method=row.method, objective=row.objective, views=views)
 
 
+def recipe_without_pretraining(profile: Profile, overrides: Mapping[str, Any]) -> Recipe:
+    """The settings of a profile that belong to no method: measurements, saliency, sizes.
+
+    Raises:
+        UsageError: see `resolve`.
+    """
+    return resolve(profile, Row(name="none", label="none", method="none", stage2=False), overrides).recipe
+
+
 def resolve(profile: Profile, row: Row, overrides: Mapping[str, Any], stage1: str | None = None) -> Resolved:
     """Lay the layers over each other: profile, objective, view, objective for this view, row, `--set`; later ones win.
 
