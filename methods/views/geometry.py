@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from methods.distributed import shard
+from methods.views.resampling import compiled
 
 _TRIES = 10  # as torchvision's RandomResizedCrop
 
@@ -44,9 +45,13 @@ def uniform(
     return low + (high - low) * torch.rand(shape, generator=rng, dtype=dtype)
 
 
+@compiled
 def whole_boxes(images: list[Tensor]) -> Tensor:
     """The boxes of whole [C, H, W] images: int64 [B, 4], left, top, right, bottom (exclusive)."""
-    return torch.tensor([[0, 0, image.shape[2], image.shape[1]] for image in images])
+    boxes: list[list[int]] = []
+    for image in images:
+        boxes.append([0, 0, image.size(2), image.size(1)])
+    return torch.tensor(boxes)
 
 
 def random_boxes(

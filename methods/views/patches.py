@@ -16,7 +16,7 @@ from methods.views import color_jitter
 from methods.views.base import ViewMaker, planar_unit
 from methods.views.batch import Crops, ImageSource, Views, normalise
 from methods.views.color_jitter import ColourParameters
-from methods.views.geometry import uniform
+from methods.views.geometry import uniform, whole_boxes
 from methods.views.resampling import crop_batch, parts_batch
 
 _CELLS = 3  # per side
@@ -36,10 +36,10 @@ class Patches(ViewMaker):
     def crops(self, indices: Tensor, rng: Generator) -> Crops:
         """int64 [B] -> neighbours uint8 [8B, 3, p, p], centres [B, 3, p, p], labels 0..7 [8B] in raster order."""
         count, cell, side = len(indices), self.args.grid_side // _CELLS, self.args.patch_side
-        place = uniform(rng, (count, 2)).tolist()
+        place = uniform(rng, (count, 2))
         shifts = (uniform(rng, (count, _CELLS**2, 2)) * (cell - side + 1)).long()  # [B, 9, 2]
         images = [self.source.image(i) for i in indices.tolist()]
-        boxes = torch.tensor([self._square(image, x, y) for image, (x, y) in zip(images, place, strict=True)])
+        boxes = self._squares(whole_boxes(images)[:, 2:], place)
         flips = uniform(rng, (count,)) < self.args.flip_p
         # Cut, then resized, which is cheaper than resizing first.
         squares = crop_batch(images, boxes, (self.args.grid_side, self.args.grid_side), self.args.interpolation, flips)
@@ -53,12 +53,19 @@ class Patches(ViewMaker):
             labels=torch.arange(len(around)).repeat(count),
         )
 
-    def _square(self, image: Tensor, x: float, y: float) -> tuple[int, int, int, int]:
-        """The box that becomes the square with the grid."""
-        height, width = image.shape[1:]
-        side = max(1, round(min(height, width) / self.args.resize))
-        left, top = int(x * (width - side + 1)), int(y * (height - side + 1))
-        return left, top, left + side, top + side
+    def _squares(self, lengths: Tensor, place: Tensor) -> Tensor:
+        """The boxes that become the squares with the grids.
+
+        Args:
+            lengths: width and height of the images, int64 [B, 2].
+            place: float64 [B, 2] in [0, 1).
+
+        Returns:
+            int64 [B, 4], left, top, right, bottom (exclusive).
+        """
+        sides = torch.round(lengths.min(dim=1, keepdim=True).values.double() / self.args.resize).long().clamp(min=1)
+        starts = (place * (lengths - sides + 1)).long()
+        return torch.cat([starts, starts + sides], dim=1)
 
     def draw_colours(self, crops: Crops, rng: Generator) -> ColourParameters:
         """One draw of colour changes per image, for all of its patches."""

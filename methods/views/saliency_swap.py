@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from methods.args import SaliencySwapArgs
 from methods.views.base import ViewMaker
 from methods.views.batch import Crops, ImageSource
-from methods.views.geometry import mirrored, random_boxes, uniform
+from methods.views.geometry import mirrored, random_boxes, uniform, whole_boxes
 from methods.views.resampling import empty_batch, paste_batch, paste_maps
 
 
@@ -54,10 +54,11 @@ class SaliencySwap(ViewMaker):
         maps = [self.source.saliency(i) for i in references]
         for others in other_indices(indices, len(self.source), len(self.args.photometry), rng):
             boxes = random_boxes(regions, self.args.scale, self.args.ratio, rng)
-            shifts = uniform(rng, (len(references),)).tolist()
+            shifts = uniform(rng, (len(references),))
             flips = uniform(rng, (len(references),)) < self.args.flip_p
             backgrounds = [self.source.image(i) for i in others.tolist()]
-            canvases, places = self._canvases(backgrounds, others.tolist(), shifts)
+            salient = torch.tensor([self.source.salient_box(i) for i in others.tolist()])
+            canvases, places = self._canvases(whole_boxes(backgrounds), salient, shifts)
             # Each crop is resampled once, from the reference at full resolution straight to its final size.
             images.append(
                 paste_batch(backgrounds, canvases, pictures, boxes, places, flips, self.size, self.args.interpolation)
@@ -65,13 +66,30 @@ class SaliencySwap(ViewMaker):
             masks.append(self._masks(maps, boxes, places, flips))
         return Crops(images, masks)
 
-    def _canvases(self, backgrounds: list[Tensor], indices: list[int], shifts: list[float]) -> tuple[Tensor, Tensor]:
-        """`_canvas` of every background: int64 [B, 4] twice."""
-        pairs = [
-            self._canvas(tuple(behind.shape[1:]), self.source.salient_box(index), shift)
-            for behind, index, shift in zip(backgrounds, indices, shifts, strict=True)
-        ]
-        return torch.tensor([canvas for canvas, _ in pairs]), torch.tensor([place for _, place in pairs])
+    def _canvases(self, whole: Tensor, salient: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of each background that becomes the view, and the place of its salient box in the view.
+
+        Args:
+            whole: the boxes of the backgrounds, int64 [B, 4], left, top, right, bottom (exclusive).
+            salient: their salient boxes, int64 [B, 4].
+            shifts: float64 [B] in [0, 1), where the square is placed.
+
+        Returns:
+            canvases, int64 [B, 4] in the backgrounds; places, int64 [B, 4] in the view. A salient box is clipped to
+            the canvas, and its place is at least one pixel wide and high.
+        """
+        if self.args.canvas == "squash":
+            canvases = whole
+        else:
+            lengths = whole[:, 2:]  # [B, 2] width, height
+            sides = lengths.min(dim=1, keepdim=True).values
+            starts = _slide(lengths, sides, salient, shifts[:, None])
+            canvases = torch.cat([starts, starts + sides], dim=1)
+        starts = canvases[:, :2]
+        factors = self.size / (canvases[:, 2:] - starts).double()
+        low = torch.round((salient[:, :2] - starts) * factors).long().clamp(0, self.size - 1)
+        high = torch.round((salient[:, 2:] - starts) * factors).long()
+        return canvases, torch.cat([low, high.maximum(low + 1).clamp(max=self.size)], dim=1)
 
     def _masks(self, maps: list[Tensor], boxes: Tensor, places: Tensor, flips: Tensor) -> Tensor:
         """M of every view: uint8 [B, 1, S, S]."""
@@ -83,35 +101,21 @@ class SaliencySwap(ViewMaker):
             mask[:, top:bottom, left:right] = 255
         return masks
 
-    def _canvas(
-        self, shape: tuple[int, ...], salient: tuple[int, int, int, int], shift: float
-    ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-        """The part of the background [H, W] that becomes the view, and the place of its salient box in the view.
 
-        `shift` in [0, 1) places the square. The box is clipped to it and is at least one pixel wide and high.
-        """
-        height, width = shape
-        if self.args.canvas == "squash":
-            left, top, right, bottom = 0, 0, width, height
-        else:
-            side = min(height, width)
-            left = _slide(width, side, salient[0], salient[2], shift)
-            top = _slide(height, side, salient[1], salient[3], shift)
-            right, bottom = left + side, top + side
-        scale_x, scale_y = self.size / (right - left), self.size / (bottom - top)
-        x0, x1 = _span((salient[0] - left) * scale_x, (salient[2] - left) * scale_x, self.size)
-        y0, y1 = _span((salient[1] - top) * scale_y, (salient[3] - top) * scale_y, self.size)
-        return (left, top, right, bottom), (x0, y0, x1, y1)
+def _slide(lengths: Tensor, sides: Tensor, salient: Tensor, shifts: Tensor) -> Tensor:
+    """Left and top of a square in each image.
 
+    Along each axis the square contains the salient box, or lies inside of it where the box is longer.
 
-def _slide(length: int, side: int, low: int, high: int, shift: float) -> int:
-    """Start of a window of `side` in [0, length) that contains [low, high), or lies inside it where that is longer."""
-    first, last = sorted((max(0, high - side), min(length - side, low)))
-    first, last = max(0, first), min(length - side, last)
-    return first + int(shift * (last - first + 1))
+    Args:
+        lengths: width and height of the images, int64 [B, 2].
+        sides: of the squares, int64 [B, 1].
+        salient: boxes, int64 [B, 4].
+        shifts: float64 [B, 1] in [0, 1), where between the first and the last possible place.
 
-
-def _span(low: float, high: float, size: int) -> tuple[int, int]:
-    """[low, high) rounded to pixels and clipped to [0, size), at least one pixel long."""
-    start = min(max(round(low), 0), size - 1)
-    return start, min(max(round(high), start + 1), size)
+    Returns:
+        int64 [B, 2].
+    """
+    ends = torch.stack([salient[:, 2:] - sides, salient[:, :2]]).clamp(min=0).minimum(lengths - sides)
+    first, last = ends.amin(dim=0), ends.amax(dim=0)
+    return first + (shifts * (last - first + 1)).long()

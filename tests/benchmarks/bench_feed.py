@@ -14,14 +14,21 @@ Part 3: the same loop with worker processes of torch's DataLoader in place of th
 batches: seconds to the first batch, and the rate of images without a step.
 Part 4: a thread that launches small operations, as the training thread beside a GPU does, with one loader beside it:
 its rate as a share of its rate alone. The rest of the time it waits for the interpreter's lock. Needs two cores.
+Part 5: microseconds per image during which a loader holds the interpreter's lock, sampled by py-spy (`pip install
+py-spy`; not among the requirements). Times images/s: the share of the time in which no other thread can hold it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from record import record
@@ -29,6 +36,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from methods.views.base import ViewMaker
+from methods.views.resampling import reused
 from suite.grid.cell_jobs import jobs_of
 from suite.grid.cells import Selection, cells
 from suite.grid.profile import load_profile
@@ -94,7 +102,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="per row and repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", nargs="+", default=list(GOALS), choices=list(GOALS))
-    parser.add_argument("--part", type=int, nargs="+", default=[1, 2, 3, 4], choices=[1, 2, 3, 4])
+    parser.add_argument("--part", type=int, nargs="+", default=[1, 2, 3, 4], choices=[1, 2, 3, 4, 5])
     parser.add_argument("--record", action="store_true", help="write the results to docs/benchmarks.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -106,6 +114,8 @@ def main() -> None:
         processes(options)
     if 4 in options.part:
         launches(options)
+    if 5 in options.part:
+        locked(options)
 
 
 def rates(options: argparse.Namespace) -> None:
@@ -179,6 +189,41 @@ def launch_rate(seconds: float) -> float:
             tensor.add_(1)
         launched += 200
     return launched / (time.perf_counter() - start)
+
+
+def locked(options: argparse.Namespace) -> None:
+    """Part 5."""
+    if shutil.which("py-spy") is None:
+        raise SystemExit("part 5 needs py-spy: pip install py-spy")
+    source, samples_per_second = RandomImages(), 500
+    print(f"a loader's time with the interpreter's lock, batch {options.batch}")
+    print(f"{'row':12}{'images/s':>10}{'share':>8}{'us/image':>10}{'samples':>9}")
+    results = {}
+    for row in options.rows:
+        steps, done = Steps(views_of(row, source), options.batch, 1_000_000), 0
+        with reused(), tempfile.TemporaryDirectory() as folder:
+            steps[0]
+            stacks = Path(folder, "stacks.txt")
+            command = [
+                "py-spy", "record", "--gil", "--nonblocking", "--format", "raw", "--output", str(stacks), "--rate",
+                str(samples_per_second), "--duration", str(round(options.seconds)), "--pid", str(os.getpid()),
+            ]  # fmt: skip
+            start = time.perf_counter()
+            sampler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while sampler.poll() is None:
+                done += 1
+                steps[done]
+            rate = options.batch * done / (time.perf_counter() - start)
+            if sampler.returncode:
+                raise SystemExit(f"py-spy ended with exit code {sampler.returncode}; it may need root")
+            samples = sum(int(line.rsplit(" ", 1)[1]) for line in stacks.read_text("utf-8").splitlines())
+        share = samples / samples_per_second / round(options.seconds)
+        results[row] = 1e6 * share / rate
+        print(f"{row:12}{rate:10.0f}{share:8.3f}{results[row]:10.1f}{samples:9d}", flush=True)
+    if options.record:
+        text = ", ".join(f"{row} {microseconds:.0f}" for row, microseconds in results.items())
+        what = f"microseconds per image with the interpreter's lock, one loader, batch {options.batch}"
+        record("feed lock", what, text, ("methods/views", "suite/training/feed.py"))
 
 
 class Steps(Dataset[object]):

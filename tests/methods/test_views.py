@@ -232,14 +232,14 @@ def test_mask_is_saliency_not_the_rectangle() -> None:
 
 def test_square_canvas_keeps_the_whole_box_where_it_fits() -> None:
     maker = swap(mask="rectangle")
-    for shift in (0.0, 0.5, 0.999):
-        canvas, box = maker._canvas((40, 60), (5, 4, 35, 30), shift)
-        assert canvas[2] - canvas[0] == canvas[3] - canvas[1] == 40
-        assert canvas[0] <= 5
-        assert canvas[2] >= 35
-        assert (box[2] - box[0]) == pytest.approx(30 * 20 / 40, abs=1)
-    _, clipped = maker._canvas((40, 60), (0, 0, 60, 40), 0.5)
-    assert clipped == (0, 0, 20, 20)
+    whole, salient = torch.tensor([[0, 0, 60, 40]] * 4), torch.tensor([[5, 4, 35, 30]] * 3 + [[0, 0, 60, 40]])
+    canvases, places = maker._canvases(whole, salient, torch.tensor([0.0, 0.5, 0.999, 0.5], dtype=torch.float64))
+    assert (canvases[:, 2:] - canvases[:, :2]).tolist() == [[40, 40]] * 4
+    assert (canvases[:3, 0] <= 5).all()
+    assert (canvases[:3, 2] >= 35).all()
+    for left, _, right, _ in places[:3].tolist():
+        assert right - left == pytest.approx(30 * 20 / 40, abs=1)
+    assert places[3].tolist() == [0, 0, 20, 20]
 
 
 def test_too_few_images_for_two_backgrounds_is_an_error() -> None:
