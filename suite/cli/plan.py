@@ -58,7 +58,7 @@ def plan(
                 name = f"{row.row.name}, first stage on {row.row.stage1}{own}"
                 _print_recipe(name, row.stage1.recipe.model_dump(mode="json"), row.stage1.origins)
         return
-    from suite.cli.select import warn_without_gpu
+    from suite.cli.select import warn_before_training
     from suite.execute.local.machine import machine
     from suite.planning.devices import refuse_uneven
     from suite.planning.forecast import Forecast
@@ -90,7 +90,7 @@ def plan(
         for p in jobs:
             left = duration(forecast.remaining[p.job.key]) if p.job.key in forecast.remaining else ""
             print(f"{p.status:12}{p.job.key}  {p.job.name:40}{left:>9}  {p.reason}".rstrip())
-        warn_without_gpu(forecast)
+        warn_before_training(forecast)
         for line in _summary(forecast, sum(p.status == "done" for p in jobs)):
             print(line)
         for name, used in planned.datasets.items():
@@ -122,7 +122,7 @@ def _summary(forecast: Forecast, done: int) -> Iterator[str]:
         if lacking
         else ""
     )
-    yield f"{cells} cells, {jobs} jobs, {done} done{short}."
+    yield f"{cells} cell{'s' * (cells != 1)}, {jobs} job{'s' * (jobs != 1)}, {done} done{short}."
     (alone, alone_seconds), (shared, shared_seconds) = forecast.alone, forecast.shared
     if shared < alone:
         yield (

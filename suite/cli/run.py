@@ -44,7 +44,7 @@ def run(
 
     Run the same command again after an interruption: it resumes. Rewrites results.csv at the end.
     """
-    from suite.cli.select import SelectorOptions, warn_without_gpu
+    from suite.cli.select import SelectorOptions, warn_before_training
     from suite.errors import UsageError
     from suite.execute.engine import EngineOptions
     from suite.execute.engines import create_engine
@@ -57,7 +57,7 @@ def run(
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     selectors = SelectorOptions(grid, profile, data, runs, dataset, method, only, seeds, set_, plugin, stage1)
     plan = selectors.plan(obtain_inputs=True)
-    warn_without_gpu(Forecast(plan, engine.machine))
+    warn_before_training(Forecast(plan, engine.machine))
     outcome = run_plan(plan, selectors.selection.overrides, engine, fail_fast)
     print(json.dumps(outcome.as_dict(), indent=2) if json_ else outcome.text())
     raise typer.Exit(outcome.exit_code)

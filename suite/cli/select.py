@@ -12,11 +12,14 @@ from pathlib import Path
 from suite.api import PlanRequest, plan_request
 from suite.errors import UsageError
 from suite.grid.cells import ALL_OBJECTIVES, Selection, parse_overrides
+from suite.planning.batches import large_batches
 from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan
 from suite.plugin import load_plugins
 from suite.store.plugins import remembered_plugins
 from suite.text import duration
+
+_MOST_SEEDS = 1000  # of a range; more are a slip of the keyboard
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,16 @@ class SelectorOptions:
         return plan
 
 
-def warn_without_gpu(forecast: Forecast) -> None:
-    """Warn on standard error where the profile `paper`, or one that extends it, would train on CPUs."""
+def warn_before_training(forecast: Forecast) -> None:
+    """Warn on standard error of batches that are too large, and where a profile made for GPUs would train on CPUs."""
+    pending = (job for job in forecast.jobs if job.key in forecast.remaining)
+    for sentence in large_batches(pending, forecast.sizes):
+        print(f"warning: {sentence}", file=sys.stderr)
+    _warn_without_gpu(forecast)
+
+
+def _warn_without_gpu(forecast: Forecast) -> None:
+    """Where the profile `paper`, or one that extends it, would train on CPUs."""
     profile = forecast.plan.profile
     if forecast.machine.device != "cpu" or profile.chain[0].name != "paper" or not forecast.remaining:
         return
@@ -96,7 +107,10 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
         numbers = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if numbers is None or (numbers[2] is not None and int(numbers[2]) < int(numbers[1])):
             raise UsageError(f"--seeds expects whole numbers such as 0,1,2 or a range such as 0-4, got '{text}'.")
-        seeds += range(int(numbers[1]), int(numbers[2] or numbers[1]) + 1)
+        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        if last - first >= _MOST_SEEDS:
+            raise UsageError(f"--seeds {text}: more than {_MOST_SEEDS} seeds in a range. Check the two numbers.")
+        seeds += range(first, last + 1)
     return tuple(dict.fromkeys(seeds))
 
 

@@ -71,7 +71,6 @@ class Plan:
 
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
-
         return fingerprints(self.datasets, self.workspace.cache)
 
     def _ready(self, cell: Cell) -> bool:
@@ -79,7 +78,6 @@ class Plan:
         return there and (cell.checkpoint is None or cell.checkpoint in self.checkpoints)
 
     def _jobs_of(self, cell: Cell) -> CellJobs:
-
         prints = {name: self._fingerprints.get(name, "missing") for name in cell.data}
         hashes = {source: digest for source, (_, digest) in self.checkpoints.items()}
         if cell.checkpoint is not None:
@@ -88,7 +86,6 @@ class Plan:
 
     @cached_property
     def _masked(self) -> set[str]:
-
         return masked(self.datasets.values())
 
     @cached_property

@@ -59,6 +59,11 @@ def test_other_seeds_are_refused(text: str) -> None:
         _ = selectors(seeds=text).selection
 
 
+def test_a_range_with_a_slip_of_the_keyboard_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="more than 1000 seeds in a range"):
+        _ = selectors(seeds="0-99999999999").selection
+
+
 def test_two_checkpoints_for_one_first_stage_are_refused() -> None:
     with pytest.raises(UsageError, match=r"--stage1 names two checkpoints for byol: a\.pth and b\.pth"):
         _ = selectors(grid="paper_table2", stage1=["byol=a.pth", "byol=b.pth"]).selection
@@ -112,10 +117,23 @@ def test_paper_profile_without_a_gpu_names_the_small_one(
     assert "warning: profile paper is made for GPUs" in paper.stderr
     assert "--profile small" in paper.stderr
     small = CliRunner().invoke(app, [*command, "--runs", str(tmp_path), "--profile", "small"])
-    assert "warning" not in small.stderr
+    assert "made for GPUs" not in small.stderr
     monkeypatch.setattr("suite.execute.local.machine.gpu_count", lambda: 1)
     with_gpu = CliRunner().invoke(app, [*command, "--runs", str(tmp_path)])
-    assert "warning" not in with_gpu.stderr
+    assert "made for GPUs" not in with_gpu.stderr
+
+
+def test_a_batch_larger_than_its_training_split_is_a_warning_with_what_to_type(drawn: Path, tmp_path: Path) -> None:
+    selected = ["--grid", "paper_table1", "--dataset", "cub", "--method", "byol,byol_cvsa", "--data", str(drawn)]
+    command = ["plan", *selected, "--runs", str(tmp_path)]
+    paper = CliRunner().invoke(app, command)
+    assert paper.exit_code == 0, paper.output
+    images = len(selectors(data=drawn, runs=tmp_path, datasets=["cub"]).plan(obtain_inputs=False).datasets["cub"].train)
+    line = next(line for line in paper.stderr.splitlines() if line.startswith("warning: pretrain byol cub s0"))
+    assert "will fail: a batch of 256 images is larger than the training split of cub, which has" in line
+    assert f"--set pretrain.batch_size={images}" in line
+    smaller = CliRunner().invoke(app, [*command, "--set", "pretrain.batch_size=4", "--set", "finetune.batch_size=4"])
+    assert "will fail" not in smaller.stderr
 
 
 @pytest.mark.parametrize("example", sorted({path.name for path in EXAMPLES.glob("*.py")} - {"inline_engine.py"}))
