@@ -65,7 +65,8 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/bench_workers.py
 	$(BIN)/python tests/benchmarks/bench_sharing.py
 	$(BIN)/python tests/benchmarks/bench_report.py
-	$(BIN)/python tests/benchmarks/bench_data.py
+	$(BIN)/python tests/benchmarks/bench_store.py
+	$(BIN)/python tests/benchmarks/bench_data.py --imagenet 1281167
 
 clean:
 	rm -rf $(VENV) .venv-lowest runs/demo site

@@ -232,7 +232,10 @@ def main() -> None:
             first_wall, _ = plan_seconds(grid, *where)
             known = [plan_seconds(grid, *where) for _ in range(options.repeats)]
             wall, core = (statistics.median(values) for values in zip(*known, strict=True))
-            print(f"plan with {stage}: first {first_wall:.1f} s; known {wall:.2f} s ({core:.2f} s of a core).")
+            text = f"first {first_wall:.1f} s; known {wall:.2f} s ({core:.2f} s of a core)"
+            what = f"`suite plan --grid {grid} --method byol` with as many files as {stage} has"
+            record(f"plan with {stage}", what, text, ("suite/data", "suite/planning"))
+            print(f"plan with {stage}: {text}")
 
 
 with io.BytesIO() as _buffer:
