@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -240,6 +242,34 @@ def test_square_canvas_keeps_the_whole_box_where_it_fits() -> None:
     for left, _, right, _ in places[:3].tolist():
         assert right - left == pytest.approx(30 * 20 / 40, abs=1)
     assert places[3].tolist() == [0, 0, 20, 20]
+
+
+def test_canvases_of_a_batch_are_those_of_its_images_one_by_one() -> None:
+    """The definition in plain Python, image by image, for boxes of any size and place."""
+    maker, draw = swap(), random.Random(0)
+
+    def axis(length: int, side: int, low: int, high: int, shift: float) -> tuple[int, int, int]:
+        ends = sorted((max(0, high - side), min(length - side, low)))
+        start = ends[0] + int(shift * (ends[1] - ends[0] + 1))
+        first = min(max(round((low - start) * (maker.size / side)), 0), maker.size - 1)
+        return start, first, min(max(round((high - start) * (maker.size / side)), first + 1), maker.size)
+
+    whole, salient, shifts, expected = [], [], [], []
+    for _ in range(500):
+        width, height, shift = draw.randrange(8, 90), draw.randrange(8, 90), draw.random()
+        left, right = sorted(draw.sample(range(width + 1), 2))
+        top, bottom = sorted(draw.sample(range(height + 1), 2))
+        side = min(width, height)
+        x, x0, x1 = axis(width, side, left, right, shift)
+        y, y0, y1 = axis(height, side, top, bottom, shift)
+        whole.append([0, 0, width, height])
+        salient.append([left, top, right, bottom])
+        shifts.append(shift)
+        expected.append(([x, y, x + side, y + side], [x0, y0, x1, y1]))
+    canvases, places = maker._canvases(
+        torch.tensor(whole), torch.tensor(salient), torch.tensor(shifts, dtype=torch.float64)
+    )
+    assert list(zip(canvases.tolist(), places.tolist(), strict=True)) == expected
 
 
 def test_too_few_images_for_two_backgrounds_is_an_error() -> None:
