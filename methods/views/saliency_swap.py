@@ -86,7 +86,8 @@ class SaliencySwap(ViewMaker):
             starts = _slide(lengths, sides, salient, shifts[:, None])
             canvases = torch.cat([starts, starts + sides], dim=1)
         starts = canvases[:, :2]
-        factors = self.size / (canvases[:, 2:] - starts).double()
+        # Of a number and a tensor, torch would multiply by the reciprocal, which rounds differently.
+        factors = torch.tensor(self.size, dtype=torch.float64) / (canvases[:, 2:] - starts)
         low = torch.round((salient[:, :2] - starts) * factors).long().clamp(0, self.size - 1)
         high = torch.round((salient[:, 2:] - starts) * factors).long()
         return canvases, torch.cat([low, high.maximum(low + 1).clamp(max=self.size)], dim=1)
