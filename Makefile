@@ -36,9 +36,10 @@ demo: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python -m mkdocs build --strict
 
-# One test process per core, each with one thread. A test that hangs ends its process (pyproject.toml); a second one ends the run.
+# One test process per core, each with one thread; files in the order of tests/conftest.py. A test that hangs ends its
+# process (pyproject.toml); a second one ends the run.
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --max-worker-restart 1 -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 1 -m "not gpu"
 
 # On a machine with a CUDA device, one process at a time; tests/gpu/conftest.py.
 test-gpu: $(VENV)/.installed

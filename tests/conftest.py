@@ -23,6 +23,12 @@ SPEC = SyntheticSpec(short_side=40, sets=("cub", "cars", "coco"), cub=COUNTS, ca
 METHODS = ["--method", "random", "--method", "byol", "--method", "byol_cvsa"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: with a process per core, a long file that starts last would hold up the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with three classes of birds and cars."""
