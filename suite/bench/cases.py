@@ -37,8 +37,8 @@ class Case:
     @property
     def batch_step(self) -> int:
         """Batches have to be multiples of it: twice the groups of shuffle-BN, or 2."""
-        splits = getattr(self.spec.objective.args, "bn_splits", None) if isinstance(self.spec, PretrainSpec) else None
-        return 2 * (splits or 1)
+        groups = self.spec.shuffle_bn_groups if isinstance(self.spec, PretrainSpec) else None
+        return 2 * (groups or 1)
 
     def with_train(self, **changes: object) -> Case:
         """The same job with other settings of its stage, such as batch_size or precision."""

@@ -60,7 +60,7 @@ def plan(
         return
     from suite.cli.select import warn_before_training
     from suite.execute.local.machine import machine
-    from suite.planning.devices import refuse_uneven
+    from suite.planning.batches import refuse_uneven
     from suite.planning.forecast import Forecast
     from suite.planning.weights import missing_weights
 

@@ -19,7 +19,7 @@ from suite.plugin import load_plugins
 from suite.store.plugins import remembered_plugins
 from suite.text import duration
 
-_MOST_SEEDS = 1000  # of a range; more are a slip of the keyboard
+_MOST_SEEDS = 1000  # of a range; more are a typing error
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ class SelectorOptions:
 
 def warn_before_training(forecast: Forecast) -> None:
     """Warn on standard error of batches that are too large, and where a profile made for GPUs would train on CPUs."""
-    pending = (job for job in forecast.jobs if job.key in forecast.remaining)
-    for sentence in large_batches(pending, forecast.sizes):
+    for sentence in large_batches(forecast):
         print(f"warning: {sentence}", file=sys.stderr)
     _warn_without_gpu(forecast)
 

@@ -19,7 +19,7 @@ from suite.execute.mlflow_process import BackgroundMirror
 from suite.execute.prepare import undecoded
 from suite.execute.preparing import PreparationStopped, prepare_visibly
 from suite.jobs.identity import Job
-from suite.planning.devices import refuse_uneven
+from suite.planning.batches import refuse_uneven
 from suite.planning.forecast import Forecast
 from suite.planning.plan import Plan, data_facts, refuse_missing
 from suite.store.active import ActiveRun

@@ -36,6 +36,11 @@ class PretrainSpec(HeldOut, DataJobSpec):
     train: PretrainArgs
     init: str | None  # key of the job whose backbone this one starts from
 
+    @property
+    def shuffle_bn_groups(self) -> int | None:
+        """Groups of a batch that are normalised apart (shuffle-BN); None if the objective has none."""
+        return getattr(self.objective.args, "bn_splits", None)
+
 
 class Pretrain(JobKind[PretrainSpec]):
     """Self-supervised pretraining of a backbone."""

@@ -145,7 +145,7 @@ def test_a_server_killed_and_restarted_during_a_run(tmp_path: Path, drawn: Path,
         runs = tmp_path / "runs"
         # Long enough for a first sync, ten seconds after the start.
         training = subprocess.Popen(
-            command(drawn, runs, tiny_profile, "--set", "pretrain.epochs=100"),
+            command(drawn, runs, tiny_profile, "--set", "pretrain.epochs=200"),
             env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         client = MlflowClient(tracking_uri=uri)

@@ -9,7 +9,7 @@ import pytest
 from suite.cli.select import SelectorOptions
 from suite.errors import UsageError
 from suite.jobs.identity import Job
-from suite.planning.devices import refuse_uneven
+from suite.planning.batches import refuse_uneven
 
 
 def jobs(root: Path, methods: list[str]) -> list[Job]:
