@@ -83,7 +83,7 @@ class SaliencySwap(ViewMaker):
         else:
             lengths = whole[:, 2:]  # [B, 2] width, height
             sides = lengths.min(dim=1, keepdim=True).values
-            starts = _slide(lengths, sides, salient, shifts[:, None])
+            starts = _square_corners(lengths, sides, salient, shifts[:, None])
             canvases = torch.cat([starts, starts + sides], dim=1)
         starts = canvases[:, :2]
         # Of a number and a tensor, torch would multiply by the reciprocal, which rounds differently.
@@ -103,7 +103,7 @@ class SaliencySwap(ViewMaker):
         return masks
 
 
-def _slide(lengths: Tensor, sides: Tensor, salient: Tensor, shifts: Tensor) -> Tensor:
+def _square_corners(lengths: Tensor, sides: Tensor, salient: Tensor, shifts: Tensor) -> Tensor:
     """Left and top of a square in each image.
 
     Along each axis the square contains the salient box, or lies inside of it where the box is longer.
