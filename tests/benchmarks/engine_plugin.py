@@ -6,6 +6,7 @@ from typing import Any
 
 from suite.execute import worker
 from suite.jobs.identity import Job
+from suite.plugin import register_row
 from suite.store.store import Result
 
 
@@ -18,3 +19,5 @@ def _trivial(job: Job, *_: Any) -> Result:
 
 
 worker._to_result = _trivial
+
+register_row("engine_benchmark", label="Engine benchmark", objective="byol")  # a plugin has to register something
